@@ -1,0 +1,34 @@
+# make demo: install into .venv, fine-tune the embedded network on the embedded sample, export it.
+# make test: install into .venv with what the tests need, and run them.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint clean
+
+demo: .venv/installed
+	$(BIN)/keras-cnn fit sample --out saved_models/sample
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+test-all: .venv/installed-test
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: .venv/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: setup.cfg pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --editable .
+	touch $@
+
+.venv/installed-test: setup.cfg pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info
