@@ -1,0 +1,37 @@
+"""Convolutional networks and transfer learning for Keras 3: `import keras_cnn as kc`."""
+
+import importlib
+
+from keras_cnn import blocks, geometry, heads, layers, training
+from keras_cnn.backbones import Backbone, load_backbone
+from keras_cnn.builder import build
+from keras_cnn.preprocessing import Preprocessing
+from keras_cnn.serving import export, verify
+from keras_cnn.training import check_frozen, freeze, unfreeze
+from keras_cnn.version import __version__
+
+__all__ = [
+    "Backbone",
+    "Preprocessing",
+    "__version__",
+    "blocks",
+    "build",
+    "check_frozen",
+    "export",
+    "freeze",
+    "geometry",
+    "heads",
+    "images",
+    "layers",
+    "load_backbone",
+    "training",
+    "unfreeze",
+    "verify",
+]
+
+
+def __getattr__(name):
+    # `images` needs TensorFlow; all else also works with Keras on JAX, so it is imported when it is asked for.
+    if name == "images":
+        return importlib.import_module("keras_cnn.images")
+    raise AttributeError(f"module 'keras_cnn' has no attribute {name!r}")

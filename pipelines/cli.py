@@ -1,0 +1,160 @@
+"""The command line: `keras-cnn fit`, `predict`, `verify`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+
+from pipelines.errors import InputError
+from pipelines.quiet import load_tensorflow
+
+
+def main(arguments=None) -> int:
+    """Run one command; returns the exit status: 0, 2 for wrong use or bad input, 1 for anything else."""
+    options = _parser().parse_args(arguments)
+    try:
+        load_tensorflow()
+        return options.run(options) or 0
+    except InputError as error:
+        print(f"keras-cnn {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"keras-cnn {options.command}: interrupted; nothing half-written is left.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does; say nothing, now or when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="keras-cnn", description="From a folder of images to TF Serving.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    fit = commands.add_parser("fit", help="fine-tune a pretrained network on labelled images and export it")
+    fit.add_argument(
+        "data", metavar="DATA", help="a folder with a folder of images for each class; 'sample' for the embedded sample"
+    )
+    fit.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="where to write, such as saved_models/photos; a second fit adds version 2",
+    )
+    fit.add_argument("--backbone", default="efficientnet_lite0", help="the pretrained network (default: %(default)s)")
+    fit.add_argument(
+        "--epochs",
+        type=_count,
+        help="passes over the training images, 0 for the solved head alone (default: by the data)",
+    )
+    fit.add_argument("--seed", type=_count, default=0, help="of the split, the order and dropout (default: 0)")
+    fit.add_argument("--quiet", action="store_true", help="no progress bars")
+    fit.add_argument("--json", action="store_true", help="print the result as JSON")
+    fit.set_defaults(run=_fit)
+
+    predict = commands.add_parser("predict", help="label images with an exported version")
+    predict.add_argument(
+        "saved_model",
+        metavar="SAVED_MODEL",
+        help="such as saved_models/photos/1; of saved_models/photos the highest version",
+    )
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
+    predict.add_argument("--reject", type=_share, default=0.0, metavar="P", help='say "unsure" below this probability')
+    predict.add_argument("--csv", metavar="FILE", help="write path, label, probability to a file")
+    predict.add_argument(
+        "--json", action="store_true", help="print a JSON list with the five best labels of each image"
+    )
+    predict.set_defaults(run=_predict)
+
+    verify = commands.add_parser(
+        "verify", help="run an exported version in a fresh process and compare its scores with the recorded ones"
+    )
+    verify.add_argument("saved_model", metavar="SAVED_MODEL", help="such as saved_models/photos/1")
+    verify.add_argument("--json", action="store_true", help="print what was found as JSON")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _count(text):
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0. Received: {text}")
+    return int(text)
+
+
+def _share(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1. Received: {text}")
+    return value
+
+
+def _fit(options):
+    from pipelines import fine_tune
+    from pipelines.sample import DIRECTORY
+    from pipelines.summary import print_summary
+
+    data = DIRECTORY if options.data == "sample" and not os.path.exists("sample") else options.data
+    if options.epochs is not None and options.epochs > 10_000:
+        raise InputError(f"--epochs must be at most 10000. Received: {options.epochs}.")
+    result = fine_tune(
+        data, options.out, options.backbone, epochs=options.epochs, seed=options.seed, progress=not options.quiet
+    )
+    if options.json:
+        paths = {"export": result.export, "run": result.run, "report": result.report}
+        print(json.dumps({**result.metrics, **{name: str(path) for name, path in paths.items()}}, ensure_ascii=False))
+    else:
+        print_summary(result)
+
+
+def _predict(options):
+    from pipelines.prediction import UNREADABLE, predict
+
+    found = list(predict(options.saved_model, options.images, options.reject))
+    if options.csv:
+        with open(options.csv, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "label", "probability"])
+            writer.writerows([one.path, one.label, f"{one.probability:.4f}"] for one in found)
+    if options.json:
+        print(json.dumps([one.to_dict() for one in found], ensure_ascii=False))
+    elif not options.csv:
+        width = max(len(one.label) for one in found)
+        for one in found:
+            print(f"{one.label:<{width}}  {one.probability:.3f}  {one.path}")
+    unreadable = [one.path for one in found if one.label == UNREADABLE]
+    if unreadable:
+        print(
+            f"keras-cnn predict: {len(unreadable)} of {len(found)} files are no images, such as {unreadable[0]}",
+            file=sys.stderr,
+        )
+    return 2 if unreadable else 0
+
+
+def _verify(options):
+    from keras_cnn.serving import VerificationError, verify
+
+    try:
+        found = verify(options.saved_model)
+    except FileNotFoundError as error:
+        raise InputError(str(error)) from None
+    except VerificationError as error:
+        print(f"keras-cnn verify: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        print(
+            f"{found.path}: {found.images} images, largest difference {found.difference:.1e}, "
+            f"loads in {found.load_seconds:.1f} s, {found.size / 1e6:.1f} MB"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

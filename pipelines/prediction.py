@@ -1,0 +1,111 @@
+"""Labels for new images from an exported version, with TensorFlow alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_cnn.images import SUFFIXES
+from keras_cnn.serving.publishing import highest_version
+from pipelines.errors import InputError
+
+BATCH_SIZE = 32
+UNSURE, UNREADABLE = "unsure", "unreadable"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image file.
+
+    Attributes:
+        path: As given.
+        label: The most probable class, "unsure" below the asked-for probability, "unreadable" if it is no image.
+        probability: Of the most probable class; 0 if unreadable.
+        best: The most probable classes with their probabilities, best first; empty if unreadable.
+    """
+
+    path: str
+    label: str
+    probability: float
+    best: tuple[tuple[str, float], ...]
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return {
+            **asdict(self),
+            "best": [{"label": label, "probability": probability} for label, probability in self.best],
+        }
+
+
+def predict(saved_model, images, reject: float = 0.0):
+    """Yield a `Prediction` for each image file, in order.
+
+    Args:
+        saved_model: A version that a job exported, or the folder of versions, of which the highest is taken.
+        images: Paths of image files and of folders, whose images at any depth are taken in order of name.
+        reject: Below this probability the label is "unsure".
+
+    Raises:
+        InputError: If the SavedModel or an image path does not exist, or a folder holds no image.
+    """
+    serve = load(saved_model)
+    paths = find_images(images)
+    for start in range(0, len(paths), BATCH_SIZE):
+        batch = paths[start : start + BATCH_SIZE]
+        answer = serve(image_bytes=tf.constant([_content(path) for path in batch]))
+        rows = zip(batch, answer["labels"].numpy(), answer["probabilities"].numpy(), strict=True)
+        yield from (_prediction(path, labels, probabilities, reject) for path, labels, probabilities in rows)
+
+
+def load(saved_model):
+    """The default signature of an exported version: call it with `image_bytes=`."""
+    path = Path(saved_model)
+    if not (path / "saved_model.pb").is_file() and highest_version(path):
+        path = path / str(highest_version(path))
+    if not (path / "saved_model.pb").is_file():
+        raise InputError(f"The SavedModel must be a folder that `keras-cnn fit` exported. Received: {saved_model}.")
+    signatures = tf.saved_model.load(str(path)).signatures
+    serve = signatures.get("serving_default")
+    if serve is None or set(serve.structured_outputs) < {"labels", "probabilities"}:
+        raise InputError(
+            f"The SavedModel must be one that `keras-cnn fit` exported. Received: {path}, with other signatures."
+        )
+    # A signature dies with the object it came from, so the one keeps the other.
+    serve.loaded_from = signatures
+    return serve
+
+
+def find_images(images) -> list[str]:
+    """Files as they are, and the images in folders at any depth."""
+    paths = []
+    for given in map(Path, images):
+        if given.is_dir():
+            found = sorted(path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            if not found:
+                raise InputError(f"The folder {given} holds no image ({', '.join(SUFFIXES)}). Name another one.")
+            paths += map(str, found)
+        elif given.is_file():
+            paths.append(str(given))
+        else:
+            raise InputError(
+                f"Each image must be a file or a folder of images. Received: {given}, which does not exist."
+            )
+    return paths
+
+
+def _content(path):
+    try:
+        return Path(os.fspath(path)).read_bytes()
+    except OSError:
+        return b""
+
+
+def _prediction(path, labels, probabilities, reject):
+    best = tuple((label.decode(), float(probability)) for label, probability in zip(labels, probabilities, strict=True))
+    if not best[0][0]:
+        return Prediction(path, UNREADABLE, 0.0, ())
+    label, probability = best[0]
+    return Prediction(path, label if probability >= reject else UNSURE, probability, best)

@@ -1,0 +1,65 @@
+"""Progress bars and the time that each step took."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Steps:
+    """The steps of a job: a bar while each runs, seconds afterwards.
+
+    Bars are shown on stderr where that is a terminal: output and logs stay clean.
+
+    Attributes:
+        seconds: Dict of step -> seconds.
+    """
+
+    def __init__(self, visible: bool = True):
+        self.seconds: dict[str, float] = {}
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description:<23}"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not (visible and console.is_terminal),
+        )
+
+    @contextmanager
+    def shown(self):
+        """Show bars within the `with` block."""
+        with self._progress:
+            yield self
+
+    @contextmanager
+    def step(self, name: str, total: int = 1):
+        """One step; gives a function `advance(count=1, note="")`. What is not counted inside is counted at the end."""
+        task = self._progress.add_task(name, total=total, note="")
+        start = time.perf_counter()
+        yield lambda count=1, note=None: self._progress.update(
+            task, advance=count, **({} if note is None else {"note": note})
+        )
+        self._progress.update(task, completed=total)
+        self.seconds[name] = time.perf_counter() - start
+
+
+class EpochBar(keras.callbacks.Callback):
+    """Moves a bar by one at each step of `fit` and notes the validation accuracy."""
+
+    def __init__(self, advance):
+        super().__init__()
+        self._advance = advance
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._advance(1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if "val_accuracy" in logs:
+            self._advance(0, note=f"validation accuracy {logs['val_accuracy']:.3f}")

@@ -1,0 +1,59 @@
+"""Fills the template of the report from what a run has recorded."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import jinja2
+
+from pipelines.report import pictures
+
+TEMPLATE = Path(__file__).parent / "template.html"
+MOST_LEFT_OUT = 200
+
+
+def write_report(run: Path, evaluation, catalog, preprocessing) -> None:
+    """Write `run/report.html` from the records in `run` and the test scores.
+
+    Args:
+        run: The folder with settings.json, metrics.json and history.csv.
+        evaluation: `Evaluation` of the test split.
+        catalog: The `Catalog` with the paths of its images.
+        preprocessing: How the network saw them.
+    """
+    rows = catalog.used("test")
+    with open(run / "history.csv", newline="") as file:
+        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    left_out = [(path, reason) for path, reason in zip(catalog.paths, catalog.reasons, strict=True) if reason]
+    mistakes = [
+        {
+            "picture": pictures.thumbnail(catalog.paths[rows[position]], preprocessing),
+            "path": catalog.paths[rows[position]],
+            "truth": evaluation.classes[evaluation.targets[position]],
+            "predicted": evaluation.classes[evaluation.predicted[position]],
+            "probability": float(evaluation.scores[position].max()),
+        }
+        for position in evaluation.worst_mistakes()
+    ]
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        metrics=json.loads((run / "metrics.json").read_text(encoding="utf-8")),
+        settings=json.loads((run / "settings.json").read_text(encoding="utf-8")),
+        curves=pictures.curves(history) if history else None,
+        confusion=pictures.confusion(evaluation.confusion(), evaluation.classes),
+        mistakes=mistakes,
+        wrong=int((evaluation.predicted != evaluation.targets).sum()),
+        left_out=left_out[:MOST_LEFT_OUT],
+        title=run_title(catalog),
+    )
+    (run / "report.html").write_text(page, encoding="utf-8", errors="surrogateescape")
+
+
+def run_title(catalog) -> str:
+    """The classes in a few words: all names, or the first ones and how many more."""
+    names, most = catalog.classes, 8
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

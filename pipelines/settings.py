@@ -1,0 +1,69 @@
+"""Every default of a job, as a pure function of the data and the backbone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+from keras_cnn import Backbone
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a job does, in numbers.
+
+    Attributes:
+        frozen_through: Name of the last stage that is left as it was pretrained; its activations are computed once.
+        trained_from: Name of the stage after it, the first one that is trained.
+        epochs: Passes over the training images while the later stages are trained; 0 leaves the solved head as it is.
+        batch_size: Images a step.
+        learning_rate: Peak of AdamW's rate: reached after `warm_up` of all steps, falling to zero along a cosine.
+        warm_up: Share of all steps.
+        weight_decay: AdamW's, decoupled.
+        label_smoothing: Share of the truth that is spread over all classes.
+        dropout: Share of the pooled features dropped in training.
+        mirror: Whether a mirrored picture is as good an example as the picture itself.
+        seed: Of splits, order and dropout.
+    """
+
+    frozen_through: str
+    trained_from: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warm_up: float
+    weight_decay: float
+    label_smoothing: float
+    dropout: float
+    mirror: bool
+    seed: int
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def choose(backbone: Backbone, training_images: int, seed: int = 0, epochs: int | None = None) -> Settings:
+    """The defaults: all but the last stage frozen, about 1,500 steps but 5 to 12 epochs, gentle where there is little data.
+
+    Args:
+        backbone: The network; its last stage is the one that is trained.
+        training_images: Number of images in the training split.
+        seed: Of splits, order and dropout.
+        epochs: To overrule the number of epochs.
+    """
+    batch_size = 32
+    steps_an_epoch = math.ceil(training_images / batch_size)
+    return Settings(
+        frozen_through=backbone.stages[-2].name,
+        trained_from=backbone.stages[-1].name,
+        epochs=min(12, max(5, 1500 // steps_an_epoch)) if epochs is None else epochs,
+        batch_size=batch_size,
+        learning_rate=1e-4 if training_images < 500 else 3e-4,
+        warm_up=0.1,
+        weight_decay=0.02,
+        label_smoothing=0.1,
+        dropout=0.2,
+        mirror=True,
+        seed=seed,
+    )

@@ -1,0 +1,38 @@
+"""What a person reads at the end of a job."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def print_summary(result) -> None:
+    """Print classes, images, seconds of each step, test accuracy and where the files are.
+
+    Args:
+        result: `pipelines.Result`.
+    """
+    metrics = result.metrics
+    images, validation = metrics["images"], metrics["validation"]
+    low, high = (100 * bound for bound in result.interval)
+    left_out = f", {metrics['left_out']} left out (see catalog.csv)" if metrics["left_out"] else ""
+    compared = ", ".join(f"{name} {100 * score['accuracy']:.1f} %" for name, score in validation.items())
+    rows = {
+        "Classes": f"{len(metrics['classes'])}: {_shortened(metrics['classes'])}",
+        "Images": f"{images['train']} to train, {images['validation']} to choose, {images['test']} to test{left_out}",
+        "Validation": f"{compared}: kept the {metrics['kept']}",
+        "Test accuracy": f"[bold]{100 * result.accuracy:.1f} %[/bold] (95 % interval {low:.1f} to {high:.1f} %)",
+        "Seconds": ", ".join(f"{name.lower()} {seconds:.0f}" for name, seconds in metrics["seconds"].items()),
+        "For TF Serving": escape(str(result.export)),
+        "Report": escape(str(result.report)),
+        "Records of the run": escape(str(result.run)),
+    }
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, text in rows.items():
+        table.add_row(name, text)
+    Console(soft_wrap=False).print(table)
+
+
+def _shortened(names, most=10):
+    return escape(", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else ""))

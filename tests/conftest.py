@@ -1,0 +1,45 @@
+"""Fixtures that several test files share."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def sample_photos(tmp_path_factory):
+    """A folder with eight drawings of each of three classes, from the embedded sample."""
+    from pipelines.sample import DIRECTORY
+
+    folder = tmp_path_factory.mktemp("photos")
+    for label in ("birds", "music", "plants"):
+        (folder / label).mkdir()
+        for path in sorted((DIRECTORY / label).iterdir())[:8]:
+            shutil.copy(path, folder / label)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def job(sample_photos, tmp_path_factory):
+    """A job on 24 drawings, two broken files and a text among them: its result, the callback it was given, its photos."""
+    import keras
+
+    from pipelines import fine_tune
+
+    class EpochCounter(keras.callbacks.Callback):
+        epochs = 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.epochs += 1
+
+    photos = tmp_path_factory.mktemp("data") / "photos"
+    shutil.copytree(sample_photos, photos)
+    (photos / "birds" / "torn.png").write_bytes((photos / "birds" / "duck.png").read_bytes()[:200])
+    (photos / "music" / "empty.jpg").touch()
+    (photos / "music" / "notes.txt").write_text("do re mi")
+    counter = EpochCounter()
+    result = fine_tune(photos, photos.parent / "out", callbacks=[counter], epochs=2, progress=False)
+    return result, counter, photos

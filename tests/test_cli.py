@@ -1,0 +1,101 @@
+"""The command line: what a person and a program get, and the exit status."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from pipelines import cli
+from pipelines.sample import DIRECTORY
+
+
+@pytest.fixture
+def version(job):
+    """The version that the job of `conftest.py` exported."""
+    return job[0].export
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Two drawings, one in a folder with a file that is no image."""
+    shutil.copy(DIRECTORY / "birds" / "duck.png", tmp_path)
+    (tmp_path / "more" / "deep").mkdir(parents=True)
+    shutil.copy(
+        DIRECTORY / "plants" / sorted(path.name for path in (DIRECTORY / "plants").iterdir())[0],
+        tmp_path / "more" / "deep" / "ü.png",
+    )
+    (tmp_path / "more" / "broken.jpg").write_bytes(b"?")
+    return tmp_path
+
+
+def test_predict_prints_label_and_probability(version, images, capsys):
+    assert cli.main(["predict", str(version), str(images / "duck.png")]) == 0
+    label, probability, path = capsys.readouterr().out.split()
+    assert (
+        label in {"birds", "music", "plants"} and 1 / 3 <= float(probability) <= 1 and path == str(images / "duck.png")
+    )
+
+
+def test_predict_json_of_a_folder_with_a_broken_file(version, images, capsys):
+    # The folder of versions stands for its highest version.
+    assert cli.main(["predict", str(version.parent), str(images), "--json"]) == 2
+    out, err = capsys.readouterr()
+    found = {row["path"].rsplit("/", 1)[1]: row for row in json.loads(out)}
+    assert list(found) == ["duck.png", "broken.jpg", "ü.png"]
+    assert found["broken.jpg"] == {
+        "path": str(images / "more" / "broken.jpg"),
+        "label": "unreadable",
+        "probability": 0.0,
+        "best": [],
+    }
+    assert sum(one["probability"] for one in found["duck.png"]["best"]) == pytest.approx(1, abs=1e-5)
+    assert err == f"keras-cnn predict: 1 of 3 files are no images, such as {images / 'more' / 'broken.jpg'}\n"
+
+
+def test_predict_rejects_and_writes_csv(version, images, capsys):
+    table = images / "labels.csv"
+    assert cli.main(["predict", str(version), str(images / "duck.png"), "--reject", "1", "--csv", str(table)]) == 0
+    with open(table, newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["label"] == "unsure" and float(row["probability"]) < 1
+    assert capsys.readouterr().out == ""
+
+
+def test_verify(version, capsys):
+    assert cli.main(["verify", str(version), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["fit", "{tmp}/none", "--out", "{tmp}/out"],
+            "a folder with a folder of images for each class. Received: {tmp}/none",
+        ),
+        (["fit", "{photos}", "--out", "{photos}"], "The output must be a new or empty folder"),
+        (["fit", "{photos}", "--out", "{tmp}/out", "--backbone", "resnet"], "Received: handle='resnet'"),
+        (["predict", "{tmp}", "{photos}"], "The SavedModel must be a folder that `keras-cnn fit` exported"),
+        (["predict", "{version}", "{tmp}/none.jpg"], "Received: {tmp}/none.jpg, which does not exist"),
+        (["predict", "{version}", "{tmp}"], "holds no image"),
+        (["verify", "{tmp}"], "must be a SavedModel written by `export`"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, sentence, version, sample_photos, tmp_path, capsys):
+    places = {"tmp": tmp_path, "photos": sample_photos, "version": version}
+    assert cli.main([argument.format(**places) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and sentence.format(**places) in err
+    assert err.splitlines()[-1].startswith(f"keras-cnn {arguments[0]}: ") and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fit"], ["fit", "x"], ["fit", "x", "--out", "y", "--epochs", "-1"], ["predict", "x", "y", "--reject", "2"]],
+)
+def test_wrong_use_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main(arguments)
+    assert error.value.code == 2 and "error: " in capsys.readouterr().err

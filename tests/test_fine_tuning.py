@@ -1,0 +1,140 @@
+"""The main job on a handful of images: what it writes, what it refuses, and that pretraining is what makes it work."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_cnn as kc
+from pipelines import Catalog, InputError, fine_tune
+from pipelines.sample import DIRECTORY
+
+
+def test_what_is_written(job):
+    result, _, photos = job
+    out = photos.parent / "out"
+    assert (result.export, result.run, result.report) == (out / "1", out / "runs" / "1", out / "report.html")
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs"]
+    assert {path.name for path in result.run.iterdir()} == {
+        *("settings.json", "metrics.json", "history.csv", "catalog.csv", "model.keras", "report.html")
+    }
+    metrics = json.loads((result.run / "metrics.json").read_text())
+    assert metrics["accuracy"] == result.accuracy
+    assert metrics["images"] == {"train": 15, "validation": 3, "test": 6}
+    assert metrics["verification"]["largest_difference"] <= 1e-4
+    with open(result.run / "history.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_callbacks_of_the_user_are_called(job):
+    assert job[1].epochs == 2
+
+
+def test_unreadable_files_are_left_out_by_name(job):
+    result, _, photos = job
+    with open(result.run / "catalog.csv", newline="") as file:
+        reasons = {row["path"]: row["reason"] for row in csv.DictReader(file) if row["reason"]}
+    assert set(reasons) == {str(photos / name) for name in ("birds/torn.png", "music/empty.jpg", "music/notes.txt")}
+    assert reasons[str(photos / "music" / "empty.jpg")] == "an empty file"
+    assert reasons[str(photos / "birds" / "torn.png")].startswith("no image that can be decoded: ")
+    assert result.metrics["left_out"] == 3
+
+
+def test_the_accuracy_is_that_of_the_exported_version(job):
+    result, _, _ = job
+    with open(result.run / "catalog.csv", newline="") as file:
+        test = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    serve = tf.saved_model.load(str(result.export)).signatures["serving_default"]
+    answer = serve(image_bytes=tf.constant([Path(row["path"]).read_bytes() for row in test]))
+    right = [labels[0].decode() == row["label"] for labels, row in zip(answer["labels"].numpy(), test, strict=True)]
+    assert np.mean(right) == pytest.approx(result.accuracy)
+
+
+def test_the_kept_model_is_the_exported_one(job):
+    result, _, photos = job
+    model = keras.models.load_model(result.run / "model.keras")
+    content = (photos / "birds" / "duck.png").read_bytes()
+    scores = model(kc.images.prepare(content, kc.Preprocessing(224))[None], training=False)
+    serve = tf.saved_model.load(str(result.export)).signatures["serving_default"]
+    np.testing.assert_allclose(serve(image_bytes=tf.constant([content]))["scores"], scores, atol=1e-4)
+
+
+def test_the_report_names_the_mistakes_and_the_files_left_out(job):
+    page = job[0].report.read_text()
+    assert "torn.png" in page and "an empty file" in page
+    assert page.count("<figure>") == round(6 * (1 - job[0].accuracy))
+
+
+def test_a_second_job_adds_a_version(job, sample_photos):
+    small = kc.load_backbone("efficientnet_lite0", input_shape=(64, 64, 3))
+    catalog = Catalog.from_folder(sample_photos)
+    result = fine_tune(catalog, job[0].export.parent, backbone=small, epochs=0, progress=False)
+    assert (result.export.name, result.run.name) == ("2", "2")
+    assert job[0].export.is_dir() and result.metrics["kept"] == "solved head"
+
+
+def test_frozen_stages_are_as_they_were_pretrained(job):
+    trained = keras.models.load_model(job[0].run / "model.keras")
+    original = kc.load_backbone("efficientnet_lite0").model
+    moved = {
+        layer.name
+        for layer in original.layers
+        for ours, theirs in zip(layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True)
+        if not np.array_equal(ours, theirs)
+    }
+    if job[0].metrics["kept"] == "fine-tuned":
+        assert moved and all(
+            name.startswith(("block12", "block13", "block14", "block15", "block16", "top")) for name in moved
+        )
+    assert not any(name.endswith("_bn") for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda photos: shutil.rmtree(photos / "birds"), "Received: .*photos, without such folders"),
+        (lambda photos: photos.rename(photos.parent / "moved"), "which is no folder"),
+        (
+            lambda photos: (photos / "birds" / "b.png").write_bytes(b"?"),
+            "'birds' has 1. Files were left out as: no image",
+        ),
+    ],
+)
+def test_bad_data_writes_nothing(tmp_path, change, sentence):
+    birds = tmp_path / "photos" / "birds"
+    birds.mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        shutil.copy(DIRECTORY / "birds" / "duck.png", birds / name)
+    if "birds' has" in sentence:
+        shutil.copytree(birds, birds.parent / "music")
+    change(tmp_path / "photos")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=sentence):
+        fine_tune(tmp_path / "photos", tmp_path / "out", progress=False)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_pretraining_is_what_makes_it_work(tmp_path):
+    """On 20 drawings a class, the solved head on pretrained features is far better than on random ones."""
+    photos = tmp_path / "photos"
+    for folder in sorted(path for path in DIRECTORY.iterdir() if path.is_dir()):
+        (photos / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[:20]:
+            shutil.copy(path, photos / folder.name)
+    options = {"epochs": 0, "progress": False}
+    pretrained = fine_tune(photos, tmp_path / "pretrained", **options).accuracy
+    random = fine_tune(photos, tmp_path / "random", weights=None, **options).accuracy
+    assert pretrained >= random + 0.25
+
+
+@pytest.mark.slow
+def test_the_sample_reaches_its_accuracy_over_three_seeds(tmp_path):
+    """At least 0.65, the linear probe of five-fold cross-validation less its spread."""
+    found = [fine_tune(DIRECTORY, tmp_path / str(seed), seed=seed, progress=False).accuracy for seed in range(3)]
+    assert np.mean(found) >= 0.65

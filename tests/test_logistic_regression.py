@@ -1,0 +1,51 @@
+"""The solved head is the solution: it meets the equations that only the minimum meets."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from keras_cnn.training.logistic_regression import cross_entropy, solve_head
+
+
+def blobs(examples, classes, features, seed=0):
+    """Overlapping clouds, on axes of very different scale."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, examples)
+    centres = np.random.default_rng(9).normal(size=(classes, features))
+    scale = 10.0 ** np.arange(-2, features - 2)
+    return (centres[labels] + random.normal(size=(examples, features))) * scale + 5, labels
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.01])
+def test_the_gradient_vanishes(penalty):
+    features, labels = blobs(200, 3, 5)
+    head = solve_head(features, labels, 3, features, labels, penalties=(penalty,))
+    # In double precision and in the standardised space, where the penalty acts.
+    mean, deviation = features.mean(0), features.std(0)
+    residual = softmax(features @ head.kernel.astype(float) + head.bias, axis=1) - np.eye(3)[labels]
+    gradient = ((features - mean) / deviation).T @ residual / 200 + penalty * head.kernel * deviation[:, None]
+    assert np.abs(gradient).max() < 2e-3
+    assert np.abs(residual.mean(0)).max() < 2e-3
+
+
+def test_without_information_the_scores_are_the_shares_of_the_classes():
+    labels = np.array([0] * 6 + [1] * 3 + [2])
+    head = solve_head(np.ones((10, 4)), labels, 3, np.ones((10, 4)), labels)
+    np.testing.assert_allclose(softmax(head.logits(np.ones((1, 4), "float32"))), [[0.6, 0.3, 0.1]], atol=1e-3)
+
+
+def test_the_penalty_is_chosen_by_the_validation_examples():
+    # 40 features of noise and 30 examples: the weakest penalty learns them by heart, and validation tells.
+    random = np.random.default_rng(1)
+    features, labels = random.normal(size=(30, 40)), random.integers(0, 2, 30)
+    others, truth = random.normal(size=(200, 40)), random.integers(0, 2, 200)
+    chosen = solve_head(features, labels, 2, others, truth, penalties=(10.0, 1e-4))
+    by_heart = solve_head(features, labels, 2, features, labels, penalties=(10.0, 1e-4))
+    assert (chosen.penalty, by_heart.penalty) == (10.0, 1e-4)
+    assert chosen.loss == pytest.approx(cross_entropy(chosen.logits(others), truth), rel=1e-4)
+
+
+def test_cross_entropy_by_hand():
+    # softmax of (ln 3, 0) is (3/4, 1/4): the mean of ln(4/3) and ln 4.
+    logits = np.array([[np.log(3), 0], [np.log(3), 0]])
+    assert cross_entropy(logits, [0, 1]) == pytest.approx((np.log(4 / 3) + np.log(4)) / 2)

@@ -1,0 +1,43 @@
+"""Every command and every line of Python in the README runs. (`make demo` and `make test` are run by `.ci/run`.)"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.sample import DIRECTORY
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+MAKE, *COMMANDS = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_first_commands_exist():
+    root = Path(__file__).parent.parent
+    ci = (root / ".ci" / "run").read_text()
+    for command in MAKE.splitlines():
+        assert (
+            subprocess.run([*command.split(), "--dry-run"], cwd=root, capture_output=True, check=False).returncode == 0
+        )
+        assert command in ci
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", PYTHON)
+def test_python(code, tmp_path):
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+@pytest.mark.slow
+def test_commands(sample_photos, tmp_path):
+    shutil.copytree(sample_photos, tmp_path / "photos")
+    for name in ("a.jpg", "b.png"):
+        shutil.copy(DIRECTORY / "birds" / "duck.png", tmp_path / name)
+    lines = [line for block in COMMANDS for line in block.splitlines()]
+    assert len(lines) >= 4 and all(line.startswith("keras-cnn ") for line in lines)
+    for line in lines:
+        subprocess.run([Path(sys.executable).parent / "keras-cnn", *line.split()[1:]], cwd=tmp_path, check=True)
+    assert (tmp_path / "labels.csv").is_file()
