@@ -91,7 +91,7 @@ class Catalog:
         """This catalog, if a classifier can be learned from it.
 
         Raises:
-            InputError: If there are fewer than two classes, or fewer than two readable images in one.
+            InputError: If there are fewer than two classes, fewer than two readable images in one, or three in none.
         """
         counts = Counter({label: 0 for label in self.labels if label})
         counts.update(self.labels[row] for row in self.used())
@@ -104,6 +104,11 @@ class Catalog:
             raise InputError(
                 f"Each class needs at least {SMALLEST_CLASS} readable images. Received: {', '.join(small[:10])}.{reasons} "
                 "Add images or remove the folder."
+            )
+        if max(counts.values()) <= SMALLEST_CLASS:
+            raise InputError(
+                "At least one class needs three readable images: one to train, one to choose settings, one to test. "
+                f"Received: {SMALLEST_CLASS} in every class. Add images."
             )
         return self
 

@@ -19,17 +19,16 @@ def inference(model: keras.Model):
     return lambda batch: run(tf.cast(batch, tf.float32)).numpy()
 
 
-def predict(model: keras.Model, activations: np.ndarray) -> np.ndarray:
-    """What `model` gives for kept activations, a batch at a time."""
-    run = inference(model)
+def predict(run, activations: np.ndarray) -> np.ndarray:
+    """What `run`, a function from `inference`, gives for kept activations, a batch at a time."""
     return np.concatenate([run(activations[i : i + BATCH_SIZE]) for i in range(0, len(activations), BATCH_SIZE)])
 
 
-def compute(front: keras.Model, paths, preprocessing, progress, mirror: bool = False) -> np.ndarray:
+def compute(run, paths, preprocessing, progress, mirror: bool = False) -> np.ndarray:
     """Run the frozen front of a network over image files.
 
     Args:
-        front: Images `(batch, height, width, 3)` RGB 0..255 -> activations `(batch, ...)`; runs in inference mode.
+        run: A function from `inference`: images `(batch, height, width, 3)` RGB 0..255 -> activations `(batch, ...)`.
         paths: Readable image files.
         preprocessing: `keras_cnn.Preprocessing` of the network.
         progress: Called with the number of images done since the last call.
@@ -38,13 +37,14 @@ def compute(front: keras.Model, paths, preprocessing, progress, mirror: bool = F
     Returns:
         Float16 array `(len(paths), ...)`: half the memory, with a rounding (2^-11) far below what training adds as noise.
     """
-    run = inference(front)
-    activations = np.empty((len(paths), *front.output_shape[1:]), np.float16)
-    filled = 0
-    for positions, batch in inputs.batches(paths, preprocessing, BATCH_SIZE):
-        activations[positions.numpy()] = run(batch[:, :, ::-1] if mirror else batch)
-        filled += len(positions)
-        progress(len(positions))
+    activations, filled = None, 0
+    for _, batch in inputs.batches(paths, preprocessing, BATCH_SIZE):
+        found = run(batch[:, :, ::-1] if mirror else batch)
+        if activations is None:
+            activations = np.empty((len(paths), *found.shape[1:]), np.float16)
+        activations[filled : filled + len(found)] = found
+        filled += len(found)
+        progress(len(found))
     if filled != len(paths):
         raise OSError(
             f"{len(paths) - filled} of {len(paths)} image files could be read a moment ago and cannot any more."

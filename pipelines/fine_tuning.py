@@ -55,6 +55,8 @@ def fine_tune(
 ):
     """Fine-tune a pretrained network on labelled images and export it.
 
+    Seeds Python, NumPy and TensorFlow by `seed`. A `keras_cnn.Backbone` that is given is trained in place.
+
     Args:
         data: A folder with a folder of images for each class, or a `Catalog`.
         out: The folder to write; a second job into it writes version 2.
@@ -72,7 +74,7 @@ def fine_tune(
         InputError: If no classifier can be learned from the data, or `out` is not a folder for it. Nothing is written then.
     """
     output.check(out)
-    catalog = data if isinstance(data, Catalog) else Catalog.from_folder(data)
+    catalog = data if isinstance(data, Catalog) else _from_folder(data, out)
     steps = Steps(visible=progress)
     with steps.shown():
         with steps.step("Loading the network"):
@@ -95,6 +97,14 @@ def fine_tune(
     return Result(evaluation.accuracy, evaluation.interval, export, run, Path(out) / "report.html", metrics)
 
 
+def _from_folder(data, out):
+    if Path(out).resolve().is_relative_to(Path(data).resolve()):
+        raise InputError(
+            f"The output must not be inside the data, where it would be a class. Received: {out}. Name another folder."
+        )
+    return Catalog.from_folder(data)
+
+
 def _load(handle, weights):
     try:
         return kc.load_backbone(handle, weights=weights)
@@ -109,38 +119,41 @@ def _train(network, catalog, chosen, callbacks, steps):
     kc.freeze(model)
     kc.unfreeze(model, from_=chosen.trained_from)
     front, rest = surgery.split(model, chosen.frozen_through)
-    train = _activations("train", front, catalog, network.preprocessing, steps, mirror=chosen.mirror)
-    validation = _activations("validation", front, catalog, network.preprocessing, steps)
+    run = features.inference(front)
+    train = _activations("train", run, catalog, network.preprocessing, steps, mirror=chosen.mirror)
+    (validation,) = _activations("validation", run, catalog, network.preprocessing, steps)
     targets = {split: catalog.targets(catalog.used(split)) for split in ("train", "validation")}
     with steps.step("Solving the head"):
-        _solve(rest, train, targets["train"], validation[0], targets["validation"], len(catalog.classes))
-    found = {"solved head": _score(rest, validation[0], targets["validation"])}
+        _solve(rest, train, targets["train"], validation, targets["validation"], len(catalog.classes))
+    run_rest = features.inference(rest)
+    found = {"solved head": _score(run_rest, validation, targets["validation"])}
     history = []
     if chosen.epochs:
         solved = rest.get_weights()
         batches = CachedBatches(train, targets["train"], chosen.batch_size, len(catalog.classes), chosen.seed)
         with steps.step("Fine-tuning", chosen.epochs * len(batches)) as advance, kc.check_frozen(model):
-            history = _fit(rest, batches, validation[0], targets["validation"], chosen, [EpochBar(advance), *callbacks])
-        found["fine-tuned"] = _score(rest, validation[0], targets["validation"])
+            history = _fit(rest, batches, validation, targets["validation"], chosen, [EpochBar(advance), *callbacks])
+        found["fine-tuned"] = _score(run_rest, validation, targets["validation"])
         if _best(found) == "solved head":
             rest.set_weights(solved)
     return model, history, found
 
 
-def _activations(split, front, catalog, preprocessing, steps, mirror=False):
+def _activations(split, run, catalog, preprocessing, steps, mirror=False):
     """The views of a split's images at the freeze boundary: as they are, and mirrored."""
     paths = [catalog.paths[row] for row in catalog.used(split)]
     views = (False, True) if mirror else (False,)
     with steps.step(f"Features of {split}", len(paths) * len(views)) as advance:
-        return [features.compute(front, paths, preprocessing, advance, mirror=view) for view in views]
+        return [features.compute(run, paths, preprocessing, advance, mirror=view) for view in views]
 
 
 def _solve(rest, train, train_targets, validation, validation_targets, classes):
     """Put the solved head into the network."""
     pool, _ = surgery.split(rest, "pool")
-    pooled = np.concatenate([features.predict(pool, view) for view in train])
+    run = features.inference(pool)
+    pooled = np.concatenate([features.predict(run, view) for view in train])
     targets = np.tile(train_targets, len(train))
-    head = solve_head(pooled, targets, classes, features.predict(pool, validation), validation_targets)
+    head = solve_head(pooled, targets, classes, features.predict(run, validation), validation_targets)
     rest.get_layer("logits").set_weights([head.kernel, head.bias])
 
 
@@ -169,9 +182,9 @@ def _fit(rest, batches, validation, validation_targets, chosen, callbacks):
     return [{name: float(values[epoch]) for name, values in history.items()} for epoch in range(len(history["loss"]))]
 
 
-def _score(rest, activations, targets):
+def _score(run, activations, targets):
     """Accuracy and loss (cross-entropy in nats) on activations."""
-    scores = features.predict(rest, activations)
+    scores = features.predict(run, activations)
     likelihood = scores[np.arange(len(targets)), targets]
     return {"accuracy": float((scores.argmax(1) == targets).mean()), "loss": float(-np.log(likelihood + 1e-12).mean())}
 

@@ -109,6 +109,8 @@ def test_bad_folders_are_refused_in_one_sentence(tmp_path):
         Catalog.from_folder(folder(tmp_path / "one", a=numbered(3))).check()
     with pytest.raises(InputError, match=r"Received: the empty folder .*two/b\. Fill it or remove it\.$"):
         Catalog.from_folder(folder(tmp_path / "two", a=numbered(3), b=[]))
+    with pytest.raises(InputError, match=r"three readable images: .* Received: 2 in every class"):
+        Catalog.from_folder(folder(tmp_path / "pairs", a=numbered(2), b=numbered(2))).check()
     few = Catalog.from_folder(folder(tmp_path / "few", a=numbered(3), b=numbered(2)))
     assert few.check() is few
     with pytest.raises(

@@ -75,6 +75,7 @@ def test_verify(version, capsys):
             "a folder with a folder of images for each class. Received: {tmp}/none",
         ),
         (["fit", "{photos}", "--out", "{photos}"], "The output must be a new or empty folder"),
+        (["fit", "{photos}", "--out", "{photos}/out"], "The output must not be inside the data"),
         (["fit", "{photos}", "--out", "{tmp}/out", "--backbone", "resnet"], "Received: handle='resnet'"),
         (["predict", "{tmp}", "{photos}"], "The SavedModel must be a folder that `keras-cnn fit` exported"),
         (["predict", "{version}", "{tmp}/none.jpg"], "Received: {tmp}/none.jpg, which does not exist"),
