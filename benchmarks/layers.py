@@ -68,6 +68,7 @@ def pairs():
             padded(2, 1, 64, 3),
         ),
         "adjoint 3x3 / 2": ((16, 28, 28, 64), adjoint((56, 56, 32), 64, 3, 2), transpose(32, 3, 2)),
+        "adjoint 3x3 / 2, odd size": ((16, 28, 28, 64), adjoint((55, 55, 32), 64, 3, 2), transpose(32, 3, 2)),
         "adjoint 3x3": ((16, 28, 28, 64), adjoint((28, 28, 64), 64, 3), transpose(64, 3)),
         "min pooling1d 2": (sound, ours.MinPooling1D(2), of_keras.MaxPooling1D(2)),
         "min pooling2d 2x2": (wide, ours.MinPooling2D(2), of_keras.MaxPooling2D(2)),

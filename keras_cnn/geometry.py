@@ -128,14 +128,9 @@ def transposed_output_size(
     _check(owner, size, kernel_size, strides, dilation_rate)
     _check_padding(owner, padding)
     if output_padding is not None and arguments.integer(owner, "output_padding", output_padding, 0) >= strides:
+        remedy = "One stride more is one more cell of input."
         raise ValueError(
-            arguments.message(
-                owner,
-                "output_padding",
-                f"smaller than the stride ({strides})",
-                output_padding,
-                "One stride more is one more cell of input.",
-            )
+            arguments.message(owner, "output_padding", f"below the stride ({strides})", output_padding, remedy)
         )
     if size is None:
         return None

@@ -168,7 +168,7 @@ def test_unknown_sizes():
         (lambda: output_size(5, 2, 1, (1, 2, 3)), "Received: padding=(1, 2, 3)."),
         (
             lambda: transposed_output_size(5, 3, 2, 1, output_padding=2),
-            "transposed_output_size: `output_padding` must be smaller than the stride (2). Received: output_padding=2.",
+            "transposed_output_size: `output_padding` must be below the stride (2). Received: output_padding=2.",
         ),
         (
             lambda: geometry.convolution_parameters((3, 3), 6, 8, groups=4),
