@@ -56,6 +56,10 @@ def test_parameters_as_published(classifier):
     assert sum(int(np.prod(v.shape)) for v in classifier.trainable_weights) == 4_652_008
 
 
+def test_made_of_layers_that_every_keras_knows(classifier):
+    assert {type(layer).__module__.split(".")[0] for layer in classifier.layers} == {"keras"}
+
+
 def test_stages_have_the_strides_and_channels_of_the_paper():
     backbone = kc.load_backbone("efficientnet_lite0", input_shape=(96, 64, 3), weights=None)
     assert [(s.stride, s.channels) for s in backbone.stages] == [(2, 16), (4, 24), (8, 40), (16, 112), (32, 1280)]

@@ -1,7 +1,8 @@
 """EfficientNet-Lite: EfficientNet without squeeze-excite and with ReLU6, made for plain integer hardware.
 
 Tan & Le, 2019, EfficientNet, arXiv:1905.11946, table 1 (the stages); the Lite variants and their five sizes are from the
-authors' TPU repository. Convolutions are followed by batch normalisation (epsilon 1e-3); padding is SAME.
+authors' TPU repository. Convolutions are followed by batch normalisation (epsilon 1e-3); padding is SAME. Made of Keras'
+own layers alone, so that a saved model opens where this package is not installed.
 """
 
 from __future__ import annotations

@@ -50,7 +50,10 @@ def conv_norm_act(
         ValueError: If the window does not fit on the map, with the arithmetic.
     """
     options = {"padding": "same", "use_bias": norm is None} | options
-    x = Conv2D(filters, kernel_size, strides, name=join(name, "conv"), **options)(x)
+    # Keras' own class wherever it can say it: a saved model then opens where this package is not installed.
+    plain = isinstance(options["padding"], str) and "padding_mode" not in options
+    convolution = keras.layers.Conv2D if plain else Conv2D
+    x = call(convolution(filters, kernel_size, strides, name=join(name, "conv"), **options), x)
     return norm_act(x, norm, activation, name)
 
 
