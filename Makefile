@@ -15,7 +15,7 @@ test-all: .venv/installed-test
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: .venv/installed-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check ruff
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 

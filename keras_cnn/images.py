@@ -31,21 +31,54 @@ def prepare(content, preprocessing: Preprocessing):
 def decode(content, background: int = 255):
     """Decode one image file at its own size: the first frame, gray as RGB, transparency over `background`.
 
+    Not handled: the orientation that cameras note in EXIF, the transparent colour of a GIF (it comes out black), and
+    that of a gray or RGB PNG without alpha channel (its colour shows).
+
     Returns:
-        Float32 tensor `(height, width, 3)`, RGB from 0 to 255.
+        Uint8 tensor `(height, width, 3)`, RGB.
     """
     # channels=0 keeps what the file has (1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha): any other number is refused by
     # some of the formats, and 3 would show the hidden colours of transparent pixels.
-    image = tf.cast(tf.io.decode_image(content, channels=0, expand_animations=False), tf.float32)
+    image = tf.cond(
+        _part(content, 0, 4) + _part(content, 8, 4) == "RIFFWEBP",
+        lambda: _decode_webp(content),
+        lambda: tf.io.decode_image(content, channels=0, expand_animations=False),
+    )
     channels = tf.shape(image)[-1]
-    colours = channels - tf.cast(channels % 2 == 0, tf.int32)
-    colour = tf.broadcast_to(image[..., :colours], tf.concat([tf.shape(image)[:2], [3]], 0))
-    opaque = tf.cond(channels > colours, lambda: image[..., -1:] / 255.0, lambda: tf.ones_like(image[..., :1]))
-    return tf.ensure_shape(colour * opaque + background * (1.0 - opaque), (None, None, 3))
+    image = tf.cond(channels % 2 == 0, lambda: _over(image, background), lambda: image)
+    # Gray becomes RGB here, as bytes: in float32 a large photo would take gigabytes.
+    image = tf.cond(channels < 3, lambda: tf.repeat(image[..., :1], 3, -1), lambda: image)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def _part(content, start, length):
+    """Bytes of a file, blanks behind its end."""
+    return tf.strings.substr(tf.strings.join([tf.strings.substr(content, 0, 32), " " * 32]), start, length)
+
+
+def _decode_webp(content):
+    # TensorFlow 2.21 writes four channels into room for three where an animation has no alpha channel, and the process
+    # dies of it. So an animation (flag 2 of the extended header "VP8X") is declared to have alpha (flag 16).
+    flags = tf.cast(tf.io.decode_raw(_part(content, 20, 1), tf.uint8)[0], tf.int32)
+    animated = (_part(content, 12, 4) == "VP8X") & (flags // 2 % 2 == 1)
+    declared = tf.gather(tf.constant([bytes([flags | 16]) for flags in range(256)]), flags)
+
+    def with_alpha():
+        rest = tf.strings.substr(content, 21, tf.strings.length(content) - 21)
+        return tf.strings.join([_part(content, 0, 20), declared, rest])
+
+    declared_content = tf.cond(animated, with_alpha, lambda: content)
+    return tf.io.decode_webp(declared_content, channels=0)[0]
+
+
+def _over(image, background):
+    """An image whose last channel is alpha, put over a uniform background."""
+    colour, alpha = tf.cast(image[..., :-1], tf.float32), tf.cast(image[..., -1:], tf.float32) / 255.0
+    return tf.cast(tf.round(colour * alpha + background * (1.0 - alpha)), tf.uint8)
 
 
 def resize(image, preprocessing: Preprocessing):
-    """Bring an image `(h, w, 3)` to `preprocessing.size` by its rule, with anti-aliasing.
+    """Bring an image `(h, w, 3)`, of bytes or floats, to `preprocessing.size` by its rule, with anti-aliasing.
 
     Returns:
         Float32 tensor `(height, width, 3)`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ SPLITS = ("train", "validation", "test")
 SHARES = (0.65, 0.15, 0.20)
 COLUMNS = ("path", "label", "split", "group", "reason")
 SMALLEST_CLASS = 2
+# Unicode categories that no list of labels can carry: control signs, halves of signs, ends of lines.
+UNUSABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 
 @dataclass(frozen=True)
@@ -53,20 +56,23 @@ class Catalog:
                 f"The data must be a folder with a folder of images for each class. Received: {folder}, which is no folder."
             )
         files = [(folder / name, "", "not in the folder of a class") for name in _visible(folder, os.path.isfile)]
+        empty = []
         for label in _visible(folder, os.path.isdir):
-            found = [(path, label, _reason(path)) for path in _files_below(folder / label)]
-            if not found:
-                raise InputError(
-                    f"Each class needs images. Received: the empty folder {folder / label}. Fill it or remove it."
-                )
+            found = [(path, label, _reason(path)) for path in visible_files(folder / label)]
             files += found
+            empty += [] if found else [label]
+        if empty:
+            names = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
+            raise InputError(
+                f"Each class needs images. Received: empty folders in {folder}: {names}. Fill or remove them."
+            )
         if not any(label for _, label, _ in files):
             raise InputError(
                 f"The data must be a folder with a folder of images for each class. Received: {folder}, without such folders."
             )
         paths, labels, reasons = zip(*files, strict=True)
-        empty = ("",) * len(paths)
-        return cls(tuple(map(str, paths)), labels, empty, empty, reasons)
+        nothing = ("",) * len(paths)
+        return cls(tuple(map(str, paths)), labels, nothing, nothing, reasons)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,6 +99,11 @@ class Catalog:
         Raises:
             InputError: If there are fewer than two classes, fewer than two readable images in one, or three in none.
         """
+        odd = [label for label in self.classes if any(unicodedata.category(sign) in UNUSABLE for sign in label)]
+        if odd:
+            raise InputError(
+                f"The name of a class must be valid text of one line. Received: {odd[0]!r}. Rename its folder."
+            )
         counts = Counter({label: 0 for label in self.labels if label})
         counts.update(self.labels[row] for row in self.used())
         if len(counts) < 2:
@@ -119,10 +130,11 @@ class Catalog:
         """
         splits = [""] * len(self.paths)
         used = self.used()
-        root = os.path.commonpath([os.path.dirname(self.paths[row]) for row in used])
+        paths = {row: os.path.abspath(self.paths[row]) for row in used}
+        root = os.path.commonpath([os.path.dirname(path) for path in paths.values()])
         for label in self.classes:
             rows = [row for row in used if self.labels[row] == label]
-            rows.sort(key=lambda row: _hash(seed, os.path.relpath(self.paths[row], root)))
+            rows.sort(key=lambda row: _hash(seed, os.path.relpath(paths[row], root)))
             for row, name in zip(rows, _share_out(len(rows)), strict=True):
                 splits[row] = name
         return replace(self, splits=tuple(splits))
@@ -150,11 +162,14 @@ def _visible(folder, kind):
     return sorted(name for name in os.listdir(folder) if not name.startswith(".") and kind(os.path.join(folder, name)))
 
 
-def _files_below(folder):
+def visible_files(folder):
+    """The files below a folder at any depth, in order of name, without hidden ones."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
 
 
 def _reason(path):
+    if not path.is_file():  # reading a pipe would wait for ever
+        return "a link to nowhere" if path.is_symlink() else "not a regular file"
     return "" if path.suffix.lower() in SUFFIXES else f"not an image file by its ending ({path.suffix or 'none'})"

@@ -6,14 +6,19 @@ import argparse
 import csv
 import json
 import os
+import signal
 import sys
+from contextlib import contextmanager
 
 from pipelines.errors import InputError
 from pipelines.quiet import load_tensorflow
 
 
 def main(arguments=None) -> int:
-    """Run one command; returns the exit status: 0, 2 for wrong use or bad input, 1 for anything else."""
+    """Run one command; returns the exit status: 0, 2 for wrong use or bad input, 130 if interrupted, 1 for anything else."""
+    if arguments is None:  # as a program of its own
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `docker stop` leaves nothing either
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be text
     options = _parser().parse_args(arguments)
     try:
         load_tensorflow()
@@ -33,65 +38,27 @@ def main(arguments=None) -> int:
 def _parser():
     parser = argparse.ArgumentParser(prog="keras-cnn", description="From a folder of images to TF Serving.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_fit(commands)
+    _add_predict(commands)
+    _add_verify(commands)
+    return parser
 
+
+def _add_fit(commands):
     fit = commands.add_parser("fit", help="fine-tune a pretrained network on labelled images and export it")
+    fit.add_argument("data", metavar="DATA", help="a folder with a folder of images for each class, or 'sample'")
     fit.add_argument(
-        "data", metavar="DATA", help="a folder with a folder of images for each class; 'sample' for the embedded sample"
-    )
-    fit.add_argument(
-        "--out",
-        required=True,
-        metavar="DIR",
-        help="where to write, such as saved_models/photos; a second fit adds version 2",
+        "--out", required=True, metavar="DIR", help="such as saved_models/photos; a second fit adds version 2"
     )
     fit.add_argument("--backbone", default="efficientnet_lite0", help="the pretrained network (default: %(default)s)")
     fit.add_argument(
-        "--epochs",
-        type=_count,
-        help="passes over the training images, 0 for the solved head alone (default: by the data)",
+        "--epochs", type=_count, help="passes over the training images, 0: the head only (default: by the data)"
     )
+    fit.add_argument("--no-mirror", action="store_true", help="left and right matter: text, digits, traffic signs")
     fit.add_argument("--seed", type=_count, default=0, help="of the split, the order and dropout (default: 0)")
     fit.add_argument("--quiet", action="store_true", help="no progress bars")
     fit.add_argument("--json", action="store_true", help="print the result as JSON")
     fit.set_defaults(run=_fit)
-
-    predict = commands.add_parser("predict", help="label images with an exported version")
-    predict.add_argument(
-        "saved_model",
-        metavar="SAVED_MODEL",
-        help="such as saved_models/photos/1; of saved_models/photos the highest version",
-    )
-    predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
-    predict.add_argument("--reject", type=_share, default=0.0, metavar="P", help='say "unsure" below this probability')
-    predict.add_argument("--csv", metavar="FILE", help="write path, label, probability to a file")
-    predict.add_argument(
-        "--json", action="store_true", help="print a JSON list with the five best labels of each image"
-    )
-    predict.set_defaults(run=_predict)
-
-    verify = commands.add_parser(
-        "verify", help="run an exported version in a fresh process and compare its scores with the recorded ones"
-    )
-    verify.add_argument("saved_model", metavar="SAVED_MODEL", help="such as saved_models/photos/1")
-    verify.add_argument("--json", action="store_true", help="print what was found as JSON")
-    verify.set_defaults(run=_verify)
-    return parser
-
-
-def _count(text):
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0. Received: {text}")
-    return int(text)
-
-
-def _share(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1. Received: {text}")
-    return value
 
 
 def _fit(options):
@@ -99,41 +66,80 @@ def _fit(options):
     from pipelines.sample import DIRECTORY
     from pipelines.summary import print_summary
 
-    data = DIRECTORY if options.data == "sample" and not os.path.exists("sample") else options.data
-    if options.epochs is not None and options.epochs > 10_000:
-        raise InputError(f"--epochs must be at most 10000. Received: {options.epochs}.")
     result = fine_tune(
-        data, options.out, options.backbone, epochs=options.epochs, seed=options.seed, progress=not options.quiet
+        DIRECTORY if options.data == "sample" and not os.path.exists("sample") else options.data,
+        options.out,
+        options.backbone,
+        epochs=options.epochs,
+        mirror=not options.no_mirror,
+        seed=options.seed,
+        progress=not options.quiet,
     )
     if options.json:
         paths = {"export": result.export, "run": result.run, "report": result.report}
-        print(json.dumps({**result.metrics, **{name: str(path) for name, path in paths.items()}}, ensure_ascii=False))
+        print(json.dumps({**result.metrics, **{name: str(path) for name, path in paths.items()}}))
     else:
         print_summary(result)
+
+
+def _add_predict(commands):
+    predict = commands.add_parser("predict", help="label images with an exported version")
+    predict.add_argument(
+        "saved_model", metavar="SAVED_MODEL", help="a version, or the folder of versions for the highest"
+    )
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
+    predict.add_argument("--reject", type=_share, default=0.0, metavar="P", help='say "unsure" below this probability')
+    predict.add_argument("--csv", metavar="FILE", help="write path, label, probability to a file")
+    predict.add_argument("--json", action="store_true", help="print a JSON list with the best labels of each image")
+    predict.set_defaults(run=_predict)
 
 
 def _predict(options):
     from pipelines.prediction import UNREADABLE, predict
 
-    found = list(predict(options.saved_model, options.images, options.reject))
-    if options.csv:
-        with open(options.csv, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "label", "probability"])
-            writer.writerows([one.path, one.label, f"{one.probability:.4f}"] for one in found)
+    with _table(options.csv) as table:
+        found = list(predict(options.saved_model, options.images, options.reject))
+        if table:
+            table.writerow(["path", "label", "probability"])
+            table.writerows([one.path, one.label, f"{one.probability:.4f}"] for one in found)
     if options.json:
-        print(json.dumps([one.to_dict() for one in found], ensure_ascii=False))
+        print(json.dumps([one.to_dict() for one in found]))
     elif not options.csv:
         width = max(len(one.label) for one in found)
         for one in found:
             print(f"{one.label:<{width}}  {one.probability:.3f}  {one.path}")
     unreadable = [one.path for one in found if one.label == UNREADABLE]
     if unreadable:
-        print(
-            f"keras-cnn predict: {len(unreadable)} of {len(found)} files are no images, such as {unreadable[0]}",
-            file=sys.stderr,
-        )
-    return 2 if unreadable else 0
+        raise InputError(f"{len(unreadable)} of {len(found)} files are no images, such as {unreadable[0]}.")
+
+
+@contextmanager
+def _table(name):
+    """A writer for rows of CSV, opened before the work and put in place after it; None without a name."""
+    if name is None:
+        yield None
+        return
+    if os.path.isdir(name):
+        raise InputError(f"--csv must name a file. Received: {name}, which is a folder.")
+    part = f"{name}.part"
+    try:
+        file = open(part, "w", encoding="utf-8", errors="surrogateescape", newline="")
+    except OSError as error:
+        raise InputError(f"--csv must name a file that can be written. Received: {name}: {error.strerror}.") from None
+    try:
+        with file:
+            yield csv.writer(file)
+        os.replace(part, name)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def _add_verify(commands):
+    verify = commands.add_parser("verify", help="run an exported version in a fresh process and compare its scores")
+    verify.add_argument("saved_model", metavar="SAVED_MODEL", help="such as saved_models/photos/1")
+    verify.add_argument("--json", action="store_true", help="print what was found as JSON")
+    verify.set_defaults(run=_verify)
 
 
 def _verify(options):
@@ -141,8 +147,10 @@ def _verify(options):
 
     try:
         found = verify(options.saved_model)
-    except FileNotFoundError as error:
-        raise InputError(str(error)) from None
+    except FileNotFoundError:
+        raise InputError(
+            f"SAVED_MODEL must be a version that `fit` exported. Received: {options.saved_model}."
+        ) from None
     except VerificationError as error:
         print(f"keras-cnn verify: {error}", file=sys.stderr)
         return 1
@@ -154,6 +162,22 @@ def _verify(options):
             f"loads in {found.load_seconds:.1f} s, {found.size / 1e6:.1f} MB"
         )
     return 0
+
+
+def _count(text):
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 999999999. Received: {text}")
+    return int(text)
+
+
+def _share(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1. Received: {text}")
+    return value
 
 
 if __name__ == "__main__":

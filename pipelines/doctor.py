@@ -34,7 +34,7 @@ def leave_out_unreadable(catalog: Catalog, preprocessing, progress) -> Catalog:
 def why_unreadable(path: str) -> str:
     """The reason why a file cannot be used, as a short text."""
     if not os.path.exists(path):
-        return "a link to nowhere"
+        return "a file that has gone meanwhile"
     if os.path.getsize(path) == 0:
         return "an empty file"
     try:

@@ -19,34 +19,34 @@ def inference(model: keras.Model):
     return lambda batch: run(tf.cast(batch, tf.float32)).numpy()
 
 
-def predict(run, activations: np.ndarray) -> np.ndarray:
+def in_batches(run, activations: np.ndarray) -> np.ndarray:
     """What `run`, a function from `inference`, gives for kept activations, a batch at a time."""
     return np.concatenate([run(activations[i : i + BATCH_SIZE]) for i in range(0, len(activations), BATCH_SIZE)])
 
 
-def compute(run, paths, preprocessing, progress, mirror: bool = False) -> np.ndarray:
-    """Run the frozen front of a network over image files.
+def compute(run, paths, preprocessing, progress, files) -> list[np.ndarray]:
+    """Run the frozen front of a network over image files, each decoded once.
 
     Args:
         run: A function from `inference`: images `(batch, height, width, 3)` RGB 0..255 -> activations `(batch, ...)`.
         paths: Readable image files.
         preprocessing: `keras_cnn.Preprocessing` of the network.
         progress: Called with the number of images done since the last call.
-        mirror: Whether to turn left and right round.
+        files: Where to keep the activations, a path for each view: of the images, and if there is a second one, of the
+            same with left and right turned round.
 
     Returns:
-        Float16 array `(len(paths), ...)`: half the memory, with a rounding (2^-11) far below what training adds as noise.
+        For each view a float16 array `(len(paths), ...)` that lies on disk and is read as needed: half the size, with a
+        rounding (2^-11) far below what training adds as noise.
     """
-    activations, filled = None, 0
-    for _, batch in inputs.batches(paths, preprocessing, BATCH_SIZE):
-        found = run(batch[:, :, ::-1] if mirror else batch)
-        if activations is None:
-            activations = np.empty((len(paths), *found.shape[1:]), np.float16)
-        activations[filled : filled + len(found)] = found
-        filled += len(found)
-        progress(len(found))
-    if filled != len(paths):
-        raise OSError(
-            f"{len(paths) - filled} of {len(paths)} image files could be read a moment ago and cannot any more."
-        )
-    return activations
+    views, filled = None, 0
+    for batch in inputs.complete_batches(paths, preprocessing, BATCH_SIZE):
+        found = [run(image) for image in (batch, batch[:, :, ::-1])[: len(files)]]
+        if views is None:
+            shape = (len(paths), *found[0].shape[1:])
+            views = [np.lib.format.open_memmap(file, "w+", np.float16, shape) for file in files]
+        for view, activations in zip(views, found, strict=True):
+            view[filled : filled + len(batch)] = activations
+        filled += len(batch)
+        progress(len(batch))
+    return views

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from keras_cnn import images
+from pipelines.errors import InputError
 
 
 def decoded(paths, preprocessing) -> tf.data.Dataset:
@@ -25,6 +27,22 @@ def decoded(paths, preprocessing) -> tf.data.Dataset:
     return files.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).ignore_errors()
 
 
-def batches(paths, preprocessing, batch_size: int) -> tf.data.Dataset:
-    """As `decoded`, in batches; the last one may be smaller."""
-    return decoded(paths, preprocessing).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+def complete_batches(paths, preprocessing, batch_size: int):
+    """Yield images `(batch, height, width, 3)` of files that were readable a moment ago; the last batch may be smaller.
+
+    Raises:
+        InputError: With the name of the first file that cannot be read any more.
+    """
+    expected = 0
+    for positions, batch in decoded(paths, preprocessing).batch(batch_size).prefetch(tf.data.AUTOTUNE):
+        missing = np.flatnonzero(positions.numpy() != np.arange(expected, expected + len(positions)))
+        if len(missing):
+            raise _gone(paths[expected + missing[0]])
+        expected += len(positions)
+        yield batch
+    if expected != len(paths):
+        raise _gone(paths[expected])
+
+
+def _gone(path):
+    return InputError(f"{path} was readable a moment ago and is not any more. Keep the data as it is while a job runs.")

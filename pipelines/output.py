@@ -9,6 +9,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from keras_cnn.serving import publishing
 from keras_cnn.serving.publishing import highest_version
 from pipelines.errors import InputError
 
@@ -62,6 +63,10 @@ def check(directory) -> Path:
         InputError: If it is a file, or a folder with things in it that no job of ours has written.
     """
     directory = Path(directory)
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"The output must have a name that is valid text. Received: {str(directory)!r}.") from None
     if directory.exists() and not directory.is_dir():
         raise InputError(f"The output must be a folder. Received: {directory}, which is a file. Name a new folder.")
     entries = sorted(directory.iterdir()) if directory.is_dir() else []
@@ -108,7 +113,7 @@ def opened(directory):
 
 def _ours(entry):
     version = entry.name.isdigit() and (entry / "saved_model.pb").is_file()
-    return version or entry.name in OWN or entry.name.startswith(STAGING)
+    return version or entry.name in OWN or entry.name.startswith((STAGING, publishing.STAGING))
 
 
 def _take(lock, directory):
@@ -120,8 +125,7 @@ def _take(lock, directory):
 
 def _leave(directory, new, lock):
     """Remove what this job made and did not fill: the lock file and empty folders, deepest first."""
-    published = (directory / "runs").exists()
-    if not published and directory in new:
+    if not (directory / "runs").exists():
         (directory / LOCK).unlink(missing_ok=True)
         for path in new:
             try:

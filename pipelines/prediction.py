@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_cnn.images import SUFFIXES
 from keras_cnn.serving.publishing import highest_version
+from pipelines.catalog import visible_files
 from pipelines.errors import InputError
 
 BATCH_SIZE = 32
@@ -67,11 +68,14 @@ def load(saved_model):
         path = path / str(highest_version(path))
     if not (path / "saved_model.pb").is_file():
         raise InputError(f"The SavedModel must be a folder that `keras-cnn fit` exported. Received: {saved_model}.")
-    signatures = tf.saved_model.load(str(path)).signatures
+    try:
+        signatures = tf.saved_model.load(str(path)).signatures
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise InputError(f"The SavedModel {path} cannot be loaded: {str(error).splitlines()[0]}") from None
     serve = signatures.get("serving_default")
-    if serve is None or set(serve.structured_outputs) < {"labels", "probabilities"}:
+    if serve is None or not {"labels", "probabilities"} <= set(serve.structured_outputs):
         raise InputError(
-            f"The SavedModel must be one that `keras-cnn fit` exported. Received: {path}, with other signatures."
+            f"The SavedModel must be one that `keras-cnn fit` exported. Received: {path}, with other outputs."
         )
     # A signature dies with the object it came from, so the one keeps the other.
     serve.loaded_from = signatures
@@ -83,7 +87,7 @@ def find_images(images) -> list[str]:
     paths = []
     for given in map(Path, images):
         if given.is_dir():
-            found = sorted(path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            found = [path for path in visible_files(given) if path.suffix.lower() in SUFFIXES and path.is_file()]
             if not found:
                 raise InputError(f"The folder {given} holds no image ({', '.join(SUFFIXES)}). Name another one.")
             paths += map(str, found)

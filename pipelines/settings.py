@@ -43,7 +43,7 @@ class Settings:
         return asdict(self)
 
 
-def choose(backbone: Backbone, training_images: int, seed: int = 0, epochs: int | None = None) -> Settings:
+def choose(backbone: Backbone, training_images: int, seed: int = 0, epochs: int | None = None, mirror=True) -> Settings:
     """The defaults: all but the last stage frozen, about 1,500 steps but 5 to 12 epochs, gentle where there is little data.
 
     Args:
@@ -51,6 +51,7 @@ def choose(backbone: Backbone, training_images: int, seed: int = 0, epochs: int 
         training_images: Number of images in the training split.
         seed: Of splits, order and dropout.
         epochs: To overrule the number of epochs.
+        mirror: Whether a mirrored picture is as good an example as the picture itself.
     """
     batch_size = 32
     steps_an_epoch = math.ceil(training_images / batch_size)
@@ -64,6 +65,6 @@ def choose(backbone: Backbone, training_images: int, seed: int = 0, epochs: int 
         weight_decay=0.02,
         label_smoothing=0.1,
         dropout=0.2,
-        mirror=True,
+        mirror=mirror,
         seed=seed,
     )

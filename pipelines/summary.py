@@ -6,6 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+FEW = 20
+WIDTH = len("For TF Serving")
+
 
 def print_summary(result) -> None:
     """Print classes, images, seconds of each step, test accuracy and where the files are.
@@ -24,14 +27,16 @@ def print_summary(result) -> None:
         "Validation": f"{compared}: kept the {metrics['kept']}",
         "Test accuracy": f"[bold]{100 * result.accuracy:.1f} %[/bold] (95 % interval {low:.1f} to {high:.1f} %)",
         "Seconds": ", ".join(f"{name.lower()} {seconds:.0f}" for name, seconds in metrics["seconds"].items()),
-        "For TF Serving": escape(str(result.export)),
-        "Report": escape(str(result.report)),
-        "Records of the run": escape(str(result.run)),
     }
+    if images["validation"] < FEW:
+        rows["Mind"] = f"only {images['validation']} images to choose by: with more, the choice would be a better one"
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, text in rows.items():
-        table.add_row(name, text)
-    Console(soft_wrap=False).print(table)
+        table.add_row(f"{name:<{WIDTH}}", text)
+    Console().print(table)
+    # Not in the table, which would break long paths over lines.
+    for name, path in (("For TF Serving", result.export), ("Report", result.report), ("Records", result.run)):
+        print(f"{name:<{WIDTH}}  {path}")
 
 
 def _shortened(names, most=10):

@@ -29,17 +29,26 @@ def job(sample_photos, tmp_path_factory):
 
     from pipelines import fine_tune
 
-    class EpochCounter(keras.callbacks.Callback):
-        epochs = 0
+    class Witness(keras.callbacks.Callback):
+        """Counts epochs, and names the layers that the training of the later stages has changed by its end."""
+
+        def on_train_begin(self, logs=None):
+            self.epochs, self.start = 0, self._weights()
 
         def on_epoch_end(self, epoch, logs=None):
             self.epochs += 1
+            self.moved = {
+                path.split("/")[0] for path, value in self._weights().items() if (value != self.start[path]).any()
+            }
+
+        def _weights(self):
+            return {w.path: keras.ops.convert_to_numpy(w).copy() for w in self.model.weights}
 
     photos = tmp_path_factory.mktemp("data") / "photos"
     shutil.copytree(sample_photos, photos)
     (photos / "birds" / "torn.png").write_bytes((photos / "birds" / "duck.png").read_bytes()[:200])
     (photos / "music" / "empty.jpg").touch()
     (photos / "music" / "notes.txt").write_text("do re mi")
-    counter = EpochCounter()
-    result = fine_tune(photos, photos.parent / "out", callbacks=[counter], epochs=2, progress=False)
-    return result, counter, photos
+    witness = Witness()
+    result = fine_tune(photos, photos.parent / "out", callbacks=[witness], epochs=2, progress=False)
+    return result, witness, photos

@@ -1,6 +1,7 @@
 """From folders to a table: what is listed, what is left out and why, and how it is split."""
 
 import csv
+import os
 
 import pytest
 
@@ -99,6 +100,21 @@ def test_csv_has_every_file(tmp_path):
     assert list(rows[0]) == ["path", "label", "split", "group", "reason"]
 
 
+def test_pipes_and_dead_links_are_left_out_without_being_opened(tmp_path):
+    root = folder(tmp_path, a=["1.jpg"])
+    os.mkfifo(root / "a" / "2.jpg")
+    (root / "a" / "3.jpg").symlink_to("nowhere")
+    (root / "a" / "4.jpg").symlink_to("4.jpg")
+    assert Catalog.from_folder(root).reasons == ("", "not a regular file", "a link to nowhere", "a link to nowhere")
+
+
+@pytest.mark.parametrize("label", ["two\nlines", "bell\a", os.fsdecode(b"caf\xe9")])
+def test_names_that_no_list_of_labels_can_carry_are_refused(tmp_path, label):
+    catalog = Catalog.from_folder(folder(tmp_path, a=numbered(3), **{label: numbered(3)}))
+    with pytest.raises(InputError, match=r"must be valid text of one line\. Received: .*\. Rename its folder\."):
+        catalog.check()
+
+
 def test_bad_folders_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"Received: .*none, which is no folder\.$"):
         Catalog.from_folder(tmp_path / "none")
@@ -107,7 +123,7 @@ def test_bad_folders_are_refused_in_one_sentence(tmp_path):
         Catalog.from_folder(tmp_path / "empty")
     with pytest.raises(InputError, match=r"at least two classes\. Received: 1, a\.$"):
         Catalog.from_folder(folder(tmp_path / "one", a=numbered(3))).check()
-    with pytest.raises(InputError, match=r"Received: the empty folder .*two/b\. Fill it or remove it\.$"):
+    with pytest.raises(InputError, match=r"Received: empty folders in .*two: b\. Fill or remove them\.$"):
         Catalog.from_folder(folder(tmp_path / "two", a=numbered(3), b=[]))
     with pytest.raises(InputError, match=r"three readable images: .* Received: 2 in every class"):
         Catalog.from_folder(folder(tmp_path / "pairs", a=numbered(2), b=numbered(2))).check()

@@ -5,8 +5,10 @@ import json
 import shutil
 
 import pytest
+import tensorflow as tf
 
-from pipelines import cli
+from pipelines import InputError, cli
+from pipelines.prediction import load, predict
 from pipelines.sample import DIRECTORY
 
 
@@ -50,7 +52,7 @@ def test_predict_json_of_a_folder_with_a_broken_file(version, images, capsys):
         "best": [],
     }
     assert sum(one["probability"] for one in found["duck.png"]["best"]) == pytest.approx(1, abs=1e-5)
-    assert err == f"keras-cnn predict: 1 of 3 files are no images, such as {images / 'more' / 'broken.jpg'}\n"
+    assert err == f"keras-cnn predict: 1 of 3 files are no images, such as {images / 'more' / 'broken.jpg'}.\n"
 
 
 def test_predict_rejects_and_writes_csv(version, images, capsys):
@@ -80,7 +82,7 @@ def test_verify(version, capsys):
         (["predict", "{tmp}", "{photos}"], "The SavedModel must be a folder that `keras-cnn fit` exported"),
         (["predict", "{version}", "{tmp}/none.jpg"], "Received: {tmp}/none.jpg, which does not exist"),
         (["predict", "{version}", "{tmp}"], "holds no image"),
-        (["verify", "{tmp}"], "must be a SavedModel written by `export`"),
+        (["verify", "{tmp}"], "SAVED_MODEL must be a version that `fit` exported"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, sentence, version, sample_photos, tmp_path, capsys):
@@ -90,6 +92,35 @@ def test_bad_input_is_one_line_and_status_2(arguments, sentence, version, sample
     assert out == "" and sentence.format(**places) in err
     assert err.splitlines()[-1].startswith(f"keras-cnn {arguments[0]}: ") and "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in sample_photos.iterdir()) == ["birds", "music", "plants"]
+
+
+def test_more_images_than_a_batch_keep_their_order(version, sample_photos):
+    names = sorted(map(str, sample_photos.rglob("*.png"))) * 2
+    found = list(predict(version, names))
+    assert [one.path for one in found] == names and len(names) == 48
+    for first, second in zip(found[:24], found[24:], strict=True):
+        assert first.label == second.label and first.probability == pytest.approx(second.probability, abs=1e-5)
+
+
+def test_a_saved_model_of_others_is_refused(tmp_path):
+    module = tf.Module()
+    module.f = tf.function(lambda x: {"output_0": x}, input_signature=[tf.TensorSpec([], tf.float32)])
+    tf.saved_model.save(module, tmp_path / "other", signatures=module.f)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "saved_model.pb").write_bytes(b"?")
+    for name, sentence in (("other", "with other outputs"), ("torn", "cannot be loaded")):
+        with pytest.raises(InputError, match=sentence):
+            load(tmp_path / name)
+
+
+def test_a_table_that_cannot_be_written_is_told_before_the_work(version, images, capsys):
+    for name in (images / "more", images / "none" / "labels.csv"):
+        assert cli.main(["predict", str(version), str(images / "duck.png"), "--csv", str(name)]) == 2
+        assert "--csv must name a file" in capsys.readouterr().err
+    (images / "old.csv").write_text("kept")
+    assert cli.main(["predict", str(version), str(images / "none.png"), "--csv", str(images / "old.csv")]) == 2
+    assert (images / "old.csv").read_text() == "kept" and not (images / "old.csv.part").exists()
 
 
 @pytest.mark.parametrize(

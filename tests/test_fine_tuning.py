@@ -11,8 +11,11 @@ import pytest
 import tensorflow as tf
 
 import keras_cnn as kc
-from pipelines import Catalog, InputError, fine_tune
+from pipelines import InputError, cli, fine_tune
+from pipelines.evaluate import wilson_interval
+from pipelines.input import complete_batches
 from pipelines.sample import DIRECTORY
+from pipelines.summary import print_summary
 
 
 def test_what_is_written(job):
@@ -70,28 +73,38 @@ def test_the_report_names_the_mistakes_and_the_files_left_out(job):
     assert page.count("<figure>") == round(6 * (1 - job[0].accuracy))
 
 
-def test_a_second_job_adds_a_version(job, sample_photos):
-    small = kc.load_backbone("efficientnet_lite0", input_shape=(64, 64, 3))
-    catalog = Catalog.from_folder(sample_photos)
-    result = fine_tune(catalog, job[0].export.parent, backbone=small, epochs=0, progress=False)
-    assert (result.export.name, result.run.name) == ("2", "2")
-    assert job[0].export.is_dir() and result.metrics["kept"] == "solved head"
+def test_a_second_job_adds_a_version_from_the_command_line(job, sample_photos, capsys):
+    out = job[0].export.parent
+    assert cli.main(["fit", str(sample_photos), "--out", str(out), "--epochs", "0", "--no-mirror", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["export"], result["run"]) == (str(out / "2"), str(out / "runs" / "2"))
+    assert result["kept"] == "solved head" and list(result["validation"]) == ["solved head"]
+    assert job[0].export.is_dir()
 
 
-def test_frozen_stages_are_as_they_were_pretrained(job):
+def test_the_summary_says_what_a_person_asks(job, capsys):
+    print_summary(job[0])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Classes 3: birds, music, plants" in text
+    assert "Images 15 to train, 3 to choose, 6 to test, 3 left out (see catalog.csv)" in text
+    low, high = wilson_interval(round(6 * job[0].accuracy), 6)
+    assert f"Test accuracy {100 * job[0].accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in text
+    assert "reading images" in text and "fine-tuning" in text and "only 3 images to choose by" in text
+    assert f"For TF Serving {job[0].export}" in text and f"Report {job[0].report}" in text
+
+
+def test_the_last_stage_is_trained_and_nothing_else(job):
+    network = kc.load_backbone("efficientnet_lite0").model
+    last = [
+        layer.name for layer in network.layers if layer.name.startswith(("block12", "block13", "block14", "block15"))
+    ]
+    last += [layer.name for layer in network.layers if layer.name.startswith(("block16", "top"))]
+    assert job[1].moved == {name for name in last if name.endswith("_conv")} | {"logits"}
     trained = keras.models.load_model(job[0].run / "model.keras")
-    original = kc.load_backbone("efficientnet_lite0").model
-    moved = {
-        layer.name
-        for layer in original.layers
-        for ours, theirs in zip(layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True)
-        if not np.array_equal(ours, theirs)
-    }
-    if job[0].metrics["kept"] == "fine-tuned":
-        assert moved and all(
-            name.startswith(("block12", "block13", "block14", "block15", "block16", "top")) for name in moved
-        )
-    assert not any(name.endswith("_bn") for name in moved)
+    for layer in network.layers:
+        if layer.name not in job[1].moved:
+            for ours, theirs in zip(layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +146,17 @@ def test_pretraining_is_what_makes_it_work(tmp_path):
     assert pretrained >= random + 0.25
 
 
+def test_a_file_that_goes_meanwhile_is_named(tmp_path):
+    (tmp_path / "there.png").write_bytes((DIRECTORY / "birds" / "duck.png").read_bytes())
+    paths = [str(tmp_path / name) for name in ("there.png", "gone.png", "there.png")]
+    with pytest.raises(InputError, match=r"gone\.png was readable a moment ago and is not any more"):
+        list(complete_batches(paths, kc.Preprocessing(8), 2))
+    with pytest.raises(InputError, match=r"gone\.png was readable"):
+        list(complete_batches(paths[:2], kc.Preprocessing(8), 2))
+
+
 @pytest.mark.slow
 def test_the_sample_reaches_its_accuracy_over_three_seeds(tmp_path):
-    """At least 0.65, the linear probe of five-fold cross-validation less its spread."""
+    """Measured: 0.849 on average. A linear probe of ten folders of the same collection gave 0.745."""
     found = [fine_tune(DIRECTORY, tmp_path / str(seed), seed=seed, progress=False).accuracy for seed in range(3)]
-    assert np.mean(found) >= 0.65
+    assert np.mean(found) >= 0.78

@@ -74,6 +74,23 @@ def test_unfreeze_from(from_, batch_norm, expected):
     assert moved_by_training(model) == expected
 
 
+def test_unfreeze_works_on_a_model_frozen_the_usual_way():
+    model = network()
+    model.trainable = False
+    kc.unfreeze(model, "stage2")
+    assert moved_by_training(model) == {"stage2_conv", "logits"}
+
+
+def test_batch_norm_inside_a_layer_stays_frozen_too():
+    inner = keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()], name="inner")
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(2, name="logits")(keras.layers.GlobalAveragePooling2D()(inner(inputs)))
+    model = keras.Model(inputs, outputs)
+    kc.freeze(model)
+    kc.unfreeze(model)
+    assert [layer.trainable for layer in inner.layers] == [True, False]
+
+
 def test_check_frozen_passes_and_raises():
     model = network()
     kc.freeze(model, "stage1")

@@ -1,6 +1,8 @@
 """Decoding and resizing, against Pillow and against sums done by hand."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ def test_transparency_shows_the_background(kind, options, background, expected):
     by_hand = 55 * 128 / 255 + background * 127 / 255
     decoded = images.decode(encoded(image, kind, **options), background).numpy()
     assert decoded.shape == (2, 3, 3)
-    np.testing.assert_allclose(decoded, by_hand, atol=1e-3)
+    np.testing.assert_allclose(decoded, by_hand, atol=0.5)
     assert abs(by_hand - expected) < 0.5
 
 
@@ -65,6 +67,30 @@ def test_first_frame_of_an_animation():
     frames[1].putpalette([10, 20, 30, 200, 210, 220])
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(images.decode(content).numpy()[0, 0], [10, 20, 30])
+
+
+ANIMATIONS = """
+import io
+from PIL import Image
+from keras_cnn import images
+
+for side in (8, 40, 200):
+    for mode, alpha in (("RGB", ()), ("RGBA", (255,))):
+        for lossless in (True, False):
+            frames = [Image.new(mode, (side, side - 3), (*colour, *alpha)) for colour in ((250, 0, 0), (0, 250, 0))]
+            buffer = io.BytesIO()
+            frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], lossless=lossless)
+            for _ in range(20):
+                image = images.decode(buffer.getvalue()).numpy()
+            assert image.shape == (side - 3, side, 3), image.shape
+            assert abs(image.astype(int) - [250, 0, 0]).max() <= 6, image[0, 0]
+"""
+
+
+def test_animated_webp_gives_its_first_frame():
+    # In a process of its own: TensorFlow's decoder corrupts the memory of the process on such files.
+    run = subprocess.run([sys.executable, "-c", ANIMATIONS], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-500:]
 
 
 @pytest.mark.parametrize("rule", ["squash", "fit", "cover"])

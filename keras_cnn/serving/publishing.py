@@ -15,6 +15,8 @@ import keras
 from keras_cnn import arguments
 from keras_cnn.preprocessing import Preprocessing
 
+STAGING = ".export-"
+
 
 def export(model: keras.Model, directory, labels, preprocessing: Preprocessing, version: int | None = None) -> Path:
     """Write `directory/VERSION`, a SavedModel that takes image files and gives labels and probabilities.
@@ -47,7 +49,7 @@ def export(model: keras.Model, directory, labels, preprocessing: Preprocessing, 
         raise FileExistsError(f"export: `version` must be new. Received: version={version}, and {target} exists.")
     _check_labels(model, labels)
     directory.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=directory))
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=directory))
     try:
         write(model, staging / "version", labels, preprocessing)
         os.rename(staging / "version", target)
@@ -90,5 +92,5 @@ def _check_labels(model, labels):
         raise ValueError(
             arguments.message("export", "labels", f"{classes} different names, one for each output", list(labels))
         )
-    if any(not isinstance(label, str) or not label or "\n" in label for label in labels):
+    if any(not isinstance(label, str) or len(label.splitlines()) != 1 for label in labels):
         raise ValueError(arguments.message("export", "labels", "texts of one line that are not empty", list(labels)))

@@ -47,10 +47,15 @@ def unfreeze(model: keras.Model, from_: str | None = None, batch_norm: bool = Fa
     """
     _not_compiled("unfreeze", model)
     before = [] if from_ is None else _before("unfreeze", model, from_)
-    model.trainable = True if from_ is None else model.trainable
+    kept = [(part, part.trainable) for layer in before for part in layer._flatten_layers()]
+    model.trainable = True  # no layer of a model trains that is itself frozen
     for layer in model.layers:
-        if not any(layer is other for other in before):
-            layer.trainable = batch_norm or not isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = True
+        for part in layer._flatten_layers():
+            if isinstance(part, keras.layers.BatchNormalization):
+                part.trainable = batch_norm
+    for part, trainable in kept:  # outer layers first, since setting one sets what is inside it
+        part.trainable = trainable
 
 
 @contextmanager

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import jinja2
+import numpy as np
 
 from pipelines.report import pictures
 
 TEMPLATE = Path(__file__).parent / "template.html"
 MOST_LEFT_OUT = 200
+MOST_IN_TABLE = 40
+MOST_CONFUSED = 30
 
 
 def write_report(run: Path, evaluation, catalog, preprocessing) -> None:
@@ -24,13 +28,14 @@ def write_report(run: Path, evaluation, catalog, preprocessing) -> None:
         preprocessing: How the network saw them.
     """
     rows = catalog.used("test")
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in catalog.paths])
     with open(run / "history.csv", newline="") as file:
         history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     left_out = [(path, reason) for path, reason in zip(catalog.paths, catalog.reasons, strict=True) if reason]
     mistakes = [
         {
             "picture": pictures.thumbnail(catalog.paths[rows[position]], preprocessing),
-            "path": catalog.paths[rows[position]],
+            "path": os.path.relpath(catalog.paths[rows[position]], root),
             "truth": evaluation.classes[evaluation.targets[position]],
             "predicted": evaluation.classes[evaluation.predicted[position]],
             "probability": float(evaluation.scores[position].max()),
@@ -44,13 +49,32 @@ def write_report(run: Path, evaluation, catalog, preprocessing) -> None:
         metrics=json.loads((run / "metrics.json").read_text(encoding="utf-8")),
         settings=json.loads((run / "settings.json").read_text(encoding="utf-8")),
         curves=pictures.curves(history) if history else None,
-        confusion=pictures.confusion(evaluation.confusion(), evaluation.classes),
+        confusion=_confusion(evaluation) if len(evaluation.classes) <= MOST_IN_TABLE else None,
+        confused=_most_confused(evaluation),
         mistakes=mistakes,
         wrong=int((evaluation.predicted != evaluation.targets).sum()),
         left_out=left_out[:MOST_LEFT_OUT],
         title=run_title(catalog),
     )
     (run / "report.html").write_text(page, encoding="utf-8", errors="surrogateescape")
+
+
+def _confusion(evaluation):
+    """Rows of the confusion matrix: the class, and for each prediction the count and its share of the row."""
+    matrix = evaluation.confusion()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    rows = zip(evaluation.classes, matrix.tolist(), shares.tolist(), strict=True)
+    return [(name, list(zip(counts, row, strict=True))) for name, counts, row in rows]
+
+
+def _most_confused(evaluation):
+    """The most frequent confusions: truth, prediction, how often."""
+    matrix = evaluation.confusion()
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind="stable")[:MOST_CONFUSED]
+    pairs = [divmod(int(position), len(matrix)) for position in order]
+    names = evaluation.classes
+    return [(names[row], names[column], int(matrix[row, column])) for row, column in pairs if matrix[row, column]]
 
 
 def run_title(catalog) -> str:

@@ -1,0 +1,54 @@
+"""What a run was and gave, as files that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from importlib.metadata import version
+
+from pipelines.keep_best import quality
+
+
+def metrics(catalog, evaluation, validation, proof, seconds) -> dict:
+    """All figures of a run, as plain values.
+
+    Args:
+        catalog: The `Catalog` with splits and reasons.
+        evaluation: `Evaluation` of the test split.
+        validation: Scores on the validation split, of the solved head and of the fine-tuned network.
+        proof: `Verification` of the exported version.
+        seconds: Dict of step -> seconds.
+    """
+    return {
+        "accuracy": evaluation.accuracy,
+        "interval_95": evaluation.interval,
+        "classes": list(catalog.classes),
+        "images": {split: len(catalog.used(split)) for split in ("train", "validation", "test")},
+        "left_out": sum(bool(reason) for reason in catalog.reasons),
+        "kept": max(validation, key=lambda name: quality(validation[name])),
+        "validation": validation,
+        "by_class": evaluation.by_class(),
+        "verification": {"images": proof.images, "largest_difference": proof.difference},
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+    }
+
+
+def write(run, model, network, catalog, chosen, history, figures) -> None:
+    """Write settings.json, metrics.json, catalog.csv, history.csv and model.keras into the folder `run`."""
+    versions = {name: version(name) for name in ("tensorflow", "keras", "keras-cnn")}
+    about = {
+        **chosen.to_dict(),
+        "backbone": network.model.name,
+        "weights": network.source,
+        "preprocessing": network.preprocessing.to_dict(),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+    for name, content in (("settings.json", about), ("metrics.json", figures)):
+        (run / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    catalog.to_csv(run / "catalog.csv")
+    with open(run / "history.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["epoch", *(history[0] if history else ())])
+        writer.writeheader()
+        writer.writerows({"epoch": number, **row} for number, row in enumerate(history, 1))
+    model.save(run / "model.keras")
