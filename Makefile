@@ -3,7 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint clean
+JAX_TESTS := $(addprefix tests/test_,$(addsuffix .py,geometry layers convolution adjoint pooling attention regularization \
+	blocks builder heads convolution_matrix gradients effective_field))
+
+.PHONY: demo test test-all test-jax lint clean
 
 demo: .venv/installed
 	$(BIN)/keras-cnn fit sample --out saved_models/sample
@@ -13,6 +16,11 @@ test: .venv/installed-test
 
 test-all: .venv/installed-test
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+# The layers, blocks and analysis once more, with Keras on JAX.
+test-jax: .venv/installed-test
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[jax]"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(JAX_TESTS)
 
 lint: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"

@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 
 import keras_cnn as kc
+from keras_cnn.analysis import receptive_field
 from pipelines.sample import DIRECTORY
 
 matplotlib.use("Agg")
@@ -64,36 +65,16 @@ def inputs_of(layer) -> list:
     return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
-def receptive_fields(model) -> dict:
-    """Receptive field of each layer, along the height: where paths meet, the box around their fields."""
-    fields = {}  # by tensor
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.GlobalAveragePooling2D):
-            break  # from here on everything sees the whole image
-        if isinstance(layer, keras.layers.InputLayer):
-            fields[id(layer.output)] = kc.geometry.Field()
-            continue
-        paths = [fields[id(tensor)] for tensor in inputs_of(layer)]
-        padding = max(path.padding for path in paths)
-        end = max(path.size - path.padding for path in paths)
-        field = kc.geometry.Field(padding + end, paths[0].stride, padding)
-        window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
-        if window:
-            field = field.then(window[0], layer.strides[0], layer.padding, size=inputs_of(layer)[0].shape[1])
-        fields[id(layer.output)] = field
-    return {layer.name: fields[id(layer.output)] for layer in model.layers if id(layer.output) in fields}
-
-
 def print_geometry(model, stages) -> None:
-    fields, parameters = receptive_fields(model), 0
+    parameters = 0
     print(f"{'stage':12}{'map':>14}{'stride':>8}{'sees':>12}{'parameters':>12}")
     for layer in model.layers:
         parameters += layer.count_params()
         if layer.name in stages:
             height, width, channels = layer.output.shape[1:]
-            field = fields[layer.name]
-            shape, sees = f"{height} x {width} x {channels}", f"{field.size} x {field.size}"
-            print(f"{layer.name:12}{shape:>14}{field.stride:>8}{sees:>12}{parameters:>12,}")
+            rows, columns = receptive_field(model, output=layer.name)
+            shape, sees = f"{height} x {width} x {channels}", f"{rows.size} x {columns.size}"
+            print(f"{layer.name:12}{shape:>14}{rows.stride:>8}{sees:>12}{parameters:>12,}")
             parameters = 0
     print(f"{'head':12}{'':34}{parameters:>12,}\n")
 

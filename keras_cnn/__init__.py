@@ -2,11 +2,13 @@
 
 import importlib
 
-from keras_cnn import blocks, geometry, heads, layers, training
+from keras_cnn import analysis, blocks, geometry, heads, layers, training
+from keras_cnn.analysis import analyze
 from keras_cnn.backbones import Backbone, load_backbone
 from keras_cnn.builder import build
 from keras_cnn.preprocessing import Preprocessing
 from keras_cnn.serving import export, verify
+from keras_cnn.surgery import swap_head
 from keras_cnn.training import check_frozen, freeze, unfreeze
 from keras_cnn.version import __version__
 
@@ -14,6 +16,8 @@ __all__ = [
     "Backbone",
     "Preprocessing",
     "__version__",
+    "analysis",
+    "analyze",
     "blocks",
     "build",
     "check_frozen",
@@ -24,6 +28,7 @@ __all__ = [
     "images",
     "layers",
     "load_backbone",
+    "swap_head",
     "training",
     "unfreeze",
     "verify",

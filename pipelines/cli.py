@@ -1,4 +1,4 @@
-"""The command line: `keras-cnn fit`, `predict`, `verify`."""
+"""The command line: `keras-cnn fit`, `predict`, `verify`, `analyze`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import sys
 from contextlib import contextmanager
 
+from pipelines import analyze_command
 from pipelines.errors import InputError
 from pipelines.quiet import load_tensorflow
 
@@ -41,6 +42,7 @@ def _parser():
     _add_fit(commands)
     _add_predict(commands)
     _add_verify(commands)
+    analyze_command.add_to(commands)
     return parser
 
 

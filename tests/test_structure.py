@@ -22,7 +22,7 @@ ROOMS = (
     {"images", "serving"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-MAY_USE_TENSORFLOW = {"images", "layers/hub", "serving", "training"}
+MAY_USE_TENSORFLOW = {"images", "layers/hub", "serving", "training", "analysis/autodiff"}
 SOURCES = sorted((ROOT / "keras_cnn").rglob("*.py"))
 
 

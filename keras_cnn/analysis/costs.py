@@ -1,0 +1,171 @@
+"""What a call costs at inference, for one example, in plain integers.
+
+Conventions: a multiply-accumulate (MAC) is one multiplication by a kernel, or within a matrix product, with the addition
+after it; cells of padding count as data. The other columns count one for each element that is touched: of a bias, of a
+normalisation (its scale and offset together), of an activation; pooling counts one for each cell of each window;
+`elementwise` the sums and products of branches, rescaling and the like. Dropout, padding and reshaping cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, dataclass
+
+import keras
+
+from keras_cnn.analysis import operations
+from keras_cnn.analysis.effects import data_format
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations of a call; None if a size is unknown."""
+
+    macs: int | None = 0
+    bias: int | None = 0
+    normalization: int | None = 0
+    activation: int | None = 0
+    pooling: int | None = 0
+    elementwise: int | None = 0
+
+    def __add__(self, other):
+        return Cost(*(None if None in pair else sum(pair) for pair in zip(astuple(self), astuple(other), strict=True)))
+
+
+def elements(tensor) -> int | None:
+    """Numbers in a tensor, of all of its batch."""
+    return None if None in tensor.shape else math.prod(tensor.shape)
+
+
+def free(call):
+    return Cost()
+
+
+def normalization(call):
+    return Cost(normalization=elements(call.outputs[0]))
+
+
+def activation(call):
+    linear = getattr(call.operation, "activation", None) is keras.activations.linear
+    return Cost() if linear else Cost(activation=elements(call.outputs[0]))
+
+
+def elementwise(call):
+    """One for each input after the first, at least one."""
+    return Cost(elementwise=_times(elements(call.outputs[0]), max(1, len(call.inputs) - 1)))
+
+
+def merge(call):
+    return Cost(elementwise=_times(elements(call.outputs[0]), len(call.inputs) - 1))
+
+
+def kernel_on_output(call):
+    """Convolutions: each output position multiplies by the whole kernel, that of all groups together."""
+    return _kernel(call, _positions(call.outputs[0], call), call.operation.kernel)
+
+
+def separable(call):
+    """A depthwise convolution and the 1 x 1 convolution after it."""
+    layer = call.operation
+    taps = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+    return Cost(macs=_times(_positions(call.outputs[0], call), taps)) + _bias_and_activation(call)
+
+
+def kernel_on_input(call):
+    """Transposed convolutions: each input position multiplies by the whole kernel."""
+    layer = call.operation
+    return _kernel(
+        call, _positions(call.inputs[0], call), layer.conv.kernel if hasattr(layer, "conv") else layer.kernel
+    )
+
+
+def dense(call):
+    return _kernel(call, _positions(call.outputs[0], call), call.operation.kernel)
+
+
+def einsum_dense(call):
+    """Each output element is a sum over the letters of the kernel that the output lacks."""
+    layer = call.operation
+    left, result = layer.equation.replace(" ", "").split("->")
+    summed = [n for letter, n in zip(left.split(",")[1], layer.kernel.shape, strict=True) if letter not in result]
+    return Cost(macs=_times(elements(call.outputs[0]), math.prod(summed))) + _bias_and_activation(call)
+
+
+def pooling(call):
+    cells = math.prod(call.operation.pool_size)
+    return Cost(pooling=_times(elements(call.outputs[0]), cells))
+
+
+def reading(call):
+    """Global pooling and reductions: each element of the input once."""
+    return Cost(pooling=elements(call.inputs[0]))
+
+
+def recurrent(call):
+    """Every step multiplies by all kernels."""
+    kernels = [weight for weight in call.operation.weights if weight.name.endswith("kernel")]
+    return Cost(macs=_times(call.inputs[0].shape[1], sum(math.prod(kernel.shape) for kernel in kernels)))
+
+
+def operation(call):
+    """An operation of `keras.ops`."""
+    name = type(call.operation).__name__
+    if name in operations.ACTIVATIONS:
+        return activation(call)
+    if name == "BatchNorm":
+        return normalization(call)
+    if name in operations.ELEMENTWISE:
+        return elementwise(call)
+    if name in operations.REDUCTIONS:
+        return reading(call)
+    if name in ("Softmax", "LogSoftmax"):
+        return activation(call)
+    if name in operations.STATISTICS:
+        return normalization(call)
+    if name in ("Conv", "DepthwiseConv"):
+        return Cost(macs=_times(_positions(call.outputs[0], call), math.prod(call.args[1].shape)))
+    if name in ("MaxPool", "AveragePool"):
+        rank, size = len(call.outputs[0].shape) - 2, call.operation.pool_size
+        return Cost(pooling=_times(elements(call.outputs[0]), size**rank if isinstance(size, int) else math.prod(size)))
+    factors = operations.operands(call)
+    text = operations.subscripts(call.operation, [len(x.shape) for x in factors])
+    if name == "DotProductAttention":  # scores, then the mean of values
+        query, key, value = (x.shape for x in factors)
+        return Cost(
+            macs=_sum(_index_space("bqhd,bkhd", [query, key]), _index_space("bqhd,bkhd", [(*query[:3], value[3]), key]))
+        )
+    return Cost(macs=_index_space(text, [x.shape for x in factors])) if text else Cost()
+
+
+def _kernel(call, positions, kernel):
+    return Cost(macs=_times(positions, math.prod(kernel.shape))) + _bias_and_activation(call)
+
+
+def _bias_and_activation(call):
+    layer, count = call.operation, elements(call.outputs[0])
+    has_bias = getattr(layer, "use_bias", False) or getattr(layer, "bias", None) is not None
+    linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
+    return Cost(bias=count if has_bias else 0, activation=0 if linear else count)
+
+
+def _positions(tensor, call):
+    """Places of a map: its elements but for the channels."""
+    axis = 1 if data_format(call.operation) == "channels_first" else -1
+    shape = list(tensor.shape)
+    del shape[axis]
+    return None if None in shape else math.prod(shape)
+
+
+def _index_space(text, shapes):
+    letters = {}
+    for part, shape in zip(text.split("->")[0].split(","), shapes, strict=True):
+        letters |= {letter: size for letter, size in zip(part, shape, strict=True) if size != 1}
+    return None if None in letters.values() else math.prod(letters.values())
+
+
+def _times(count, factor):
+    return None if count is None else count * factor
+
+
+def _sum(*counts):
+    return None if None in counts else sum(counts)

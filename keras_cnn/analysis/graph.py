@@ -1,0 +1,160 @@
+"""Every call in a model, in order, with shapes: nested models laid open, nothing computed.
+
+Shapes come from `compute_output_spec`, so that any input size can be asked for; the model is left as it was.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+import keras
+from keras import tree
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer, or of an operation of `keras.ops`.
+
+    Attributes:
+        name: Name of the layer, behind those of the models it is nested in: "backbone/conv1".
+        operation: The layer or operation.
+        args, kwargs: What it is called with, `keras.KerasTensor` for tensors.
+        outputs: The tensors it gives.
+        parts: The calls within it, if it is a layer written in other layers and `keras.ops`.
+    """
+
+    name: str
+    operation: keras.Operation
+    args: tuple
+    kwargs: dict
+    outputs: tuple
+    parts: tuple = ()
+
+    @property
+    def inputs(self):
+        return [x for x in tree.flatten((self.args, self.kwargs)) if is_tensor(x)]
+
+
+class UntraceableError(ValueError):
+    """A layer or model whose `call` is more than Keras layers and operations."""
+
+
+def is_tensor(x) -> bool:
+    return isinstance(x, keras.KerasTensor)
+
+
+def calls_of(model, inputs, known):
+    """All calls of `model` on `inputs`.
+
+    Args:
+        model: A built model.
+        inputs: List of `keras.KerasTensor`, of any sizes that the model takes.
+        known: Function of an operation: whether it is a call of its own. Other layers are traced.
+
+    Returns:
+        The calls, and the list of output tensors.
+
+    Raises:
+        UntraceableError: If the model is a subclass whose `call` cannot be followed.
+    """
+    calls = []
+    graph = _graph(model)
+    structure = inputs if graph else _like_input(inputs)
+    outputs = _walk(graph, inputs, "", calls, known) if graph else _trace(model, (structure,), {}, "", calls, known)
+    return calls, tree.flatten(outputs)
+
+
+def _graph(operation):
+    """The graph of a functional or Sequential model; None for others."""
+    if isinstance(operation, keras.Sequential):
+        return operation._functional
+    return operation if isinstance(operation, keras.Function) else None
+
+
+def _like_input(inputs):
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
+def _walk(graph, inputs, prefix, calls, known):
+    """Add the calls of a graph to `calls`; returns its outputs, in its own structure."""
+    values = {id(tensor): value for tensor, value in zip(graph.inputs, tree.flatten(inputs), strict=True)}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            if node.is_input or any(id(tensor) not in values for tensor in node.input_tensors):
+                continue
+            args, kwargs = node.arguments.fill_in(values)
+            outputs = _call(node.operation, args, kwargs, prefix, calls, known)
+            values.update(zip(map(id, node.outputs), tree.flatten(outputs), strict=True))
+    return tree.map_structure(lambda tensor: values[id(tensor)], graph._outputs_struct)
+
+
+def _call(operation, args, kwargs, prefix, calls, known):
+    name = prefix + operation.name
+    graph = _graph(operation)
+    if graph is not None:
+        return _walk(graph, [x for x in tree.flatten((args, kwargs)) if is_tensor(x)], f"{name}/", calls, known)
+    if isinstance(operation, keras.Model):
+        return _trace(operation, args, kwargs, f"{name}/", calls, known)
+    parts = []
+    try:
+        if known(operation) or not isinstance(operation, keras.layers.Layer):
+            outputs = _specified(operation, name, args, kwargs)
+        else:
+            outputs = _trace(operation, args, kwargs, f"{name}/", parts, known)
+    except UntraceableError:
+        parts, outputs = [], _specified(operation, name, args, kwargs)
+    flat = tuple(x for x in tree.flatten(outputs) if is_tensor(x))
+    calls.append(Call(name, operation, args, kwargs, flat, tuple(parts)))
+    return outputs
+
+
+def _specified(operation, name, args, kwargs):
+    """Tensors of the shapes that the layer or operation says it gives; new ones, even where it hands its input through."""
+    try:
+        if isinstance(operation, keras.layers.Layer):
+            operation._assert_input_compatibility(*args[:1])
+        outputs = operation.compute_output_spec(*args, **kwargs)
+        if _sized((args, kwargs)) and not _sized(outputs):  # EinsumDense does not say the sizes that it leaves alone
+            outputs = keras.Operation.compute_output_spec(operation, *args, **kwargs)
+    except Exception as error:
+        shapes = ", ".join(str(x.shape[1:]) for x in tree.flatten((args, kwargs)) if is_tensor(x))
+        raise ValueError(
+            f"analyze: {name!r} does not take a map of shape {shapes}: {' '.join(str(error).split())}"
+        ) from error
+    return tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype) if is_tensor(x) else x, outputs)
+
+
+def _sized(tensors):
+    return not any(None in x.shape for x in tree.flatten(tensors) if is_tensor(x))
+
+
+def _trace(operation, args, kwargs, prefix, calls, known):
+    """The calls that a layer or a subclassed model makes within its `call`."""
+    given = [x for x in tree.flatten((args, kwargs)) if is_tensor(x)]
+    fresh = {id(x): keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in given}
+    args, kwargs = tree.map_structure(lambda x: fresh[id(x)] if is_tensor(x) else x, (args, kwargs))
+    call = _each_step(operation.layer) if isinstance(operation, keras.layers.TimeDistributed) else operation.call
+    if "training" in inspect.signature(call).parameters:
+        kwargs = {**kwargs, "training": False}
+    nodes = [nodes for layer in operation._flatten_layers() for nodes in (layer._inbound_nodes, layer._outbound_nodes)]
+    lengths = [len(of_layer) for of_layer in nodes]
+    try:
+        with keras.StatelessScope():
+            graph = keras.Function([fresh[id(x)] for x in given], call(*args, **kwargs))
+    except Exception as error:  # whatever the code of others does on a tensor without values
+        raise UntraceableError(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from error
+    finally:  # the layers forget the calls of the trace
+        for of_layer, length in zip(nodes, lengths, strict=True):
+            del of_layer[length:]
+    return _walk(graph, given, prefix, calls, known)
+
+
+def _each_step(layer):
+    """What `keras.layers.TimeDistributed` does, without its loop: the steps of all examples are one batch."""
+
+    def call(x, **kwargs):
+        outputs = layer(keras.ops.reshape(x, (-1, *x.shape[2:])))
+        return keras.ops.reshape(outputs, (-1, x.shape[1], *outputs.shape[1:]))
+
+    return call

@@ -1,0 +1,126 @@
+"""Pictures of what a network looks at, drawn over the image."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import ops
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from keras_cnn import arguments
+from keras_cnn.analysis.effective import effective_field
+from keras_cnn.analysis.gradients import grad_cam
+from keras_cnn.analysis.inspection import analyze
+
+PANEL = 3.4  # inches
+
+
+def plot_grad_cam(model, image, classes, path, layer: str | None = None) -> None:
+    """Draw an image, and beside it where the evidence for each of some classes is.
+
+    Args:
+        model, image, layer: As in `grad_cam`.
+        classes: Dict of a title -> the index of the class.
+        path: Image file to write; its ending chooses the format (.png, .svg, .pdf).
+
+    Raises:
+        ValueError: As `grad_cam`.
+    """
+    shown = _shown(image)
+    figure, panels = _panels(shown, 1 + len(classes))
+    panels[0].set_title("image")
+    panels[0].imshow(shown)
+    for axes, (title, index) in zip(panels[1:], classes.items(), strict=True):
+        axes.set_title(title)
+        _glow(axes, shown, grad_cam(model, image, index, layer))
+    figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.15)
+
+
+def plot_effective_field(model, images, outputs, path) -> None:
+    """Draw how the field of the unit in the middle grows: for each layer, what it can see and what moves it.
+
+    Dashed is the theoretical field, whose size stands in the title; the part of it beyond the image is not drawn. The
+    glow is the square root of `effective_field`, so that its tails can be seen; the full line is the smallest square
+    about the centre of the theoretical field that holds half of the effective one.
+
+    Args:
+        model: As in `effective_field`, and one that `analyze` can follow.
+        images: `(number, height, width, channels)`: the field is their average; it is drawn over the first.
+        outputs: Names of layers, shallow to deep.
+        path: Image file to write; its ending chooses the format (.png, .svg, .pdf).
+
+    Raises:
+        ValueError: As `effective_field` and `analyze`; if the field of a layer is not known.
+    """
+    shown = _shown(images[0])
+    analysis = analyze(model, tuple(images.shape[1:]))
+    figure, panels = _panels(shown, len(outputs))
+    for axes, output in zip(panels, outputs, strict=True):
+        theory = _theory(analysis.row(output))
+        effective = effective_field(model, images, output)
+        half = _half(effective, [start + (size - 1) / 2 for start, size in theory])
+        axes.set_title(f"{output} sees {_size(theory)} pixels\nhalf of the effect within {_size(half)}", fontsize=11)
+        _glow(axes, shown, np.sqrt(effective))
+        _frame(axes, theory, linestyle=(0, (4, 3)))
+        _frame(axes, half)
+    figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.15)
+
+
+def _theory(row):
+    """(start, length) along each axis of what the unit in the middle sees, beyond the border as well."""
+    if any(None in (axis.size, axis.stride, axis.padding) for axis in row.field):
+        expected = "names of layers whose receptive field `analyze` can tell"
+        raise ValueError(arguments.message("plot_effective_field", "outputs", expected, row.name))
+    units = [size // 2 for _, _, size in row.reaches]
+    return [(float(unit * axis.stride - axis.padding), axis.size) for unit, axis in zip(units, row.field, strict=True)]
+
+
+def _half(field, centre):
+    """(start, length) along each axis of the smallest square about `centre` that holds half of the field."""
+    rows, columns = (np.arange(size) for size in field.shape)
+    distance = np.maximum(abs(rows - centre[0])[:, None], abs(columns - centre[1]))
+    order = np.argsort(distance, axis=None)
+    inside = np.cumsum(field.ravel()[order]) >= field.sum() / 2
+    radius = distance.ravel()[order][inside.argmax()]
+    return [(middle - radius, int(2 * radius + 1)) for middle in centre]
+
+
+def _size(box):
+    return " × ".join(str(length) for _, length in box)
+
+
+def _glow(axes, shown, values):
+    """`values` in 0..1 as light over the image in grey: nothing at 0."""
+    axes.imshow(np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1), vmin=0, vmax=1)
+    axes.imshow(values, cmap="inferno", vmin=0, vmax=1, alpha=np.minimum(values, 0.6))
+
+
+def _frame(axes, box, linestyle="-"):
+    """`box`: (start, length) of rows and of columns, in pixels, whose centres have whole numbers."""
+    (top, height), (left, width) = box
+    for options in (
+        {"edgecolor": "black", "linewidth": 2.4, "alpha": 0.45},
+        {"edgecolor": "white", "linewidth": 1.2, "linestyle": linestyle},
+    ):
+        axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, **options))
+
+
+def _panels(shown, number):
+    height, width = shown.shape[:2]
+    size = (PANEL * number + 0.3 * (number + 1), PANEL * height / width + 0.8)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, number, squeeze=False)[0]
+    for axes in panels:
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        axes.axis("off")
+    return figure, panels
+
+
+def _shown(image):
+    """RGB 0..1 of an image as a network takes it: 0..255, 0..1, or anything else, which is stretched."""
+    image = ops.convert_to_numpy(image).astype("float32")
+    low, high = image.min(), image.max()
+    if low >= 0 and high <= 255:
+        low, high = 0, 255 if high > 1 else 1
+    image = (image - low) / (high - low)
+    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]

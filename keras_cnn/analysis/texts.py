@@ -1,0 +1,43 @@
+"""Numbers and fields as a person reads them."""
+
+from __future__ import annotations
+
+WHOLE = " + whole"
+
+
+def field_text(row):
+    """Size, stride and padding, as columns of the table."""
+    if not row.field:
+        return "", "", ""
+    if all(axis.stride == 0 for axis in row.field):
+        if all(axis.size == 0 for axis in row.field):
+            return "none", "", ""
+        if row.sees_all is not False:
+            return "whole input", "", ""
+    marks = WHOLE if row.global_field else ""
+    size, stride, padding = (
+        _by_axis([getattr(axis, name) for axis in row.field]) for name in ("size", "stride", "padding")
+    )
+    return size + marks, stride, padding
+
+
+def _by_axis(values):
+    texts = ["?" if value is None else str(value) for value in values]
+    return texts[0] if len(set(texts)) == 1 and len(texts) == 2 else " × ".join(texts)
+
+
+def short(number, unit="") -> str:
+    """Three digits and a prefix: 3.86 G."""
+    if number is None:
+        return "?"
+    prefix = ""
+    for prefix in ("", "k", "M", "G", "T"):
+        if number < 999.5 or prefix == "T":
+            break
+        number /= 1000
+    digits = max(0, 2 - len(str(int(number))) + 1) if prefix else 0
+    return f"{number:.{digits}f} {prefix}{unit}".rstrip()
+
+
+def shape_text(shape):
+    return " × ".join("?" if size is None else str(size) for size in shape)
