@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import keras
 
+from keras_cnn import arguments
+
+CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
 
 def split(model: keras.Model, after: str) -> tuple[keras.Model, keras.Model]:
     """Two models that do the work of one: inputs -> the output of layer `after` -> outputs.
@@ -43,3 +47,56 @@ def output_of(model: keras.Model, name: str):
             f"output_of: the model must use layer {name!r} once. Received: a model that uses it {len(nodes)} times."
         )
     return nodes[0].output_tensors[0]
+
+
+def swap_head(model: keras.Model, classes: int) -> keras.Model:
+    """The same network for another number of classes.
+
+    The last layer with a kernel gets new, random weights for `classes` outputs; everything before it is kept by identity,
+    and what comes after it (softmax, say) is made anew. All names stay, so that weights saved by name still load.
+
+    Args:
+        model: A functional or Sequential model with one output, made by a Dense layer or a convolution and layers without
+            weights behind it; these may be hidden in a nested model.
+        classes: Number of outputs, at least 1.
+
+    Raises:
+        ValueError: If `classes` is no positive integer, or the output is made in another way.
+
+    Example:
+        >>> inputs = keras.Input((8,))
+        >>> model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(keras.layers.Dense(4, name="body")(inputs)))
+        >>> swap_head(model, 5).output_shape, swap_head(model, 5).get_layer("body") is model.get_layer("body")
+        ((None, 5), True)
+    """
+    classes = arguments.integer("swap_head", "classes", classes)
+    behind, tensor = [], model.output
+    while True:
+        layer, before = _made_by(model, tensor)
+        if isinstance(layer, keras.Model):
+            tensor = swap_head(layer, classes)(before)
+            break
+        if isinstance(layer, (keras.layers.Dense, *CONVOLUTIONS)):
+            size = "units" if isinstance(layer, keras.layers.Dense) else "filters"
+            tensor = type(layer).from_config({**layer.get_config(), size: classes})(before)
+            break
+        behind.append(layer)
+        tensor = before
+    for layer in reversed(behind):
+        tensor = type(layer).from_config(layer.get_config())(tensor)
+    return keras.Model(model.input, tensor, name=model.name)
+
+
+def _made_by(model, tensor):
+    """The layer that makes a tensor, and the one tensor it is made from."""
+    history = getattr(tensor, "_keras_history", None)
+    layer = getattr(history, "operation", None)
+    inputs = layer._inbound_nodes[history.node_index].input_tensors if layer is not None else ()
+    weightless = isinstance(layer, keras.layers.Layer) and not layer.weights
+    if len(inputs) != 1 or not (weightless or isinstance(layer, (keras.Model, keras.layers.Dense, *CONVOLUTIONS))):
+        raise ValueError(
+            "swap_head: the output must be made by a Dense layer or a convolution, with nothing but layers without weights "
+            f"behind it. Received: model {model.name!r}, where {getattr(layer, 'name', 'something else')!r} comes first. "
+            "Cut the model before its head and attach a new one."
+        )
+    return layer, inputs[0]
