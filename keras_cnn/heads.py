@@ -23,7 +23,7 @@ def classification(classes: int, dropout: float = 0.0):
         A function `(batch, height, width, channels) -> (batch, classes)`, probabilities that sum to 1, float32.
         Parameters: (channels + 1) · classes.
     """
-    return _pooled("classification", arguments.integer("classification", "classes", classes, 2), dropout, "softmax")
+    return _pooled("classification", _count("classification", "classes", classes, 2), dropout, "softmax")
 
 
 def multi_label(classes: int, dropout: float = 0.0):
@@ -36,7 +36,7 @@ def multi_label(classes: int, dropout: float = 0.0):
     Returns:
         A function `(batch, height, width, channels) -> (batch, classes)`, independent probabilities, float32.
     """
-    return _pooled("multi_label", arguments.integer("multi_label", "classes", classes), dropout, "sigmoid")
+    return _pooled("multi_label", _count("multi_label", "classes", classes), dropout, "sigmoid")
 
 
 def regression(units: int = 1, dropout: float = 0.0):
@@ -49,7 +49,7 @@ def regression(units: int = 1, dropout: float = 0.0):
     Returns:
         A function `(batch, height, width, channels) -> (batch, units)`, unbounded, float32; the layer is `outputs`.
     """
-    return _pooled("regression", arguments.integer("regression", "units", units), dropout, None)
+    return _pooled("regression", _count("regression", "units", units), dropout, None)
 
 
 def features():
@@ -75,7 +75,7 @@ def dense_prediction(classes: int):
         A function `(batch, height, width, channels) -> (batch, height, width, classes)`, probabilities that sum to 1
         at each position, float32. Parameters: (channels + 1) · classes.
     """
-    classes = arguments.integer("dense_prediction", "classes", classes, 2)
+    classes = _count("dense_prediction", "classes", classes, 2)
 
     def head(x):
         x = keras.layers.Conv2D(classes, 1, name="logits", dtype="float32")(x)
@@ -83,6 +83,12 @@ def dense_prediction(classes: int):
         return keras.layers.Softmax(axis=axis, name="probabilities", dtype="float32")(x)
 
     return head
+
+
+def _count(owner, name, value, minimum=1):
+    if isinstance(value, keras.KerasTensor):
+        raise TypeError(f"{owner}: got a tensor; call it to make a head: heads.{owner}(10).")
+    return arguments.integer(owner, name, value, minimum)
 
 
 def _pooled(owner, units, dropout, activation):

@@ -73,6 +73,9 @@ CASES = {
     "separable_padding": _case(
         "depthwise_separable", (11, 13, 8), 9 * 6 + 6 + 6 * 8 + 8, filters=8, padding=2, norm=None, activation="tanh"
     ),
+    "separable_uneven": _case(
+        "depthwise_separable", (5, 11, 8), 9 * 6 + 6 + 6 * 8 + 8, filters=8, strides=(2, 1), norm=None
+    ),
     "inverted": _case(
         "inverted_residual",
         (9, 11, 6),
@@ -97,6 +100,16 @@ CASES = {
         filters=8,
         strides=2,
         layers=3,
+    ),
+    "residual_reflected": _case(
+        "residual",
+        (5, 6, 8),
+        9 * 6 * 8 + 9 * 8 * 8 + 6 * 8 + 3 * 8,
+        filters=8,
+        strides=2,
+        padding=1,
+        padding_mode="reflect",
+        norm=None,
     ),
     "residual_preactivated": _case(
         "residual",

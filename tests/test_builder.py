@@ -44,6 +44,14 @@ def test_names_that_a_function_has_are_kept():
     assert model.output.shape == (None, 8, 8, 2)
 
 
+def test_a_function_that_needs_a_name_is_given_the_stages():
+    def block(x, name):
+        return blocks.conv_norm_act(x, 2, name=name)
+
+    names = {layer.name for layer in build((8, 8, 3), {"c1": [block, block], "c2": block}).layers}
+    assert {"c1_1_conv", "c1_2_conv", "c2_conv"} < names
+
+
 def test_a_small_resnet_learns_with_fit():
     """Images brighter on the left or on the right: chance is a loss of ln 2 = 0.693."""
     keras.utils.set_random_seed(0)
@@ -110,7 +118,7 @@ def test_a_map_that_shrinks_to_nothing_is_shown_with_stage_and_arithmetic(kind):
     stages = {"c3": partial(blocks.conv_norm_act, filters=4), "c4": [keras.layers.ReLU(), function]}
     with pytest.raises(ValueError) as error:
         build((3, 3, 4), stages)
-    start = "build: stage 'c4', function 2 of 2, does not fit on a map of shape (None, 3, 3, 4). "
+    start = "build: stage 'c4', function 2 of 2, fails on a map of shape (None, 3, 3, 4). "
     assert str(error.value).startswith(f"{start}output_size: the kernel does not fit: {arithmetic}.")
 
 
@@ -120,12 +128,27 @@ def test_an_unknown_or_sufficient_size_is_no_error():
     assert build((5, 6, 3), stages).output.shape == (None, 4, 5, 4)
 
 
+class OwnLayer(keras.layers.Layer):
+    kernel_size = (3, 3)
+
+    def call(self, inputs):
+        return inputs
+
+
+def test_layers_that_are_no_simple_windows_are_left_to_keras():
+    assert build((4, 4, 3), {"c1": OwnLayer()}).output.shape == (None, 4, 4, 3)
+    recurrent = build((4, 8, 8, 3), {"c1": keras.layers.ConvLSTM2D(2, 3)})
+    assert recurrent.output.shape == (None, 6, 6, 2)
+    with pytest.raises(ValueError, match="expected min_ndim=4, found ndim=3"):
+        build((9, 3), {"c1": keras.layers.Conv2D(2, 3)})
+
+
 def test_a_shortcut_that_does_not_fit_is_shown_with_its_stage():
     stages = {"c1": [keras.layers.ReLU(), partial(blocks.bottleneck, filters=4, padding="valid")]}
     with pytest.raises(ValueError) as error:
         build((9, 9, 4), stages)
     assert str(error.value) == (
-        "build: stage 'c1', function 2 of 2, does not fit on a map of shape (None, 9, 9, 4). bottleneck: shortcut "
+        "build: stage 'c1', function 2 of 2, fails on a map of shape (None, 9, 9, 4). bottleneck: shortcut "
         "(None, 9, 9, 4) and branch (None, 7, 7, 4) must have equal shapes to be added. Make the shortcut a projection "
         "with the strides of the branch, or pad the branch so that it keeps the map's size."
     )
@@ -135,13 +158,63 @@ def test_a_shortcut_that_does_not_fit_is_shown_with_its_stage():
 
 def test_what_is_no_function_of_a_tensor_is_refused():
     for stages, text in (
-        ({"c1": 3}, "build: stage 'c1', function 1 of 1 must be a function of a tensor. Received: 3."),
-        ({"c1": lambda x: None}, "build: stage 'c1', function 1 of 1 must return a tensor. Received: None."),
+        ({"c1": 3}, "build: stage 'c1', function 1 of 1, must be a function of a tensor. Received: 3."),
+        ({"c1": lambda x: None}, "build: stage 'c1', function 1 of 1, must return a tensor. Received: None."),
     ):
         with pytest.raises(TypeError) as error:
             build((3, 3, 1), stages)
         assert str(error.value) == text
     with pytest.raises(TypeError, match=r"build: the head must be a function of a tensor\. Received: 'softmax'\."):
         build((3, 3, 1), {}, head="softmax")
-    with pytest.raises(ValueError, match=r"attach: the head, does not fit on a map of shape \(None, 3, 3, 1\)\. "):
+    with pytest.raises(ValueError, match=r"attach: the head fails on a map of shape \(None, 3, 3, 1\)\. "):
         attach(build((3, 3, 1), {}), keras.layers.MaxPooling2D(4))
+
+
+def test_any_error_names_the_stage():
+    """The type of the error stays; the stage is a note, which tracebacks show."""
+    for step in (partial(blocks.conv_norm_act, filter=8), lambda x: x.no_such_attribute, lambda x: {}["key"]):
+        with pytest.raises((TypeError, AttributeError, KeyError)) as error:
+            build((3, 3, 1), {"c1": [keras.layers.ReLU(), step]})
+        note = "build: stage 'c1', function 2 of 2, fails on a map of shape (None, 3, 3, 1)."
+        assert error.value.__notes__ == [note]
+
+
+def test_a_class_of_layers_is_no_function_of_a_tensor():
+    with pytest.raises(TypeError) as error:
+        build((3, 3, 1), {"c1": keras.layers.ReLU})
+    assert str(error.value) == (
+        "build: stage 'c1', function 1 of 1, must be a function of a tensor. Received: the class ReLU. "
+        "Make it: ReLU(...)."
+    )
+
+
+def test_stages_that_are_no_dict_of_names_are_refused():
+    for stages in ([keras.layers.ReLU(name="relu")], {1: None}, {"": None}, {"a/b": None}):
+        with pytest.raises(TypeError) as error:
+            build((3, 3, 1), stages)
+        assert str(error.value) == (
+            'build: `stages` must be a dict from names (strings without "/") to functions of a tensor, or lists of them. '
+            f"Received: stages={stages!r}."
+        )
+
+
+def test_names_that_occur_twice_are_explained():
+    conv = partial(blocks.conv_norm_act, filters=2)
+    start = "do not make one model: each layer needs a name of its own"
+    for stages, twice in (
+        ({"pool": conv}, "pool"),
+        ({"image": conv}, "image"),
+        ({"c1": conv, "c1_conv": conv}, "c1_conv"),
+    ):
+        with pytest.raises(ValueError, match=rf'build: stages and head {start}.* "{twice}" is used 2 times'):
+            build((3, 3, 1), stages, heads.classification(2))
+    with pytest.raises(ValueError, match=rf'attach: model and head {start}.* "pool" is used 2 times'):
+        attach(build((3, 3, 1), {"pool": conv}), heads.classification(2))
+
+
+def test_a_head_that_was_not_called_is_told_how():
+    for head in ("classification", "multi_label", "regression", "dense_prediction"):
+        with pytest.raises(TypeError) as error:
+            build((3, 3, 1), {}, getattr(heads, head))
+        assert str(error.value) == f"{head}: got a tensor; call it to make a head: heads.{head}(10)."
+        assert error.value.__notes__ == ["build: the head fails on a map of shape (None, 3, 3, 1)."]

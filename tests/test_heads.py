@@ -25,6 +25,11 @@ def test_layer_names_are_the_same_for_every_network():
     assert names(heads.dense_prediction(3)) == ["logits", "probabilities"]
 
 
+def test_dropout_has_the_rate_that_was_asked_for():
+    for head in (heads.classification, heads.multi_label, heads.regression):
+        assert make(head(3, dropout=0.3)).get_layer("dropout").rate == 0.3
+
+
 def softmax(z):
     return np.exp(z) / np.exp(z).sum(-1, keepdims=True)
 

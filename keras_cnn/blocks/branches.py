@@ -6,6 +6,7 @@ import numbers
 
 import keras
 
+from keras_cnn import arguments
 from keras_cnn.blocks.convolution import call, channel_axis, conv_norm_act, join, pointwise
 from keras_cnn.layers import MinPooling2D
 
@@ -41,17 +42,22 @@ def inception(x, branches, *, name: str | None = None, **options):
         branches: At least one list of steps; an empty one passes `x` on. Strides of a branch multiply up to the same
             in all.
         name: Prefix of the layers: `name_1_1_conv` is the first step of the first branch; `name_concat`.
-        options: As in `conv_norm_act`. `padding` ("same" unless given) is also that of pooling; with `groups` and
-            `dilation_rate` it does not go to 1 x 1 convolutions.
+        options: As in `conv_norm_act`. `padding` ("same" unless given) is also that of pooling, which takes no numbers;
+            with `padding_mode`, `groups` and `dilation_rate` it does not go to 1 x 1 convolutions.
 
     Returns:
         `(batch, new_height, new_width, sum of the branches' channels)`. Parameters: those of the convolutions.
 
     Raises:
-        ValueError: If a step cannot be read, or if maps of different sizes meet.
+        ValueError: If a branch or step cannot be read, or if maps of different sizes meet.
     """
     ends = []
     for number, steps in enumerate(branches, 1):
+        if not isinstance(steps, (tuple, list)) or _is_step(steps):
+            raise ValueError(
+                "inception: a branch must be a list of steps, such as [(96, 1), (128, 3)]. "
+                f"Received: {steps!r} as branch {number}."
+            )
         y = x
         for place, step in enumerate(steps, 1):
             y = _step(y, step, join(name, f"{number}_{place}"), options)
@@ -70,15 +76,25 @@ def inception(x, branches, *, name: str | None = None, **options):
 def _step(x, step, name, options):
     if callable(step):
         return call(step, x, name)
-    well_formed = isinstance(step, (tuple, list)) and len(step) in (2, 3)
-    if not well_formed or not (isinstance(step[0], numbers.Integral) or step[0] in tuple(POOLING)):
+    if not _is_step(step):
         raise ValueError(
             "inception: a step must be (filters, kernel_size), (filters, kernel_size, strides), the same with 'max', "
             f"'min' or 'mean' for filters, or a function of a tensor. Received: {step!r}."
         )
     what, kernel_size, strides = (*step, 1)[:3]
     if what in POOLING:
-        return call(POOLING[what](kernel_size, strides, options.get("padding", "same"), name=join(name, what)), x)
-    if kernel_size in (1, (1, 1)):
+        padding = options.get("padding", "same")
+        if padding not in ("same", "valid"):
+            expected = "'same' or 'valid' where a branch pools"
+            raise ValueError(arguments.message("inception", "padding", expected, padding))
+        return call(POOLING[what](kernel_size, strides, padding, name=join(name, what)), x)
+    if arguments.per_axis("inception", "kernel_size", kernel_size, 2) == (1, 1):
         options = pointwise(options)
     return conv_norm_act(x, what, kernel_size, strides, name=name, **options)
+
+
+def _is_step(step):
+    """Whether `step` is filters or a kind of pooling, a kernel size and perhaps strides."""
+    if not isinstance(step, (tuple, list)) or len(step) not in (2, 3):
+        return False
+    return isinstance(step[0], numbers.Integral) or step[0] in tuple(POOLING)

@@ -6,11 +6,19 @@ import inspect
 
 import keras
 
-from keras_cnn import geometry
+from keras_cnn import arguments, geometry
 from keras_cnn.layers import Conv2D
 
 # Arguments that speak of a convolution's window: a block hands them to its n x n convolutions, not to its 1 x 1 ones.
-WINDOW = ("padding", "dilation_rate", "groups")
+WINDOW = ("padding", "padding_mode", "dilation_rate", "groups")
+# Layers that slide a window over a map, those of `kc.layers` among them; others do more than their window says.
+WINDOWED = (
+    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
+    *(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D),
+    *(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D),
+    *(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D),
+    *(keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D),
+)
 
 
 def conv_norm_act(
@@ -40,14 +48,14 @@ def conv_norm_act(
         activation: A name or function as in `keras.layers.Activation`. None: no activation.
         name: Prefix of the layers `name_conv`, `name_norm`, `name_act`.
         options: Further arguments of `kc.layers.Conv2D`: `padding` ("same" unless given; numbers are allowed),
-            `dilation_rate`, `groups`, `use_bias`, `kernel_initializer`, `kernel_regularizer`, ...
+            `padding_mode`, `dilation_rate`, `groups`, `use_bias`, `kernel_initializer`, `kernel_regularizer`, ...
 
     Returns:
         `(batch, new_height, new_width, filters)`; with "same" padding new_height = ceil(height / strides).
         Parameters: n · m · channels · filters / groups, and 4 · filters for batch normalisation (half of them trained).
 
     Raises:
-        ValueError: If the window does not fit on the map, with the arithmetic.
+        ValueError: If the window does not fit on the map, with the arithmetic; if `norm` is not as above.
     """
     options = {"padding": "same", "use_bias": norm is None} | options
     # Keras' own class wherever it can say it: a saved model then opens where this package is not installed.
@@ -60,6 +68,7 @@ def conv_norm_act(
 def norm_act(x, norm=keras.layers.BatchNormalization, activation="relu", name=None):
     """Normalisation, then activation, each left out where it is None."""
     if norm is not None:
+        makes_layers("conv_norm_act", "norm", norm, "keras.layers.BatchNormalization")
         x = norm(axis=channel_axis(), name=join(name, "norm"))(x)
     return x if activation is None else keras.layers.Activation(activation, name=join(name, "act"))(x)
 
@@ -79,13 +88,30 @@ def pointwise(options: dict) -> dict:
     return {key: value for key, value in options.items() if key not in WINDOW}
 
 
+def makes_layers(owner: str, name: str, value, example: str):
+    """`value` if it makes layers; ValueError for the name of a layer, for a layer, for a number."""
+    if callable(value) and not isinstance(value, keras.layers.Layer):
+        return value
+    expected = "a class of layers, or a function that makes a layer"
+    raise ValueError(arguments.message(owner, name, expected, value, f"{example} is one; None leaves it out."))
+
+
+def refuse(owner: str, options: dict, names, kind: str) -> None:
+    """ValueError for an option of `conv_norm_act` that another kind of convolution does not have."""
+    for name in names:
+        if name in options:
+            remedy = f"A {kind} convolution does not have it."
+            raise ValueError(arguments.message(owner, name, "left out", options[name], remedy))
+
+
 def call(function, x, name: str | None = None):
     """`function(x)`: a layer whose window is checked first, or a block, told its name where it has none yet."""
     if isinstance(function, keras.layers.Layer):
         check_window(function, x.shape)
         return function(x)
     parameter = inspect.signature(function).parameters.get("name")
-    return function(x) if parameter is None or parameter.default is not None else function(x, name=name)
+    free = parameter is not None and (parameter.default is None or parameter.default is parameter.empty)
+    return function(x, name=name) if free else function(x)
 
 
 def check_window(layer, shape) -> None:
@@ -93,10 +119,12 @@ def check_window(layer, shape) -> None:
 
     Keras' own layers only say that the size "would be zero or negative"; those of `kc.layers` check for themselves.
     """
-    window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
-    if not isinstance(window, tuple) or layer.padding != "valid" or "Transpose" in type(layer).__name__:
+    if not isinstance(layer, WINDOWED) or layer.padding != "valid":
         return
+    window = getattr(layer, "kernel_size", None) or layer.pool_size
     sizes = shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
+    if len(sizes) != len(window):
+        return  # Keras says what is wrong
     dilations = getattr(layer, "dilation_rate", (1,) * len(window))
     for axis in zip(sizes, window, layer.strides, dilations, strict=True):
         size, kernel_size, strides, dilation_rate = axis

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import keras
 
-from keras_cnn.blocks.convolution import call, channel_axis, conv_norm_act, join, norm_act, pointwise
+from keras_cnn import arguments
+from keras_cnn.blocks.convolution import (
+    call,
+    channel_axis,
+    conv_norm_act,
+    join,
+    makes_layers,
+    norm_act,
+    pointwise,
+    refuse,
+)
 from keras_cnn.blocks.shortcuts import add
 
 
@@ -29,22 +39,24 @@ def depthwise_separable(
         x: `(batch, height, width, channels)`.
         filters: Channels of the output.
         kernel_size: Window of the depthwise convolution, an int or `(height, width)`.
-        strides: Of the depthwise convolution; an int, as Keras has no uneven strides here.
+        strides: Of the depthwise convolution, an int or `(height, width)`.
         multiplier: Depthwise kernels for each channel.
         intermediate: Whether normalisation and activation also stand between the two convolutions (MobileNet).
             False: only behind the second (Xception, `keras.layers.SeparableConv2D`).
         name: Prefix of the layers: `name_depthwise_conv`, `name_pointwise_conv`, ...
-        options: As in `conv_norm_act`. `padding` and `dilation_rate` go to the depthwise convolution.
+        options: As in `conv_norm_act`, without `groups` and `padding_mode`, which a depthwise convolution does not have.
+            `padding` and `dilation_rate` go to the depthwise convolution.
 
     Returns:
         `(batch, new_height, new_width, filters)`.
         Parameters: n · m · channels · multiplier + channels · multiplier · filters, plus normalisation.
 
     Raises:
-        ValueError: If the window does not fit on the map, with the arithmetic.
+        ValueError: If the window does not fit on the map, with the arithmetic; if an option is not one of these.
     """
     between = {} if intermediate else {"norm": None, "activation": None, "use_bias": False}
-    x = depthwise(x, kernel_size, strides, multiplier=multiplier, name=join(name, "depthwise"), **options | between)
+    given = options | between | {"multiplier": multiplier, "name": join(name, "depthwise")}
+    x = depthwise("depthwise_separable", x, kernel_size, strides, **given)
     return conv_norm_act(x, filters, 1, name=join(name, "pointwise"), **pointwise(options))
 
 
@@ -78,30 +90,35 @@ def inverted_residual(
         stochastic_depth: Rate at which a sample's branch is left out during training, in [0, 1); only where there is
             a sum.
         name: Prefix of the layers: `name_expand_conv`, `name_depthwise_conv`, `name_project_conv`, `name_add`, ...
-        options: As in `conv_norm_act`, but `activation` is "relu6" unless given.
+        options: As in `depthwise_separable`, but `activation` is "relu6" unless given.
 
     Returns:
         `(batch, new_height, new_width, filters)`. With t = expansion · channels,
         parameters: channels · t + n · m · t + t · filters, plus normalisation and squeeze-excite.
 
     Raises:
-        ValueError: If input and branch are to be added and differ in shape, both written out.
+        ValueError: If input and branch are to be added and differ in shape, both written out; if an option is not one
+            of these.
     """
-    options = {"activation": "relu6"} | options
+    owner, options = "inverted_residual", {"activation": "relu6"} | options
+    strides = arguments.per_axis(owner, "strides", strides, 2)
+    stochastic_depth = arguments.fraction(owner, "stochastic_depth", stochastic_depth)
     channels = x.shape[channel_axis()]
     y = x
     if expansion != 1:
         y = conv_norm_act(y, round(expansion * channels), 1, name=join(name, "expand"), **pointwise(options))
-    y = depthwise(y, kernel_size, strides, name=join(name, "depthwise"), **options)
+    y = depthwise(owner, y, kernel_size, strides, name=join(name, "depthwise"), **options)
     if squeeze_excite is not None:
+        makes_layers(owner, "squeeze_excite", squeeze_excite, "functools.partial(kc.layers.SqueezeExcite, ratio=4)")
         y = squeeze_excite(name=join(name, "squeeze_excite"))(y)
     y = conv_norm_act(y, filters, 1, name=join(name, "project"), **pointwise(options) | {"activation": None})
-    if channels != filters or strides not in (1, (1, 1)):
+    if channels != filters or strides != (1, 1):
         return y
-    return add("inverted_residual", x, y, stochastic_depth, name)
+    return add(owner, x, y, stochastic_depth, name)
 
 
 def depthwise(
+    owner,
     x,
     kernel_size,
     strides=1,
@@ -114,8 +131,10 @@ def depthwise(
     **options,
 ):
     """Depthwise convolution, normalisation, activation: `conv_norm_act` within each channel."""
+    refuse(owner, options, ("groups", "padding_mode"), "depthwise")
     if not isinstance(padding, str):  # which keras.layers.DepthwiseConv2D does not take
-        x = keras.layers.ZeroPadding2D(padding, name=join(name, "pad"))(x)
+        amounts = arguments.pairs(owner, "padding", padding, 2, words=("valid", "same"))
+        x = keras.layers.ZeroPadding2D(amounts, name=join(name, "pad"))(x)
         padding = "valid"
     # Keras calls the kernel of this layer `depthwise`: kernel_regularizer is depthwise_regularizer here.
     options = {key.replace("kernel_", "depthwise_"): value for key, value in options.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from keras_cnn import arguments
-from keras_cnn.blocks.convolution import channel_axis, conv_norm_act, join, norm_act
+from keras_cnn.blocks.convolution import channel_axis, conv_norm_act, join, norm_act, refuse
 
 RESIZE = (None, "nearest", "bilinear")
 
@@ -38,21 +38,25 @@ def upsample(
         resize: "nearest" or "bilinear", followed by a convolution. None: transposed convolution.
         kernel_size: None: `scale` for the transposed convolution, 3 behind a resize.
         name: Prefix of the layers: `name_resize`, `name_conv`, `name_norm`, `name_act`, `name_concat`.
-        options: As in `conv_norm_act`; for the transposed convolution, arguments of `keras.layers.Conv2DTranspose`.
+        options: As in `conv_norm_act`, but `padding` stays "same". A transposed convolution, which is
+            `keras.layers.Conv2DTranspose`, does not have `groups` and `padding_mode`.
 
     Returns:
         `(batch, scale · height, scale · width, filters + channels of skip)`.
         Parameters: kernel_size² · channels · filters, plus normalisation.
 
     Raises:
-        ValueError: If `skip` has another size than the enlarged map, both written out.
+        ValueError: If `skip` has another size than the enlarged map, both written out; if an option is not one of these.
     """
     arguments.integer("upsample", "scale", scale, 2)
+    if options.setdefault("padding", "same") != "same":
+        expected = "'same', for a map of exactly `scale` times the size"
+        raise ValueError(arguments.message("upsample", "padding", expected, options["padding"]))
     if arguments.one_of("upsample", "resize", resize, RESIZE) is None:
-        y = _transposed(x, filters, kernel_size or scale, scale, name, **options)
+        y = _transposed(x, filters, scale if kernel_size is None else kernel_size, scale, name, **options)
     else:
         y = keras.layers.UpSampling2D(scale, interpolation=resize, name=join(name, "resize"))(x)
-        y = conv_norm_act(y, filters, kernel_size or 3, name=name, **options)
+        y = conv_norm_act(y, filters, 3 if kernel_size is None else kernel_size, 1, name=name, **options)
     if skip is None:
         return y
     axis = channel_axis()
@@ -68,6 +72,7 @@ def upsample(
 def _transposed(
     x, filters, kernel_size, strides, name, norm=keras.layers.BatchNormalization, activation="relu", **options
 ):
-    options = {"padding": "same", "use_bias": norm is None} | options
+    refuse("upsample", options, ("groups", "padding_mode"), "transposed")
+    options = {"use_bias": norm is None} | options
     x = keras.layers.Conv2DTranspose(filters, kernel_size, strides, name=join(name, "conv"), **options)(x)
     return norm_act(x, norm, activation, name)
