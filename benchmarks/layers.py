@@ -2,9 +2,10 @@
 
     python benchmarks/layers.py [--pairs 40] [--only conv] [--json]
 
-Both layers of a pair take turns, so that whatever else the machine does falls on both; the ratio is the median over the
-turns. One turn is one call of a compiled TensorFlow function: an addition, as layers stand behind other operations in a
-network, then the layer, and the gradients of the sum of squares with respect to the input and all weights.
+Both layers of a pair take turns, so that whatever else the machine does falls on both. The ratio is the median over the
+turns; its quartiles stand behind it. One turn is one call of a compiled TensorFlow function: an addition, as layers
+stand behind other operations in a network, then the layer, and the gradients of the sum of squares with respect to the
+input and all weights.
 """
 
 import argparse
@@ -107,17 +108,19 @@ def step(layer, shape):
 
 
 def measure(shape, ours, of_keras, turns):
-    """Medians: milliseconds of both, and the ratio of ours to Keras' within a turn."""
+    """Medians: milliseconds of both, and the ratio of ours to Keras' within a turn, with its quartiles."""
     steps = step(ours, shape), step(of_keras, shape)
     times = []
     for turn in range(turns):
         first = turn % 2
         pair = {first: steps[first](), 1 - first: steps[1 - first]()}
         times.append((pair[0], pair[1]))
+    low, middle, high = statistics.quantiles((a / b for a, b in times), n=4)
     return {
         "ours_ms": statistics.median(a for a, _ in times),
         "keras_ms": statistics.median(b for _, b in times),
-        "ratio": statistics.median(a / b for a, b in times),
+        "ratio": middle,
+        "quartiles": (low, high),
     }
 
 
@@ -133,7 +136,8 @@ def main():
             results[name] = measure(*pair, options.pairs)
             if not options.json:
                 row = results[name]
-                print(f"{name:32}{row['ours_ms']:9.2f} ms{row['keras_ms']:9.2f} ms{row['ratio']:7.2f}", flush=True)
+                times = f"{row['ours_ms']:9.2f} ms{row['keras_ms']:9.2f} ms"
+                print(f"{name:32}{times}{row['ratio']:7.2f}  ({row['quartiles'][0]:.2f}-{row['quartiles'][1]:.2f})")
     if options.json:
         print(json.dumps(results, indent=2))
 

@@ -20,15 +20,18 @@ A size of `None` is unknown, and so is every result that depends on it.
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 
 from keras_cnn import arguments
 
+_WORDS = ("valid", "same", "full")
+
 
 def effective_kernel_size(kernel_size: int, dilation_rate: int = 1) -> int:
     """Cells from the first to the last tap of a dilated kernel: (K - 1) * d + 1."""
-    return (kernel_size - 1) * dilation_rate + 1
+    owner = "effective_kernel_size"
+    kernel_size = arguments.integer(owner, "kernel_size", kernel_size)
+    return (kernel_size - 1) * arguments.integer(owner, "dilation_rate", dilation_rate) + 1
 
 
 def output_size(size, kernel_size, strides=1, padding="valid", dilation_rate=1) -> int | None:
@@ -53,8 +56,9 @@ def output_size(size, kernel_size, strides=1, padding="valid", dilation_rate=1) 
         ...
         ValueError: output_size: the kernel does not fit: (5 + 0 − 7) / 1 + 1 = −1. ...
     """
-    _check("output_size", size, kernel_size, strides, dilation_rate)
-    _check_padding("output_size", padding)
+    owner = "output_size"
+    size, kernel_size, strides, dilation_rate = _integers(owner, size, kernel_size, strides, dilation_rate)
+    padding = _padding(owner, padding)
     if size is None:
         return None
     total = sum(padding_amounts(size, kernel_size, strides, padding, dilation_rate))
@@ -63,7 +67,7 @@ def output_size(size, kernel_size, strides=1, padding="valid", dilation_rate=1) 
     if cells < 1:
         arithmetic = f"({size} + {total} − {effective}) / {strides} + 1 = {cells}".replace("-", "−")
         raise ValueError(
-            f"output_size: the kernel does not fit: {arithmetic}. Expected a padded input (size + padding = "
+            f"{owner}: the kernel does not fit: {arithmetic}. Expected a padded input (size + padding = "
             f"{size + total}) no smaller than the dilated kernel ({effective}). Received: size={size}, "
             f"kernel_size={kernel_size}, strides={strides}, padding={padding!r}, dilation_rate={dilation_rate}. "
             "Use more padding, a smaller kernel or a larger input."
@@ -78,28 +82,28 @@ def padding_amounts(size, kernel_size, strides=1, padding="same", dilation_rate=
     which half, rounded down, stands before the data.
 
     Returns:
-        (before, after); (None, None) if they depend on a `size` of None.
+        (before, after); with a `size` of None, None for each that depends on it.
 
     Example:
         >>> padding_amounts(224, 3, strides=2), padding_amounts(225, 3, strides=2), padding_amounts(None, 3)
         ((0, 1), (1, 1), (1, 1))
     """
-    _check("padding_amounts", size, kernel_size, strides, dilation_rate)
-    _check_padding("padding_amounts", padding)
+    owner = "padding_amounts"
+    size, kernel_size, strides, dilation_rate = _integers(owner, size, kernel_size, strides, dilation_rate)
+    padding = _padding(owner, padding)
     reach = effective_kernel_size(kernel_size, dilation_rate) - 1
     if padding == "valid":
         return 0, 0
     if padding == "full":
         return reach, reach
-    if padding == "same":
-        if strides == 1 or reach == 0:  # then every size needs the same amount
-            total = reach
-        elif size is None:
-            return None, None
-        else:
-            total = max((math.ceil(size / strides) - 1) * strides + reach + 1 - size, 0)
-        return total // 2, total - total // 2
-    return (padding, padding) if isinstance(padding, numbers.Integral) else (padding[0], padding[1])
+    if padding != "same":
+        return padding
+    if size is None:  # the total of sizes that the stride divides, and of those one larger: all others lie between
+        least, most = max(reach + 1 - strides, 0), reach
+    else:
+        least = most = max((math.ceil(size / strides) - 1) * strides + reach + 1 - size, 0)
+    before, after = most // 2, most - most // 2
+    return before if least // 2 == before else None, after if least - least // 2 == after else None
 
 
 def transposed_output_size(
@@ -125,13 +129,13 @@ def transposed_output_size(
         (223, 224)
     """
     owner = "transposed_output_size"
-    _check(owner, size, kernel_size, strides, dilation_rate)
-    _check_padding(owner, padding)
-    if output_padding is not None and arguments.integer(owner, "output_padding", output_padding, 0) >= strides:
-        remedy = "One stride more is one more cell of input."
-        raise ValueError(
-            arguments.message(owner, "output_padding", f"below the stride ({strides})", output_padding, remedy)
-        )
+    size, kernel_size, strides, dilation_rate = _integers(owner, size, kernel_size, strides, dilation_rate)
+    padding = _padding(owner, padding)
+    if output_padding is not None:
+        output_padding = arguments.integer(owner, "output_padding", output_padding, 0)
+        if output_padding >= strides:
+            expected, remedy = f"below the stride ({strides})", "One stride more is one more cell of input."
+            raise ValueError(arguments.message(owner, "output_padding", expected, output_padding, remedy))
     if size is None:
         return None
     effective = effective_kernel_size(kernel_size, dilation_rate)
@@ -185,6 +189,7 @@ class Field:
     def then(self, kernel_size, strides=1, padding="valid", dilation_rate=1, size=None) -> Field:
         """The field after one more layer; `size` is that layer's input size, which "same" with a stride asks for."""
         before, _ = padding_amounts(size, kernel_size, strides, padding, dilation_rate)
+        strides = int(strides)  # NumPy's overflow
         reach = effective_kernel_size(kernel_size, dilation_rate) - 1
         return Field(
             _plus(self.size, reach, self.stride),
@@ -197,15 +202,18 @@ def convolution_parameters(kernel_size, channels: int, filters: int, groups: int
     """Weights of a convolution: N * M * depth_in * depth_out / groups, and one bias a filter if asked for.
 
     Args:
-        kernel_size: Ints, one an axis: (3, 3) is a square kernel; (5,) one of a single axis.
+        kernel_size: A tuple of ints, one an axis: (3, 3) is a square kernel; (5,) one of a single axis.
 
     Example:
         >>> convolution_parameters((3, 3), 64, 128), convolution_parameters((3, 3), 64, 128, groups=32)
         (73728, 2304)
     """
     owner = "convolution_parameters"
+    channels = arguments.integer(owner, "channels", channels)
+    filters = arguments.integer(owner, "filters", filters)
+    groups = arguments.integer(owner, "groups", groups)
     for name, value in (("channels", channels), ("filters", filters)):
-        if arguments.integer(owner, name, value) % arguments.integer(owner, "groups", groups):
+        if value % groups:
             raise ValueError(arguments.message(owner, name, f"a multiple of groups ({groups})", value))
     return _taps(owner, kernel_size) * (channels // groups) * filters + use_bias * filters
 
@@ -234,22 +242,23 @@ def _plus(start, cells, stride):
 
 
 def _taps(owner, kernel_size):
-    sizes = (kernel_size,) if isinstance(kernel_size, numbers.Integral) else kernel_size
-    return math.prod(arguments.integer(owner, "kernel_size", size) for size in sizes)
+    if not isinstance(kernel_size, (tuple, list)) or not kernel_size:
+        expected, remedy = "a tuple with one integer for each axis", "A square kernel is (3, 3)."
+        raise ValueError(arguments.message(owner, "kernel_size", expected, kernel_size, remedy))
+    return math.prod(arguments.integer(owner, "kernel_size", size) for size in kernel_size)
 
 
-def _check(owner, size, kernel_size, strides, dilation_rate):
-    if size is not None:
-        arguments.integer(owner, "size", size)
-    arguments.integer(owner, "kernel_size", kernel_size)
-    arguments.integer(owner, "strides", strides)
-    arguments.integer(owner, "dilation_rate", dilation_rate)
+def _integers(owner, size, kernel_size, strides, dilation_rate):
+    """The four as plain ints, since NumPy's overflow; `size` may be None."""
+    return (
+        None if size is None else arguments.integer(owner, "size", size),
+        arguments.integer(owner, "kernel_size", kernel_size),
+        arguments.integer(owner, "strides", strides),
+        arguments.integer(owner, "dilation_rate", dilation_rate),
+    )
 
 
-def _check_padding(owner, padding):
-    if padding in ("valid", "same", "full"):
-        return
-    pair = padding if isinstance(padding, (tuple, list)) else (padding, padding)
-    if len(pair) != 2 or any(isinstance(p, bool) or not isinstance(p, numbers.Integral) or p < 0 for p in pair):
-        expected = '"valid", "same", "full", an integer of at least 0 or two of them (before, after)'
-        raise ValueError(arguments.message(owner, "padding", expected, padding))
+def _padding(owner, padding):
+    """One of `_WORDS`, or (before, after)."""
+    words = isinstance(padding, str) and padding in _WORDS
+    return padding if words else arguments.pairs(owner, "padding", padding, 1, _WORDS)[0]

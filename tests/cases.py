@@ -55,6 +55,7 @@ CASES = {
     "conv2d_reflect": _case(2, layers.Conv2D, 3, 3, padding=(1, 2), padding_mode="reflect"),
     "conv2d_replicate": _case(2, layers.Conv2D, 3, 3, padding=2, padding_mode="replicate"),
     "conv2d_circular": _case(2, layers.Conv2D, 3, 3, padding="same", padding_mode="circular"),
+    "conv2d_dilated_stride": _case(2, layers.Conv2D, 3, (3, 2), strides=(2, 3), padding=2, dilation_rate=(2, 2)),
     "conv3d": _case(3, layers.Conv3D, 3, 3, strides=(1, 2, 2), padding=(0, 1, 1)),
     "conv_adjoint1d": _adjoint_case((4, 3), layers.ConvAdjoint1D, partial(layers.Conv1D, 3, 3, 2, 1), (7, 4)),
     "conv_adjoint2d": _adjoint_case((3, 3, 3), layers.ConvAdjoint2D, partial(layers.Conv2D, 3, 3, 2), (7, 8, 4)),

@@ -53,3 +53,14 @@ def test_errors(ratio):
     with pytest.raises(ValueError) as error:
         layers.SqueezeExcite(ratio)
     assert str(error.value) == (f"SqueezeExcite: `ratio` must be an integer of at least 1. Received: ratio={ratio!r}.")
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_an_unknown_number_of_channels_is_named(data_format):
+    shape = (4, 5, None) if data_format == "channels_last" else (None, 4, 5)
+    with pytest.raises(ValueError) as error:
+        layers.SqueezeExcite(data_format=data_format).build((None, *shape))
+    assert str(error.value) == (
+        f"SqueezeExcite: the channel axis of the input must be known. Received: input_shape={(None, *shape)}. "
+        "Name the number of channels in keras.Input."
+    )

@@ -139,11 +139,41 @@ def test_a_transposed_size_is_one_that_the_convolution_brings_back(padding):
 def test_unknown_sizes():
     assert output_size(None, 3, 2, "same") is None
     assert transposed_output_size(None, 3, 2, 1) is None
-    assert padding_amounts(None, 3, 2, "same") == (None, None)
+    assert padding_amounts(None, 5, 3, "same") == (None, None)
+    assert padding_amounts(None, 3, 2, "same") == (None, 1)
+    assert padding_amounts(None, 2, 2, "same") == (0, None)
     assert padding_amounts(None, 4, 1, "same") == (1, 2)
     assert padding_amounts(None, 1, 2, "same") == (0, 0)
     assert padding_amounts(None, 3, 2, "full", 2) == (4, 4)
     assert padding_amounts(None, 3, 2, (1, 0)) == (1, 0)
+
+
+def test_an_amount_is_none_only_if_it_depends_on_the_size():
+    for k, s, d in ARITHMETIC:
+        for side, known in enumerate(padding_amounts(None, k, s, "same", d)):
+            amounts = {padding_amounts(size, k, s, "same", d)[side] for size in SIZES}
+            assert amounts == {known} if len(amounts) == 1 else known is None, (k, s, d)
+
+
+def test_numpy_integers_do_not_overflow():
+    """The numbers beside each hold in Python; an unsigned byte ends at 255."""
+    small = np.uint8
+    results = [
+        (output_size(small(9), small(3), small(2), small(1)), 5),
+        (output_size(small(250), small(3), small(1), (small(200), small(100)), small(5)), 540),
+        (padding_amounts(small(200), small(9), small(1), "full", small(100))[1], 800),
+        (padding_amounts(small(255), small(3), small(2), "same")[1], 1),
+        (geometry.effective_kernel_size(small(9), small(100)), 801),
+        (transposed_output_size(small(200), small(3), small(2), small(0), small(1), small(1)), 402),
+        (Field().then(small(9), small(200), "valid", small(100)).then(small(2), small(2)).size, 1001),
+        (Field().then(small(9), small(200)).then(small(2), small(2)).stride, 400),
+        (geometry.convolution_parameters((small(16), small(16)), small(200), small(100), small(2), True), 2560100),
+        (geometry.separable_parameters((small(16), small(16)), small(200), small(100), small(2), True), 142500),
+    ]
+    for result, expected in results:
+        assert (result, type(result)) == (expected, int)
+    with pytest.raises(ValueError, match=re.escape("(3 + 0 − 7) / 1 + 1 = −3")):
+        output_size(small(3), 7)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +193,11 @@ def test_unknown_sizes():
         (lambda: output_size(0, 1), "output_size: `size` must be an integer of at least 1. Received: size=0."),
         (lambda: output_size(5, 2.0), "`kernel_size` must be an integer of at least 1. Received: kernel_size=2.0."),
         (lambda: output_size(5, 2, 0), "`strides` must be"),
-        (lambda: output_size(5, 2, 1, "SAME"), '`padding` must be "valid", "same", "full", an integer of at least 0'),
+        (
+            lambda: output_size(5, 2, 1, "SAME"),
+            'output_size: `padding` must be "valid", "same", "full", an integer of at least 0, or a pair (before, '
+            "after). Received: padding='SAME'.",
+        ),
         (lambda: output_size(None, 2, 1, -1), "Received: padding=-1."),
         (lambda: output_size(5, 2, 1, (1, 2, 3)), "Received: padding=(1, 2, 3)."),
         (
@@ -174,6 +208,12 @@ def test_unknown_sizes():
             lambda: geometry.convolution_parameters((3, 3), 6, 8, groups=4),
             "convolution_parameters: `channels` must be a multiple of groups (4). Received: channels=6.",
         ),
+        (
+            lambda: geometry.convolution_parameters(3, 64, 128),
+            "convolution_parameters: `kernel_size` must be a tuple with one integer for each axis. Received: "
+            "kernel_size=3. A square kernel is (3, 3).",
+        ),
+        (lambda: geometry.separable_parameters((), 64, 128), "separable_parameters: `kernel_size` must be a tuple"),
     ],
 )
 def test_errors(make, text):
@@ -219,6 +259,8 @@ def test_a_field_says_none_where_the_padding_depends_on_the_size():
     unknown = Field().then(3, 2, "same")
     assert unknown == Field(3, 2, None)
     assert unknown.then(3, 1, 1) == Field(7, 2, None)
+    assert Field().then(2, 2, "same") == Field(2, 2, 0)  # an even kernel with stride 2: only the other side varies
+    assert Field().then(4, 2, "same") == Field(4, 2, 1)
     assert Field().then(3, 2, "same", size=224) == Field(3, 2, 0)
     assert Field().then(3, 2, "same", size=225) == Field(3, 2, 1)
     assert Field().then(1, 2, "same") == Field(1, 2, 0)
@@ -238,7 +280,7 @@ def test_parameter_counts():
     for layer, expected in cases:
         layer.build((None, 9, 9, 6))
         assert layer.count_params() == expected
-    assert geometry.convolution_parameters(5, 6, 8) == 5 * 6 * 8
+    assert geometry.convolution_parameters((5,), 6, 8) == 5 * 6 * 8
 
 
 def test_examples():

@@ -22,7 +22,7 @@ def transposed_convolution(y, conv, kernel, crops):
     It has (O - 1) * S + (K - 1) * d + 1 cells along each axis, less the (low, high) ones of `crops` at the ends;
     negative crops add zeros: input cells that the stride left out.
     """
-    if conv.groups == 1 and max(conv.strides) > 1:  # hence no dilation: Keras has not both
+    if conv.groups == 1 and max(conv.strides) > 1 and max(conv.dilation_rate) == 1:
         if (output_padding := _same_output_padding(conv, crops)) is not None:
             return ops.conv_transpose(y, kernel, conv.strides, "same", output_padding, conv.data_format)
         y = ops.conv_transpose(y, kernel, conv.strides, "valid", 0, conv.data_format)
@@ -78,10 +78,7 @@ class _ConvAdjoint(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=conv.rank + 2, axes={_channel_axis(conv): conv.filters})
 
     def build(self, input_shape):
-        if not self.conv.built:
-            remedy = "Call or build the convolution first: its kernel is the one that is used here."
-            raise ValueError(arguments.message(type(self).__name__, "conv", "built", self.conv, remedy))
-        self.compute_output_shape(input_shape)
+        self.compute_output_shape(input_shape)  # raises if the convolution makes no such map
 
     def call(self, inputs):
         conv, mode = self.conv, getattr(self.conv, "padding_mode", "zeros")
@@ -94,6 +91,9 @@ class _ConvAdjoint(keras.layers.Layer):
         return fold(padded, amounts, mode, _first_axis(conv))
 
     def compute_output_shape(self, input_shape):
+        if not self.conv.built:
+            remedy = "Call or build the convolution first: its kernel is the one that is used here."
+            raise ValueError(arguments.message(type(self).__name__, "conv", "built", self.conv, remedy))
         sizes = [size for size, _, _ in self._axes(input_shape)]
         channels = self.conv.kernel.shape[-2] * self.conv.groups
         if self.conv.data_format == "channels_first":
@@ -196,15 +196,20 @@ class ConvAdjoint2D(_ConvAdjoint):
     for every stride, padding, padding mode, dilation and number of groups, and for sizes that the stride does not
     divide. It ties the weights of an encoder and its decoder, and is one step of unrolled optimisation: the gradient of
     |C x - y|^2 / 2 is C*(C x - y). It differs from `keras.layers.Conv2DTranspose` in having no weights of its own, and
-    in giving back the very size that the convolution came from. Gradients reach the kernel through both layers.
+    in giving back the very size that the convolution came from. Gradients reach the kernel through both layers, and
+    `trainable = False` on either side counts for both: on this layer it freezes the convolution too.
 
-    A model in a `.keras` file has one kernel for both, before and after. `keras.models.clone_model` and `from_config`,
-    which copy layer by layer, give the copy of this layer a kernel of its own.
+    A `.keras` file keeps the one kernel where both layers stand in one flat graph. Where the convolution lies in a nested
+    model, such as an encoder called as a layer, Keras fails to load the file, as it does for any layer that two models
+    share. Then build the autoencoder flat and take the encoder out of it, `keras.Model(model.inputs, code)`; or save the
+    weights alone and load them into the model built anew. `keras.models.clone_model` and `from_config`, which copy layer
+    by layer, give the copy of this layer a kernel of its own.
 
     Args:
         conv: A `keras.layers.Conv2D` or a subclass, called or built before this layer is.
-        output_size: Height and width of the output (one int: both). None: the size that `conv` was built on; along an
-            axis whose size was unknown then, `geometry.transposed_output_size`, as `Conv2DTranspose` gives.
+        output_size: Height and width of the output (one int: both). None: the size of the first map that `conv` saw,
+            which Keras keeps; along an axis whose size was unknown then, `geometry.transposed_output_size`, as
+            `Conv2DTranspose` gives.
     Call arguments:
         inputs: Shape of an output of `conv`: `(batch, height, width, conv.filters)` if it is channels_last.
     Output shape: `(batch, *output_size, channels)`, the shape of an input of `conv`.

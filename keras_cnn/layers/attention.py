@@ -46,7 +46,9 @@ class SqueezeExcite(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[1 if self.data_format == "channels_first" else -1]
-        arguments.integer("SqueezeExcite", "channels", channels)
+        if channels is None:
+            text = "SqueezeExcite: the channel axis of the input must be known. Received: input_shape="
+            raise ValueError(f"{text}{tuple(input_shape)}. Name the number of channels in keras.Input.")
         units = max(1, channels // self.ratio)
         self.reduce = keras.layers.Dense(units, self.activation, dtype=self.dtype_policy, name="reduce")
         self.expand = keras.layers.Dense(channels, self.gate_activation, dtype=self.dtype_policy, name="expand")

@@ -8,7 +8,7 @@ forward on CPU, and its filter gradient is 1.2 to 2.5 times slower with them (Te
 
 from __future__ import annotations
 
-import numbers
+import math
 
 import keras
 from keras import ops
@@ -34,7 +34,11 @@ def pad(x, amounts, mode="zeros", first_axis=1):
         return ops.pad(x, widths, "constant" if mode == "zeros" else "reflect") if any(map(any, widths)) else x
     for axis, (before, after) in enumerate(widths):
         if before or after:
-            x = ops.concatenate(_with_borders(x, axis, before, after, mode), axis)
+            padded = ops.concatenate(_with_borders(x, axis, before, after, mode), axis)
+            if x.shape[axis] is None:  # then this fails at run time where there were too few cells to copy
+                sizes = [size + (before + after) * (a == axis) for a, size in enumerate(ops.shape(x))]
+                padded = ops.reshape(padded, sizes)
+            x = padded
     return x
 
 
@@ -50,6 +54,9 @@ def _with_borders(x, axis, before, after, mode):
 def convolve(x, kernel, strides, amounts, dilation_rate, data_format):
     """`keras.ops.conv` for (before, after) amounts of zeros along each axis; groups as `keras.ops.conv` infers them."""
     first = data_format == "channels_first"
+    if max(strides) > 1 and max(dilation_rate) > 1:
+        x = pad(x, amounts, first_axis=2 if first else 1)
+        return _dilated_with_stride(x, kernel, strides, dilation_rate, first)
     sizes = x.shape[2:] if first else x.shape[1:-1]
     axes = zip(sizes, kernel.shape, strides, ("same",) * len(sizes), dilation_rate, strict=False)
     if not any(map(any, amounts)):
@@ -59,6 +66,25 @@ def convolve(x, kernel, strides, amounts, dilation_rate, data_format):
     else:
         x, padding = pad(x, amounts, first_axis=2 if first else 1), "valid"
     return ops.conv(x, kernel, strides, padding, data_format, dilation_rate)
+
+
+def _dilated_with_stride(x, kernel, strides, dilation_rate, first):
+    """The "valid" convolution, which Keras refuses: its taps lie on every gcd(stride, dilation)-th cell of the map only.
+
+    On those cells alone one of the two is 1 wherever the one divides the other; if not, the map is convolved with stride
+    1 and subsampled.
+    """
+    common = list(map(math.gcd, strides, dilation_rate))
+    strides = [stride // divisor for stride, divisor in zip(strides, common, strict=True)]
+    dilation_rate = [rate // divisor for rate, divisor in zip(dilation_rate, common, strict=True)]
+    both = max(strides) > 1 and max(dilation_rate) > 1
+    data_format = "channels_first" if first else "channels_last"
+    y = ops.conv(_every(x, common, first), kernel, 1 if both else strides, "valid", data_format, dilation_rate)
+    return _every(y, strides, first) if both else y
+
+
+def _every(x, steps, first):
+    return x[(slice(None),) * (2 if first else 1) + tuple(slice(None, None, step) for step in steps)]
 
 
 def axis_paddings(conv) -> tuple:
@@ -73,18 +99,23 @@ class _Convolution:
 
     def __init__(self, filters, kernel_size, strides=1, padding="valid", *args, padding_mode="zeros", **kwargs):
         named = isinstance(padding, str)
-        super().__init__(filters, kernel_size, strides, padding if named else "valid", *args, **kwargs)
+        # Keras refuses a stride together with dilation, so that it is told of none.
+        super().__init__(filters, kernel_size, 1, padding if named else "valid", *args, **kwargs)
         owner = type(self).__name__
+        self.strides = arguments.per_axis(owner, "strides", strides, self.rank)
         if not named:
-            self.padding = _pairs(owner, padding, self.rank)
+            words = ("valid", "same", "causal") if self.rank == 1 else ("valid", "same")
+            self.padding = arguments.pairs(owner, "padding", padding, self.rank, words)
         self.padding_mode = arguments.one_of(owner, "padding_mode", padding_mode, PADDING_MODES)
-        if padding_mode != "zeros" and self.padding == "same" and max(self.strides) > 1:
-            expected = f'numeric with padding_mode="{padding_mode}" and a stride'
+        asked = f'padding_mode="{padding_mode}"' if padding_mode != "zeros" else None
+        asked = asked or ("dilation" if max(self.dilation_rate) > 1 else None)
+        if self.padding == "same" and max(self.strides) > 1 and asked:
             remedy = f'How much "same" pads depends on the input size; {_suggestion(self)} is the usual choice.'
-            raise ValueError(arguments.message(owner, "padding", expected, padding, remedy))
+            raise ValueError(arguments.message(owner, "padding", f"numeric with {asked} and a stride", padding, remedy))
 
     def convolution_op(self, inputs, kernel):
-        if self.padding_mode == "zeros" and self.padding in ("valid", "same"):
+        self.compute_output_shape(inputs.shape)  # raises if this map, unlike that of `build`, is too small
+        if self.padding_mode == "zeros" and self.padding == "same":
             return super().convolution_op(inputs, kernel)
         axes = zip(self.kernel_size, self.strides, axis_paddings(self), self.dilation_rate, strict=True)
         amounts = [geometry.padding_amounts(None, *axis) for axis in axes]
@@ -113,26 +144,6 @@ class _Convolution:
 
     def get_config(self):
         return {**super().get_config(), "padding_mode": self.padding_mode}
-
-
-def _pairs(owner, padding, rank):
-    """A (before, after) pair for each axis."""
-    integer = isinstance(padding, numbers.Integral)
-    if integer or (rank == 1 and isinstance(padding, (tuple, list)) and len(padding) == 2):
-        entries = (padding,) * rank
-    else:
-        entries = padding
-    entries = entries if isinstance(entries, (tuple, list)) else ()
-    pairs = [(entry, entry) if isinstance(entry, numbers.Integral) else entry for entry in entries]
-    if len(pairs) != rank or not all(map(_is_pair, pairs)):
-        expected = f'"valid", "same", an integer of at least 0, or {rank} entries, each an integer or (before, after)'
-        raise ValueError(arguments.message(owner, "padding", expected, padding))
-    return tuple((int(before), int(after)) for before, after in pairs)
-
-
-def _is_pair(entry):
-    amounts = entry if isinstance(entry, (tuple, list)) and len(entry) == 2 else (None,)
-    return all(isinstance(a, numbers.Integral) and not isinstance(a, bool) and a >= 0 for a in amounts)
 
 
 def _suggestion(conv):
@@ -166,9 +177,10 @@ class Conv1D(_Convolution, keras.layers.Conv1D):
 class Conv2D(_Convolution, keras.layers.Conv2D):
     """Convolution along two axes, with numeric padding and padding modes.
 
-    `keras.layers.Conv2D` with two more choices; the other arguments and the weights are the same. With a stride, "same"
-    pads by an amount that depends on the input size, and on one side more than on the other; a number pads alike for
-    every size, as PyTorch, Caffe and the ResNet paper do: ported weights need it.
+    `keras.layers.Conv2D` with two more choices; the other arguments and the weights are the same, and a stride may meet
+    dilation, which Keras refuses. With a stride, "same" pads by an amount that depends on the input size, and on one
+    side more than on the other; a number pads alike for every size, as PyTorch, Caffe and the ResNet paper do: ported
+    weights need it.
 
     Args:
         padding: "valid", "same", an int (on all sides), or one entry an axis, each an int or a pair (before, after).
@@ -180,8 +192,9 @@ class Conv2D(_Convolution, keras.layers.Conv2D):
     Output shape: `(batch, new_height, new_width, filters)`, each new size floor((W + P - ((K - 1) * d + 1)) / S) + 1
         with P the padding of both sides (`keras_cnn.geometry.output_size`).
     Raises:
-        ValueError: If `padding` is not one of these; if the kernel is larger than the padded input; if a mode other
-            than "zeros" meets "same" with a stride; if "reflect" or "circular" would take more cells than the map has.
+        ValueError: If `padding` is not one of these; if the kernel is larger than the padded input; if "same" with a
+            stride meets dilation or a mode other than "zeros"; if "reflect" or "circular" would take more cells than
+            the map has.
     Example:
         >>> tuple(Conv2D(64, 7, strides=2, padding=3)(keras.ops.ones((1, 224, 224, 3))).shape)
         (1, 112, 112, 64)

@@ -128,7 +128,7 @@ class BlurPool2D(keras.layers.Layer):
         super().__init__(**kwargs)
         self.pool_size = arguments.per_axis("BlurPool2D", "pool_size", pool_size, 2)
         self.strides = arguments.per_axis("BlurPool2D", "strides", strides, 2)
-        if self.strides[0] != self.strides[1]:  # TensorFlow's depthwise convolution has one stride
+        if self.strides[0] != self.strides[1]:  # TensorFlow 2.21 refuses two strides, on CPU in float16
             raise ValueError(arguments.message("BlurPool2D", "strides", "the same for both axes", strides))
         self.padding = arguments.one_of("BlurPool2D", "padding", padding, ("same", "valid"))
         data_format = data_format or keras.config.image_data_format()

@@ -41,7 +41,7 @@ class StochasticDepth(keras.layers.Layer):
 
     def __init__(self, rate, seed=None, **kwargs):
         super().__init__(**kwargs)
-        remedy = "A branch that is always dropped can be left out of the network."
+        remedy = "A branch that is always dropped can be left out of the network." if rate == 1 else ""
         self.rate = arguments.fraction("StochasticDepth", "rate", rate, remedy)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
