@@ -19,7 +19,14 @@ PATIENCE = 120
 def test_a_job_stopped_in_the_middle(sample_photos, tmp_path, number, status):
     out = tmp_path / "new" / "photos"
     command = [PROGRAM, "fit", sample_photos, "--out", out, "--epochs", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell lets what it runs in the background ignore SIGINT; the job shall have it as in the foreground.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     start = time.monotonic()
     while not list(out.glob(".staging-*/train_plain.npy")):  # the features are being computed
         assert process.poll() is None and time.monotonic() < start + PATIENCE

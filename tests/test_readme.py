@@ -11,8 +11,9 @@ import pytest
 from pipelines.sample import DIRECTORY
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-MAKE, *COMMANDS = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+MAKE, *COMMANDS = [text for language, text in BLOCKS if not language]
+PYTHON = [text for language, text in BLOCKS if language == "python"]
 
 
 def test_the_first_commands_exist():
