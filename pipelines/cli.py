@@ -20,7 +20,7 @@ def main(arguments=None) -> int:
     if arguments is None:  # as a program of its own
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `docker stop` leaves nothing either
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be text
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     try:
         load_tensorflow()
         return options.run(options) or 0
@@ -36,14 +36,27 @@ def main(arguments=None) -> int:
         return 1
 
 
+def _parsed(arguments):
+    """The options of one command; what it does not know is refused with its own usage, not that of the whole program."""
+    parser, commands = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        commands.choices[options.command].error(f"unknown: {' '.join(unknown)}; see --help")
+    return options
+
+
 def _parser():
-    parser = argparse.ArgumentParser(prog="keras-cnn", description="From a folder of images to TF Serving.")
+    parser = argparse.ArgumentParser(
+        prog="keras-cnn", description="From a folder of images to TF Serving.", allow_abbrev=False
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_fit(commands)
     _add_predict(commands)
     _add_verify(commands)
     analyze_command.add_to(commands)
-    return parser
+    for command in commands.choices.values():
+        command.allow_abbrev = False  # what is short today would be ambiguous with the next option
+    return parser, commands
 
 
 def _add_fit(commands):
@@ -90,27 +103,32 @@ def _add_predict(commands):
         "saved_model", metavar="SAVED_MODEL", help="a version, or the folder of versions for the highest"
     )
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
-    predict.add_argument("--reject", type=_share, default=0.0, metavar="P", help='say "unsure" below this probability')
-    predict.add_argument("--csv", metavar="FILE", help="write path, label, probability to a file")
+    predict.add_argument(
+        "--reject", type=_share, default=0.0, metavar="P", help='call it "unsure" below this probability'
+    )
+    predict.add_argument("--csv", metavar="FILE", help="write path, label, probability, status to a file")
     predict.add_argument("--json", action="store_true", help="print a JSON list with the best labels of each image")
     predict.set_defaults(run=_predict)
 
 
 def _predict(options):
-    from pipelines.prediction import UNREADABLE, predict
+    from pipelines.prediction import SURE, UNREADABLE, predict
 
     with _table(options.csv) as table:
         found = list(predict(options.saved_model, options.images, options.reject))
         if table:
-            table.writerow(["path", "label", "probability"])
-            table.writerows([one.path, one.label, f"{one.probability:.4f}"] for one in found)
+            table.writerow(["path", "label", "probability", "status"])
+            table.writerows([one.path, one.label, f"{one.probability:.4f}", one.status] for one in found)
+    if table:
+        print(f"{options.csv}: {len(found)} rows", file=sys.stderr)
     if options.json:
         print(json.dumps([one.to_dict() for one in found]))
     elif not options.csv:
-        width = max(len(one.label) for one in found)
-        for one in found:
-            print(f"{one.label:<{width}}  {one.probability:.3f}  {one.path}")
-    unreadable = [one.path for one in found if one.label == UNREADABLE]
+        shown = [one.label if one.status == SURE else one.status for one in found]
+        width = max(map(len, shown))
+        for one, text in zip(found, shown, strict=True):
+            print(f"{text:<{width}}  {one.probability:.3f}  {one.path}")
+    unreadable = [one.path for one in found if one.status == UNREADABLE]
     if unreadable:
         raise InputError(f"{len(unreadable)} of {len(found)} files are no images, such as {unreadable[0]}.")
 

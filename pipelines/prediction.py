@@ -14,7 +14,7 @@ from pipelines.catalog import visible_files
 from pipelines.errors import InputError
 
 BATCH_SIZE = 32
-UNSURE, UNREADABLE = "unsure", "unreadable"
+SURE, UNSURE, UNREADABLE = "sure", "unsure", "unreadable"
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,15 @@ class Prediction:
 
     Attributes:
         path: As given.
-        label: The most probable class, "unsure" below the asked-for probability, "unreadable" if it is no image.
+        status: "sure", "unsure" below the asked-for probability, "unreadable" if the file is no image. Not part of the
+            label, since a class may have such a name.
+        label: The most probable class; "" if unreadable.
         probability: Of the most probable class; 0 if unreadable.
         best: The most probable classes with their probabilities, best first; empty if unreadable.
     """
 
     path: str
+    status: str
     label: str
     probability: float
     best: tuple[tuple[str, float], ...]
@@ -47,7 +50,7 @@ def predict(saved_model, images, reject: float = 0.0):
     Args:
         saved_model: A version that a job exported, or the folder of versions, of which the highest is taken.
         images: Paths of image files and of folders, whose images at any depth are taken in order of name.
-        reject: Below this probability the label is "unsure".
+        reject: Below this probability an answer is "unsure".
 
     Raises:
         InputError: If the SavedModel or an image path does not exist, or a folder holds no image.
@@ -83,7 +86,7 @@ def load(saved_model):
 
 
 def find_images(images) -> list[str]:
-    """Files as they are, and the images in folders at any depth."""
+    """Files as they are, and the images in folders at any depth; each path once."""
     paths = []
     for given in map(Path, images):
         if given.is_dir():
@@ -97,7 +100,7 @@ def find_images(images) -> list[str]:
             raise InputError(
                 f"Each image must be a file or a folder of images. Received: {given}, which does not exist."
             )
-    return paths
+    return list(dict.fromkeys(paths))
 
 
 def _content(path):
@@ -110,6 +113,6 @@ def _content(path):
 def _prediction(path, labels, probabilities, reject):
     best = tuple((label.decode(), float(probability)) for label, probability in zip(labels, probabilities, strict=True))
     if not best[0][0]:
-        return Prediction(path, UNREADABLE, 0.0, ())
+        return Prediction(path, UNREADABLE, "", 0.0, ())
     label, probability = best[0]
-    return Prediction(path, label if probability >= reject else UNSURE, probability, best)
+    return Prediction(path, SURE if probability >= reject else UNSURE, label, probability, best)

@@ -47,7 +47,8 @@ def test_predict_json_of_a_folder_with_a_broken_file(version, images, capsys):
     assert list(found) == ["duck.png", "broken.jpg", "ü.png"]
     assert found["broken.jpg"] == {
         "path": str(images / "more" / "broken.jpg"),
-        "label": "unreadable",
+        "status": "unreadable",
+        "label": "",
         "probability": 0.0,
         "best": [],
     }
@@ -55,12 +56,24 @@ def test_predict_json_of_a_folder_with_a_broken_file(version, images, capsys):
     assert err == f"keras-cnn predict: 1 of 3 files are no images, such as {images / 'more' / 'broken.jpg'}.\n"
 
 
+def test_a_file_that_is_named_twice_is_labelled_once(version, images):
+    assert len(list(predict(version, [images / "duck.png", images, images / "duck.png"]))) == 3
+
+
+@pytest.mark.parametrize("option", ["--rej", "--cvs"])
+def test_an_unknown_option_is_refused_with_the_usage_of_its_command(option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["predict", "model", "a.png", option, "1"])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.startswith("usage: keras-cnn predict") and f"unknown: {option}" in err
+
+
 def test_predict_rejects_and_writes_csv(version, images, capsys):
     table = images / "labels.csv"
     assert cli.main(["predict", str(version), str(images / "duck.png"), "--reject", "1", "--csv", str(table)]) == 0
     with open(table, newline="") as file:
         (row,) = csv.DictReader(file)
-    assert row["label"] == "unsure" and float(row["probability"]) < 1
+    assert row["status"] == "unsure" and row["label"] in {"birds", "music", "plants"} and float(row["probability"]) < 1
     assert capsys.readouterr().out == ""
 
 
@@ -95,11 +108,13 @@ def test_bad_input_is_one_line_and_status_2(arguments, sentence, version, sample
     assert sorted(path.name for path in sample_photos.iterdir()) == ["birds", "music", "plants"]
 
 
-def test_more_images_than_a_batch_keep_their_order(version, sample_photos):
-    names = sorted(map(str, sample_photos.rglob("*.png"))) * 2
+def test_more_images_than_a_batch_keep_their_order(version, sample_photos, monkeypatch):
+    names = sorted(map(str, sample_photos.rglob("*.png")))
+    whole = list(predict(version, names))
+    monkeypatch.setattr("pipelines.prediction.BATCH_SIZE", 7)
     found = list(predict(version, names))
-    assert [one.path for one in found] == names and len(names) == 48
-    for first, second in zip(found[:24], found[24:], strict=True):
+    assert [one.path for one in found] == names and len(names) == 24
+    for first, second in zip(whole, found, strict=True):
         assert first.label == second.label and first.probability == pytest.approx(second.probability, abs=1e-5)
 
 
