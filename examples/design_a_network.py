@@ -10,24 +10,12 @@ import argparse
 from functools import partial
 
 import keras
-import matplotlib
 import numpy as np
 
 import keras_cnn as kc
-from keras_cnn.analysis import receptive_field
 from pipelines.sample import DIRECTORY
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 SIZE, BATCH = 64, 16
-COLOURS = {
-    "Conv2D": "#4e79a7",
-    "DepthwiseConv2D": "#2b8a86",
-    "Concatenate": "#d9740b",
-    "Add": "#c9393b",
-    "Dense": "#8e5a80",
-}
 
 
 def network(classes: int) -> keras.Model:
@@ -61,20 +49,15 @@ def network(classes: int) -> keras.Model:
     )
 
 
-def inputs_of(layer) -> list:
-    return layer.input if isinstance(layer.input, list) else [layer.input]
-
-
-def print_geometry(model, stages) -> None:
+def print_geometry(found, stages) -> None:
     parameters = 0
     print(f"{'stage':12}{'map':>14}{'stride':>8}{'sees':>12}{'parameters':>12}")
-    for layer in model.layers:
-        parameters += layer.count_params()
-        if layer.name in stages:
-            height, width, channels = layer.output.shape[1:]
-            rows, columns = receptive_field(model, output=layer.name)
-            shape, sees = f"{height} x {width} x {channels}", f"{rows.size} x {columns.size}"
-            print(f"{layer.name:12}{shape:>14}{rows.stride:>8}{sees:>12}{parameters:>12,}")
+    for row in found.rows:
+        parameters += row.parameters
+        if row.name in stages:
+            rows, columns = row.field
+            shape, sees = " x ".join(map(str, row.output_shape)), f"{rows.size} x {columns.size}"
+            print(f"{row.name:12}{shape:>14}{rows.stride:>8}{sees:>12}{parameters:>12,}")
             parameters = 0
     print(f"{'head':12}{'':34}{parameters:>12,}\n")
 
@@ -92,53 +75,6 @@ def load_sample() -> tuple:
     return *[(np.stack(images), np.array(labels)) for images, labels in (train, validation)], classes
 
 
-def draw(model, stages, path) -> None:
-    """The graph from left to right: a box for each layer that mixes positions, channels or branches."""
-    column, lanes, place, edges = {}, {}, {}, []
-    source = {}  # tensor -> the drawn layer that it comes from
-    for layer in model.layers:
-        inputs = [] if isinstance(layer, keras.layers.InputLayer) else [source[id(t)] for t in inputs_of(layer)]
-        kind = type(layer).__name__
-        if inputs and kind not in COLOURS and "Pooling" not in kind:
-            source[id(layer.output)] = inputs[0]  # normalisation, activation, ...: belongs to the box before
-            continue
-        source[id(layer.output)] = layer
-        column[layer] = max((column[i] + 1 for i in inputs), default=0)
-        lanes.setdefault(column[layer], []).append(layer)
-        edges += [(i, layer) for i in inputs]
-    for x, layers in lanes.items():
-        for lane, layer in enumerate(layers):
-            place[layer] = (x, (len(layers) - 1) / 2 - lane)
-    figure, axes = plt.subplots(figsize=(len(lanes) * 0.9, 4.5), layout="constrained")
-    for start, end in edges:
-        bend = 0.35 if column[end] - column[start] > 1 else 0
-        arrow = {"arrowstyle": "-", "color": "#888888", "connectionstyle": f"arc3,rad={bend}"}
-        axes.annotate("", place[end], place[start], arrowprops=arrow, zorder=1)
-    for layer, (x, y) in place.items():
-        colour = COLOURS.get(type(layer).__name__, "#79706e")
-        box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "none"}
-        axes.text(x, y, caption(layer), ha="center", va="center", fontsize=7, color="white", bbox=box, zorder=2)
-    for name in stages:
-        end = source[id(model.get_layer(name).output)]
-        shape = " x ".join(map(str, model.get_layer(name).output.shape[1:]))
-        axes.axvline(column[end] + 0.5, color="#dddddd", zorder=0)
-        axes.text(column[end] + 0.4, 2.6, f"{name}\n{shape}", ha="right", va="top", fontsize=8)
-    axes.set(xlim=(-0.6, len(lanes) - 0.4), ylim=(-2.2, 2.7))
-    axes.axis("off")
-    figure.savefig(path, dpi=150)
-
-
-def caption(layer) -> str:
-    """What is written into a layer's box: its window, filters and stride."""
-    kind = type(layer).__name__.removesuffix("2D")
-    window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
-    if not window:
-        return {"InputLayer": "image", "GlobalAveragePooling": "mean"}.get(kind, kind.lower())
-    stride = f" /{layer.strides[0]}" if layer.strides[0] > 1 else ""
-    what = layer.filters if kind == "Conv" else kind.removesuffix("Conv").removesuffix("Pooling").lower()
-    return f"{window[0]}x{window[1]}{stride}\n{what}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20, help="passes over the sample (default: %(default)s)")
@@ -149,8 +85,9 @@ def main() -> None:
     train, validation, classes = load_sample()
     stages = ("stem", "inception", "separable", "residual")
     model = network(len(classes))
-    print_geometry(model, stages)
-    draw(model, stages, options.out)
+    found = kc.analyze(model)
+    print_geometry(found, stages)
+    found.plot(options.out)
 
     steps = options.epochs * -(-len(train[1]) // BATCH)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)

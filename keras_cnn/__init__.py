@@ -8,7 +8,7 @@ from keras_cnn.backbones import Backbone, load_backbone
 from keras_cnn.builder import build
 from keras_cnn.preprocessing import Preprocessing
 from keras_cnn.serving import export, verify
-from keras_cnn.surgery import swap_head
+from keras_cnn.surgery import adapt_input_channels, cut, fold_batch_norm, swap_head, unnest
 from keras_cnn.training import check_frozen, freeze, unfreeze
 from keras_cnn.version import __version__
 
@@ -16,12 +16,15 @@ __all__ = [
     "Backbone",
     "Preprocessing",
     "__version__",
+    "adapt_input_channels",
     "analysis",
     "analyze",
     "blocks",
     "build",
     "check_frozen",
+    "cut",
     "export",
+    "fold_batch_norm",
     "freeze",
     "geometry",
     "heads",
@@ -31,6 +34,7 @@ __all__ = [
     "swap_head",
     "training",
     "unfreeze",
+    "unnest",
     "verify",
 ]
 

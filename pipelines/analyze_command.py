@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
 from pipelines.errors import InputError
+
+FILES = (".keras", ".h5")
+NARROWEST = 60
 
 
 def add_to(commands) -> None:
@@ -15,86 +20,121 @@ def add_to(commands) -> None:
     analyze.add_argument(
         "model",
         metavar="MODEL",
-        help="a backbone such as efficientnet_lite0, a file such as my_model.keras, or keras:ResNet50 and the others of "
-        "keras.applications",
+        help="a file such as my_model.keras, or a backbone such as efficientnet_lite0 or keras:ResNet50, which is analyzed "
+        "without its head and with random weights",
     )
     analyze.add_argument(
         "--input", metavar="SIZE", help="input such as 320x320, or 320x320x1 (default: the model's own)"
     )
     analyze.add_argument("--json", action="store_true", help="print the result as JSON")
-    analyze.add_argument("--plot", metavar="FILE", help="draw the network to FILE, .png, .svg or .pdf")
+    analyze.add_argument(
+        "--plot", metavar="FILE", help="draw the network, and how field and cost grow, to FILE: .png, .svg or .pdf"
+    )
     analyze.set_defaults(run=_analyze)
 
 
 def _analyze(options):
-    from keras_cnn.analysis import analyze
+    from keras_cnn.analysis import analyze, canvas
 
+    if options.plot and (expected := canvas.expected_of(options.plot)):
+        raise InputError(f"--plot must name {expected}. Received: {options.plot}.")
     size = _size(options.input)
-    if options.plot and Path(options.plot).suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--plot must name a .png, .svg or .pdf file. Received: {options.plot}.")
-    if options.plot and not Path(options.plot).absolute().parent.is_dir():
-        raise InputError(f"--plot must name a file in an existing folder. Received: {options.plot}.")
-    model = _load(options.model)
+    if Path(options.model).is_file() or (Path(options.model).suffix in FILES and ":" not in options.model):
+        model = _from_file(Path(options.model))
+        shape = _shape_for(model, size, options.input)
+    else:
+        model, shape = _backbone(options.model, size, options.input), None
     try:
-        analysis = analyze(model, size and _input_shape(model, size))
+        analysis = analyze(model, shape)
     except ValueError as error:
-        raise InputError(str(error)) from None
+        raise InputError(str(error).removeprefix("analyze: ")) from None
     if options.plot:
         analysis.plot(options.plot)
     if options.json:
         print(json.dumps(analysis.to_dict()))
     else:
-        print(analysis.to_text(width=max(100, shutil.get_terminal_size((120, 24)).columns)))
+        print(analysis.to_text(width=max(NARROWEST, shutil.get_terminal_size((120, 24)).columns)))
 
 
 def _size(text):
-    """Sides, and channels if there is a third number; None for None."""
-    parts = text.lower().split("x") if text else []
-    if text and not (1 <= len(parts) <= 4 and all(part.isdigit() and int(part) > 0 for part in parts)):
-        raise InputError(f"--input must be sizes such as 320x320. Received: {text}.")
-    return tuple(map(int, parts)) or None
+    """Sides, and channels if there is a number more; None for None."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--input must be sizes joined by x, such as 320x320. Received: {text!r}.")
+    return tuple(map(int, parts))
 
 
-def _input_shape(model, size):
+def _backbone(handle, size, text):
+    """A network by its name; its weights matter to nothing here, so that none are downloaded."""
+    from keras_cnn import load_backbone
+
+    if size and len(size) not in (2, 3):
+        raise InputError(
+            f"--input must be height and width, such as 320x320, or those and channels. Received: {text!r}."
+        )
+    shape = size and (*size, 3)[:3]
+    try:
+        return load_backbone(handle, shape, weights="default" if handle.startswith("hub:") else None)
+    except (ValueError, OSError) as error:
+        _refuse_folder(Path(handle))
+        # The same in the words of the command line.
+        sentence = re.sub(r"^\w+: ", "", str(error)).replace("handle=", "")
+        raise InputError(sentence.replace("`handle`", "MODEL").replace("`input_shape`", "--input")) from None
+
+
+def _from_file(path):
+    import keras
+
+    _refuse_folder(path)
+    if not path.exists():
+        raise InputError(f"MODEL must be an existing file. Received: {path}, which does not exist.")
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise InputError(f"MODEL must be a .keras file as Keras saves it. Received: {path}, which is damaged.")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # a file may hold anything, and Keras raises what comes
+        reason = " ".join(str(error).rpartition("Exception encountered: ")[2].split()).partition(". ")[0].rstrip(".")
+        raise InputError(
+            f"MODEL must be a file that Keras can load. Received: {path} ({reason}). In Python, kc.analyze takes any model "
+            "that your own code can load."
+        ) from None
+
+
+def _refuse_folder(path):
+    if path.is_dir():
+        runs = sorted(path.glob("runs/*/model.keras"), key=lambda file: file.stat().st_mtime)
+        of_version = path.parent / "runs" / path.name / "model.keras"
+        found = [file for file in (of_version, path / "model.keras", *runs[-1:]) if file.exists()]
+        remedy = f"Analyze {found[0]}." if found else "A SavedModel holds no layers: analyze the .keras file."
+        raise InputError(f"MODEL must be a file such as my_model.keras. Received: {path}, which is a folder. {remedy}")
+
+
+def _shape_for(model, size, text):
     """The model's input shape with other sides; its channels stay if `size` has none."""
     import keras
 
-    shapes = [x.shape[1:] for x in getattr(model, "inputs", None) or ()]
-    if len(shapes) != 1 or len(size) != len(shapes[0]) - 1:
+    from keras_cnn.analysis.inputs import own_shapes
+
+    if not model.built:
+        raise InputError(
+            f"MODEL must be built. Received: {model.name}, which has no weights yet. Build it before you save it."
+        )
+    shapes = own_shapes(model)
+    if size is None and not shapes:
+        raise InputError("--input is needed, such as 224x224x3: MODEL does not tell the shape of its input.")
+    if size is None or not shapes:
         return size
+    if len(shapes) > 1:
+        raise InputError(
+            f"--input is for models of one input. MODEL has {len(shapes)}; in Python, pass a list of shapes."
+        )
+    if len(size) == len(shapes[0]):
+        return size
+    if len(size) != len(shapes[0]) - 1:
+        *sides, channels = (str(side or 224) for side in shapes[0])
+        examples = f"{'x'.join(sides)} or {'x'.join((*sides, channels))}"
+        raise InputError(f"--input must be sizes such as {examples} for this model. Received: {text!r}.")
     first = keras.config.image_data_format() == "channels_first"
     return (shapes[0][0], *size) if first else (*size, shapes[0][-1])
-
-
-def _load(handle):
-    import keras
-
-    from keras_cnn import load_backbone
-
-    if handle.startswith("keras:"):
-        return _application(handle.removeprefix("keras:"))
-    if handle.endswith(".keras"):
-        if not Path(handle).is_file():
-            raise InputError(f"MODEL must be an existing file. Received: {handle}, which does not exist.")
-        try:
-            return keras.models.load_model(handle, compile=False)
-        except (ValueError, TypeError, OSError) as error:
-            raise InputError(f"MODEL must be a model that Keras can load. Received: {handle} ({error}).") from None
-    try:
-        return load_backbone(handle, weights=None).model
-    except ValueError as error:
-        remedy = "Files end in .keras; keras:ResNet50 is a network of keras.applications."
-        raise InputError(f"{error} {remedy}") from None
-
-
-def _application(name):
-    """A network of `keras.applications` with random weights: they matter to nothing here."""
-    import keras
-
-    make = getattr(keras.applications, name, None)
-    if not callable(make):
-        known = ", ".join(sorted(one for one, value in vars(keras.applications).items() if callable(value)))
-        raise InputError(
-            f"MODEL must be a network of keras.applications after 'keras:'. Received: {name}. There are: {known}."
-        )
-    return make(weights=None)

@@ -1,40 +1,45 @@
-"""From files to `tf.data`: read, decode, resize and batch, in parallel and in order."""
+"""From image files to images: read, decoded and resized in parallel and in order, and kept for later epochs and jobs."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from keras_cnn import images
+from pipelines.cache import Cache, NoRoomError, digest, stamps
 from pipelines.errors import InputError
 
 
-def decoded(paths, preprocessing) -> tf.data.Dataset:
+def decoded(paths, preprocessing, dtype=tf.float32) -> tf.data.Dataset:
     """Elements `(position in paths, image)`, in order; a file that cannot be read is missing.
 
-    Images are float32 `(height, width, 3)`, RGB 0..255, as `keras_cnn.images.prepare` gives them.
+    Images are `(height, width, 3)`, RGB 0..255: float32, as `keras_cnn.images.prepare` gives them, or rounded to uint8.
     """
 
     def prepare(position, path):
-        return position, images.prepare(tf.io.read_file(path), preprocessing)
+        return position, _as(dtype, images.prepare(tf.io.read_file(path), preprocessing))
 
     positions = tf.range(len(paths), dtype=tf.int64)
-    files = tf.data.Dataset.from_tensor_slices(
-        (positions, tf.constant([os.fsencode(path) for path in paths], tf.string))
-    )
+    files = tf.data.Dataset.from_tensor_slices((positions, _names(paths)))
     return files.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).ignore_errors()
 
 
-def complete_batches(paths, preprocessing, batch_size: int):
+def complete_batches(paths, preprocessing, batch_size: int, dtype=tf.float32):
     """Yield images `(batch, height, width, 3)` of files that were readable a moment ago; the last batch may be smaller.
+
+    They are those of `decoded`.
 
     Raises:
         InputError: With the name of the first file that cannot be read any more.
     """
     expected = 0
-    for positions, batch in decoded(paths, preprocessing).batch(batch_size).prefetch(tf.data.AUTOTUNE):
+    for positions, batch in decoded(paths, preprocessing, dtype).batch(batch_size).prefetch(tf.data.AUTOTUNE):
         missing = np.flatnonzero(positions.numpy() != np.arange(expected, expected + len(positions)))
         if len(missing):
             raise _gone(paths[expected + missing[0]])
@@ -42,6 +47,100 @@ def complete_batches(paths, preprocessing, batch_size: int):
         yield batch
     if expected != len(paths):
         raise _gone(paths[expected])
+
+
+def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda count: None):
+    """Decoded images, made once and kept, for this job and later ones on the same files with the same settings.
+
+    Args:
+        paths: Readable image files.
+        preprocessing: `keras_cnn.Preprocessing` with the size to keep: see `Augmentation.stored_size`.
+        cache: Where to keep them; None: `Cache()`.
+        progress: Called with the number of images done since the last call.
+
+    Returns:
+        A uint8 array `(len(paths), height, width, 3)`, RGB, or `Files` where there is no room for one.
+
+    Raises:
+        InputError: With the name of a file that cannot be read any more.
+    """
+    files, done = Files(paths, preprocessing), 0
+
+    def fill(array):
+        nonlocal done
+        for batch in complete_batches(paths, preprocessing, 64, tf.uint8):
+            array[done : done + len(batch)] = batch
+            done += len(batch)
+            progress(len(batch))
+
+    key = digest("images", files.stamps, preprocessing.to_dict(), _decoder())
+    try:
+        found = (cache or Cache()).array(key, files.shape, np.uint8, fill)
+    except NoRoomError as error:
+        warnings.warn(f"The images are decoded again in every epoch. {error}", stacklevel=2)
+        found = files
+    progress(len(paths) - done)
+    return found
+
+
+class Files:
+    """Image files as an array of uint8 images that are decoded each time they are asked for.
+
+    Args:
+        paths: Readable image files.
+        preprocessing: `keras_cnn.Preprocessing`.
+
+    Raises:
+        InputError: With the name of a file that is missing.
+    """
+
+    dtype = np.dtype("uint8")
+
+    def __init__(self, paths, preprocessing):
+        self.paths, self.preprocessing = paths, preprocessing
+        self.shape, self._names = (len(paths), *preprocessing.size, 3), _names(paths)
+        try:
+            self.stamps = stamps(paths)
+        except OSError as error:
+            raise _gone(error.filename) from None
+
+    def __len__(self):
+        return len(self.paths)
+
+    def read(self, rows):
+        """The images of a tensor of rows, in TensorFlow operations."""
+
+        def prepare(name):
+            return _as(tf.uint8, images.prepare(tf.io.read_file(name), self.preprocessing))
+
+        return tf.map_fn(
+            prepare, tf.gather(self._names, rows), fn_output_signature=tf.TensorSpec(self.shape[1:], tf.uint8)
+        )
+
+    @contextmanager
+    def named_in_errors(self):
+        """Turns TensorFlow's error inside the `with` block, if a file has changed, into an `InputError` with its name."""
+        try:
+            yield
+        except tf.errors.OpError:
+            for path, stamp in zip(self.paths, self.stamps, strict=True):
+                if not os.path.exists(path) or stamps([path]) != [stamp]:
+                    raise _gone(path) from None
+            raise
+
+
+def _names(paths):
+    return tf.constant([os.fsencode(path) for path in paths], tf.string)
+
+
+def _as(dtype, pixels):
+    return pixels if dtype == tf.float32 else tf.saturate_cast(tf.round(pixels), dtype)
+
+
+def _decoder():
+    """What decoded images depend on besides file and settings."""
+    code = [path.read_bytes() for path in sorted(Path(images.__file__).parent.glob("*.py"))]
+    return [tf.__version__, hashlib.sha256(b"".join(code)).hexdigest()]
 
 
 def _gone(path):

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_cnn.serving import publishing
-from keras_cnn.serving.publishing import highest_version
+from keras_cnn.serving import folder, publishing
 from pipelines.errors import InputError
-
-STAGING = ".staging-"
-LOCK = ".lock"
-OWN = {"runs", "report.html", LOCK, ".DS_Store"}
 
 
 class Output:
@@ -29,7 +22,7 @@ class Output:
 
     def __init__(self, directory: Path, staging: Path):
         self.directory, self.staging = directory, staging
-        self.number = max(highest_version(directory), highest_version(directory / "runs")) + 1
+        self.number = folder.next_version(directory)
 
     @property
     def run(self) -> Path:
@@ -52,7 +45,7 @@ class Output:
         shutil.copyfile(self.run / "report.html", report)
         os.rename(self.run, run)
         os.replace(report, self.directory / "report.html")
-        os.rename(self.version, version)
+        publishing.publish(self.version, version)
         return run, version
 
 
@@ -62,21 +55,10 @@ def check(directory) -> Path:
     Raises:
         InputError: If it is a file, or a folder with things in it that no job of ours has written.
     """
-    directory = Path(directory)
     try:
-        str(directory).encode()
-    except UnicodeEncodeError:
-        raise InputError(f"The output must have a name that is valid text. Received: {str(directory)!r}.") from None
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"The output must be a folder. Received: {directory}, which is a file. Name a new folder.")
-    entries = sorted(directory.iterdir()) if directory.is_dir() else []
-    strange = [entry.name for entry in entries if not _ours(entry)]
-    if strange:
-        raise InputError(
-            f"The output must be a new or empty folder, or one that an earlier job wrote. Received: {directory}, which holds "
-            f"{', '.join(strange[:3])}. Name another folder."
-        )
-    return directory
+        return folder.check(directory)
+    except folder.FolderError as error:
+        raise InputError(str(error)) from None
 
 
 @contextmanager
@@ -88,48 +70,9 @@ def opened(directory):
     Raises:
         InputError: If the folder is not ours, cannot be written, or another job is writing there.
     """
-    directory = check(directory)
-    new = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / LOCK, "w")
-    except OSError as error:
-        raise InputError(
-            f"The output folder {directory} cannot be written: {error.strerror}. Name another folder."
-        ) from None
-    try:
-        _take(lock, directory)
-        for left in directory.glob(STAGING + "*"):
-            shutil.rmtree(left, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=directory))
-        try:
+        with folder.staged(directory) as staging:
             (staging / "run").mkdir()
-            yield Output(directory, staging)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        _leave(directory, new, lock)
-
-
-def _ours(entry):
-    version = entry.name.isdigit() and (entry / "saved_model.pb").is_file()
-    return version or entry.name in OWN or entry.name.startswith((STAGING, publishing.STAGING))
-
-
-def _take(lock, directory):
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"Another job is writing to {directory}. Wait for it, or name another folder.") from None
-
-
-def _leave(directory, new, lock):
-    """Remove what this job made and did not fill: the lock file and empty folders, deepest first."""
-    if not (directory / "runs").exists():
-        (directory / LOCK).unlink(missing_ok=True)
-        for path in new:
-            try:
-                path.rmdir()
-            except OSError:
-                break
-    lock.close()
+            yield Output(Path(directory), staging)
+    except folder.FolderError as error:
+        raise InputError(str(error)) from None

@@ -9,7 +9,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_cnn.images import SUFFIXES
-from keras_cnn.serving.publishing import highest_version
+from keras_cnn.serving import VerificationError
+from keras_cnn.serving.folder import highest_version
+from keras_cnn.serving.verification import require_harmless
 from pipelines.catalog import visible_files
 from pipelines.errors import InputError
 
@@ -44,18 +46,19 @@ class Prediction:
         }
 
 
-def predict(saved_model, images, reject: float = 0.0):
+def predict(saved_model, images, reject: float = 0.0, trust: bool = False):
     """Yield a `Prediction` for each image file, in order.
 
     Args:
         saved_model: A version that a job exported, or the folder of versions, of which the highest is taken.
         images: Paths of image files and of folders, whose images at any depth are taken in order of name.
         reject: Below this probability an answer is "unsure".
+        trust: Whether to load a SavedModel whose operations may do more than compute, such as reading files.
 
     Raises:
         InputError: If the SavedModel or an image path does not exist, or a folder holds no image.
     """
-    serve = load(saved_model)
+    serve = load(saved_model, trust)
     paths = find_images(images)
     for start in range(0, len(paths), BATCH_SIZE):
         batch = paths[start : start + BATCH_SIZE]
@@ -64,15 +67,18 @@ def predict(saved_model, images, reject: float = 0.0):
         yield from (_prediction(path, labels, probabilities, reject) for path, labels, probabilities in rows)
 
 
-def load(saved_model):
-    """The default signature of an exported version: call it with `image_bytes=`."""
+def load(saved_model, trust: bool = False):
+    """The default signature of an exported version: call it with `image_bytes=`. As to `trust`, see `predict`."""
     path = Path(saved_model)
     if not (path / "saved_model.pb").is_file() and highest_version(path):
         path = path / str(highest_version(path))
     if not (path / "saved_model.pb").is_file():
         raise InputError(f"The SavedModel must be a folder that `keras-cnn fit` exported. Received: {saved_model}.")
     try:
+        require_harmless(path, trust)
         signatures = tf.saved_model.load(str(path)).signatures
+    except VerificationError as error:
+        raise InputError(str(error)) from None
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise InputError(f"The SavedModel {path} cannot be loaded: {str(error).splitlines()[0]}") from None
     serve = signatures.get("serving_default")

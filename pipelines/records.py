@@ -40,7 +40,7 @@ def write(run, model, network, catalog, chosen, history, figures) -> None:
     about = {
         **chosen.to_dict(),
         "backbone": network.model.name,
-        "weights": network.source,
+        "weights": str(network.source),
         "preprocessing": network.preprocessing.to_dict(),
         "versions": {"python": platform.python_version(), **versions},
     }

@@ -1,21 +1,34 @@
 """`kc.analyze`: costs, parameters, every kind of model, what it says of bad input, and its forms as text and pictures."""
 
+import importlib
 import importlib.util
 import json
 import re
+import sys
+from functools import cache
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 import keras_cnn as kc
-from keras_cnn.analysis import analyze, receptive_field
+from keras_cnn.analysis import analyze, pictures, receptive_field
 from keras_cnn.analysis.costs import Cost
+from keras_cnn.analysis.lines import lines_of
+from keras_cnn.analysis.texts import short
 from keras_cnn.geometry import Field
 
 ROOT = Path(__file__).parent.parent
+
+
+@cache
+def network(name):
+    """One of `keras.applications`, which takes a second to build."""
+    return getattr(keras.applications, name)(weights=None)
 
 
 def last(layer, shape, *inputs):
@@ -42,8 +55,14 @@ COSTS = {
     "add": (lambda x: layers.Add()([x, x, x]), (5, 4), (0, 0, 0, 0, 0, 40)),
     "matmul": (lambda x: ops.matmul(x, ops.swapaxes(x, 1, 2)), (5, 4), (5 * 4 * 5, 0, 0, 0, 0, 0)),
     "dropout": (layers.Dropout(0.5), (5, 4), (0, 0, 0, 0, 0, 0)),
-    "recurrent": (layers.LSTM(3), (5, 4), (5 * 4 * 3 * (4 + 3), 0, 0, 0, 0, 0)),
-    "gated recurrent": (layers.Bidirectional(layers.GRU(3)), (5, 4), (2 * 5 * 3 * 3 * (4 + 3), 0, 0, 0, 0, 0)),
+    # 5 steps of 3 units; a unit: 4 gates with bias, tanh of the state; 4 sums of two products, then f · c + i · g and o · tanh.
+    "recurrent": (layers.LSTM(3), (5, 4), (5 * 4 * 3 * (4 + 3), 60, 0, 5 * 3 * 5, 0, 5 * 3 * 8)),
+    # Both ways; 3 gates with two biases each; 2 sums and r · h + x, then z · h + (1 - z) · g.
+    "gated recurrent": (
+        layers.Bidirectional(layers.GRU(3)),
+        (5, 4),
+        (2 * 5 * 3 * 3 * (4 + 3), 2 * 5 * 18, 0, 2 * 5 * 3 * 3, 0, 2 * 5 * 3 * 8),
+    ),
     "relu operation": (ops.relu, (5, 4), (0, 0, 0, 20, 0, 0)),
     # 3 projections of 16 x 4 to 2 heads of 3, scores and means over 16 x 16, one projection back; biases 3 · 96 + 64.
     "attention": (
@@ -76,13 +95,13 @@ PUBLISHED = {  # billions of multiply-adds: arXiv:1512.03385 table 1, arXiv:1704
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_totals(name):
-    model = getattr(keras.applications, name)(weights=None)
+    model = network(name)
     found, (macs, field) = analyze(model), PUBLISHED[name]
     assert found.macs / 1e9 == pytest.approx(macs, rel=0.016)
-    assert [row for row in found.rows if row.field[0].stride][-1].field[0].size == field
+    assert found.last_map.field[0].size == field and found.last_map.output_shape[:2] == (7, 7)
     assert found.parameters == model.count_params()
     assert found.trainable_parameters == sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    assert found.receptive_field[0].stride == 0 and found.rows[-1].sees_all
+    assert found.receptive_field[0].stride == 0 and found.rows[-1].sees_all and found.sees_whole_input
 
 
 def table_module():
@@ -119,13 +138,18 @@ def test_nested_models_are_laid_open():
 
 
 def test_a_layer_called_twice_has_two_rows_and_is_counted_once():
-    inputs = keras.Input((16, 16, 4))
+    inputs = keras.Input((16, 16, 4), name="image")
     conv = layers.Conv2D(4, 3, padding="same", name="conv")
     model = keras.Model(inputs, conv(conv(inputs)))
     found = analyze(model)
     assert [row.field[0].size for row in found.rows] == [3, 5]
     assert [row.parameters for row in found.rows] == [148, 0] and found.parameters == model.count_params()
     assert found.macs == 2 * 256 * 9 * 16
+    assert [(row.id, row.name, row.inputs) for row in found.rows] == [
+        ("conv#1", "conv", ("image",)),
+        ("conv#2", "conv", ("conv#1",)),
+    ]
+    assert found.row("conv#1").field[0].size == 3 and found.row("conv").field[0].size == 5
 
 
 class Block(layers.Layer):
@@ -176,12 +200,19 @@ class Sorted(layers.Layer):
 
 def test_an_unknown_layer_is_named_and_nothing_is_guessed():
     inputs = keras.Input((16, 16, 3))
-    model = keras.Model(inputs, layers.Conv2D(4, 3)(Sorted(name="odd")(inputs)))
+    model = keras.Model(inputs, layers.Conv2D(4, 3, name="conv")(Sorted(name="odd")(inputs)))
     found = analyze(model)
     assert found.receptive_field == (Field(None, None, None),) * 2 and found.rows[-1].box() == ((None, None),) * 2
     assert found.notes == (
         "odd/sort (Sort) is not known and cannot be followed: fields behind it are unknown, and its operations are not "
         "counted.",
+    )
+    assert found.macs is None and found.lower_bounds["macs"] == 14 * 14 * 9 * 3 * 4
+    dictionary, text = found.to_dict(), found.to_text()
+    assert dictionary["macs"] is None and dictionary["lower_bounds"]["macs"] == 21168
+    assert dictionary["last_map"] is None and dictionary["sees_whole_input"] is None
+    assert re.search(r"^odd +Sorted .* \?  ", text, re.MULTILINE) and re.search(
+        r"^MACs +≥ 21\.2 k, besides: bias ≥ 784", text, re.MULTILINE
     )
 
 
@@ -203,13 +234,47 @@ class Untraceable(keras.Model):
 
 
 def test_several_inputs():
-    image, mask = keras.Input((16, 16, 3)), keras.Input((16, 16, 1))
-    x = layers.Conv2D(4, 3)(layers.Multiply()([image, layers.Conv2D(1, 5, padding="same")(mask)]))
-    found = analyze(keras.Model([image, mask], x), [(20, 24, 3), (20, 24, 1)])
-    assert found.receptive_field == (Field(3, 1, 0),) * 2 and found.notes == (
-        "Fields are those within the first input.",
+    """A unit of the output sees 3 x 3 cells of the image, and through the branch 5 x 5 more, 3 + 4, of the mask."""
+    image, mask = keras.Input((16, 16, 3), name="image"), keras.Input((16, 16, 1), name="mask")
+    gate = layers.Conv2D(1, 5, padding="same", name="gate")(mask)
+    model = keras.Model([image, mask], layers.Conv2D(4, 3, name="last")(layers.Multiply()([image, gate])))
+    found = analyze(model, [(20, 24, 3), (20, 24, 1)])
+    assert found.receptive_field == (Field(3, 1, 0),) * 2 and found.rows[-1].output_shape == (18, 22, 4)
+    assert found.others["mask"].receptive_field == found.others["mask"].row("last").field == (Field(7, 1, 2),) * 2
+    assert found.others["mask"].row("gate").field == (Field(5, 1, 2),) * 2
+    assert found.notes == (
+        "Fields are those within input 'image'; `others`, in JSON `other_inputs`, has those within 'mask'.",
     )
-    assert found.rows[-1].output_shape == (18, 22, 4)
+    dictionary = found.to_dict()
+    assert dictionary["inputs"] == [{"id": "image", "shape": [20, 24, 3]}, {"id": "mask", "shape": [20, 24, 1]}]
+    assert dictionary["outputs"] == [{"id": "last", "shape": [18, 22, 4]}]
+    assert dictionary["other_inputs"]["mask"]["receptive_field"] == [{"size": 7, "stride": 1, "padding": 2}] * 2
+    gate, product, last = dictionary["layers"]
+    assert (gate["inputs"], product["inputs"], last["inputs"]) == (["mask"], ["image", "gate"], [product["id"]])
+    assert gate["receptive_field"][0]["size"] == 0 and gate["other_inputs"]["mask"]["receptive_field"][0]["size"] == 5
+
+
+def test_misaligned_branches_are_listed_with_a_reason():
+    """Of 8 cells "same" at stride 2 pads one at the end: unit i of the 3 x 3 convolution has its centre at 2i + 1, that of
+    the 1 x 1 at 2i."""
+    inputs = keras.Input((8, 8, 3))
+    branches = [layers.Conv2D(4, size, 2, padding="same", name=f"conv{size}")(inputs) for size in (1, 3)]
+    found = analyze(keras.Model(inputs, layers.Add(name="sum")(branches)))
+    reason = "sum joins branches whose centres lie up to 1 cell of the input apart"
+    assert found.misaligned == ("sum",) and [row.misaligned for row in found.rows] == [None, None, reason]
+    dictionary = found.to_dict()
+    assert dictionary["misaligned"] == ["sum"] and dictionary["layers"][-1]["misaligned"] == reason
+    assert re.search(r"^sum ≠ .*^≠ +joins branches whose centres differ", found.to_text(), re.MULTILINE | re.DOTALL)
+    aligned = analyze(network("ResNet50"))
+    assert aligned.misaligned == () and "≠" not in aligned.to_text()
+
+
+def test_a_backbone_is_analyzed_without_its_head():
+    backbone = kc.Backbone(small("body"), (), kc.Preprocessing((16, 16)), None)
+    found = analyze(backbone, (20, 12, 3))
+    assert found.backbone and not found.sees_whole_input and found.parameters == backbone.model.count_params()
+    assert found.to_text().startswith("body, backbone without its head: 20 × 12 × 3 → 10 × 6 × 4\n")
+    assert not analyze(backbone.model).backbone
 
 
 def test_another_input_shape():
@@ -217,11 +282,19 @@ def test_another_input_shape():
     assert analyze(small(), (32, 32, 3)).macs == 4 * analyze(small()).macs
 
 
+SHAPE = "analyze: `input_shape` must be a shape without batch, of integers of at least 1, or None where any size will do. Rec"
+FLAT = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(2, name="fc")])
 SENTENCES = {
     "not a model": (
         lambda: analyze(layers.Dense(2)),
         TypeError,
-        "analyze: `model` must be a keras.Model. Received: Dense. Wrap layers in a model.",
+        "analyze: `model` must be a keras.Model. Received: Dense. Wrap a layer in a model; for the name of a network, pass "
+        "kc.load_backbone(name).",
+    ),
+    "a function": (
+        lambda: analyze(keras.applications.ResNet50),
+        TypeError,
+        "Received: ResNet50. Wrap a layer in a model",
     ),
     "not built": (
         lambda: analyze(keras.Sequential([layers.Dense(2)], name="s")),
@@ -229,21 +302,60 @@ SENTENCES = {
         "analyze: the model must be built. Received: 's', which has no weights yet. Call it on an example, or "
         "model.build((None, height, width, channels)).",
     ),
+    "a number": (
+        lambda: analyze(small(), 320),
+        ValueError,
+        f"{SHAPE}eived: input_shape=320. Pass (16, 16, 3), or other sizes in their places.",
+    ),
+    "a negative size": (
+        lambda: analyze(small(), (-1, 16, 3)),
+        ValueError,
+        f"{SHAPE}eived: input_shape=(-1, 16, 3). Pass",
+    ),
+    "a fraction": (
+        lambda: analyze(small(), (16.5, 16, 3)),
+        ValueError,
+        f"{SHAPE}eived: input_shape=(16.5, 16, 3). Pass",
+    ),
+    "a bool": (lambda: analyze(small(), (True, 16, 3)), ValueError, f"{SHAPE}eived: input_shape=(True, 16, 3). Pass"),
+    "a text": (lambda: analyze(small(), "16x16"), ValueError, f"{SHAPE}eived: input_shape='16x16'. Pass (16, 16, 3)"),
+    "nothing": (lambda: analyze(small(), ()), ValueError, f"{SHAPE}eived: input_shape=(). Pass (16, 16, 3)"),
     "wrong rank": (
         lambda: analyze(small(), (16, 16)),
         ValueError,
-        "analyze: `input_shape` must be of the rank of the model's own, without batch. Received: (16, 16), for a model of "
-        "(16, 16, 3). Pass a shape such as (16, 16, 3).",
+        "analyze: `input_shape` must be a shape of 3 axes, without batch. Received: input_shape=(16, 16). Pass (16, 16, 3), "
+        "or other sizes in their places.",
+    ),
+    "one shape for two inputs": (
+        lambda: analyze(keras.Model([x := keras.Input((4, 1)), y := keras.Input((2,))], [x, y]), (4, 1)),
+        ValueError,
+        "must be a list of 2 shapes, of 2 and 1 axes, without batch. Received: input_shape=(4, 1). Pass [(4, 1), (2,)], or",
     ),
     "wrong channels": (
         lambda: analyze(small(), (16, 16, 4)),
         ValueError,
-        "analyze: 'conv1' does not take a map of shape (16, 16, 4)",
+        "analyze: the model does not take an input of 16 × 16 × 4: 'conv1' does not take a map of shape (16, 16, 4). It was "
+        "built for 16 × 16 × 3.",
     ),
     "too small": (
         lambda: analyze(keras.Sequential([keras.Input((9, 9, 1)), layers.Conv2D(1, 5, name="big")]), (3, 3, 1)),
         ValueError,
-        "analyze: 'big' does not take a map of shape (3, 3, 1)",
+        "an input of 3 × 3 × 1: 'big' does not take a map of shape (3, 3, 1). It was built for 9 × 9 × 1.",
+    ),
+    "another size than a dense layer has weights for": (
+        lambda: analyze(FLAT, (8, 8, 1)),
+        ValueError,
+        "an input of 8 × 8 × 1: 'fc' does not take a map of shape (64,). It was built for 6 × 6 × 1.",
+    ),
+    "no picture": (
+        lambda: analyze(small()).plot("network.doc"),
+        ValueError,
+        "plot: `path` must be a .png, .svg or .pdf file. Received: path='network.doc'.",
+    ),
+    "no folder": (
+        lambda: kc.analysis.plot_grad_cam(None, None, {}, "none/cam.png"),
+        ValueError,
+        "plot_grad_cam: `path` must be a file in a folder that exists and can be written to. Received: path='none/cam.png'.",
     ),
     "unit of another rank": (
         lambda: analyze(small()).rows[0].box((1, 2, 3)),
@@ -261,8 +373,9 @@ SENTENCES = {
 @pytest.mark.parametrize("name", SENTENCES)
 def test_bad_input_is_one_sentence(name):
     function, kind, sentence = SENTENCES[name]
-    with pytest.raises(kind, match=re.escape(sentence)):
+    with pytest.raises(kind, match=re.escape(sentence)) as error:
         function()
+    assert str(error.value).count(". ") <= 2 and "\n" not in str(error.value)
 
 
 def test_a_model_that_cannot_be_followed_says_what_to_do():
@@ -274,30 +387,146 @@ def test_a_model_that_cannot_be_followed_says_what_to_do():
         analyze(model)
 
 
+def test_what_an_unknown_size_leaves_open_is_said():
+    """Of a 3 x 3 convolution at stride 1 the padding is known, at stride 2 it depends on the size."""
+    for strides, what in ((1, "MACs, memory"), (2, "MACs, memory, padding")):
+        model = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(4, 3, strides, padding="same")])
+        assert analyze(model).notes == (
+            f"Not known without the size of the input: {what}; pass input_shape, such as (224, 224, 1), or on the command "
+            "line --input 224x224.",
+        )
+        assert not analyze(model, (9, 9, 1)).notes
+    assert re.search(r"^MACs +\?, ", analyze(model).to_text(), re.MULTILINE)
+
+
 def test_text_and_dictionary():
     found = analyze(small())
     text = found.to_text()
     lines = text.splitlines()
-    assert lines[0].startswith("small, input 16 × 16 × 3") and max(map(len, lines)) <= 120
+    assert lines[0] == "small: 16 × 16 × 3 → 8 × 8 × 4" and max(map(len, lines)) <= 120
+    assert repr(found) == "<Analysis of small: 16 × 16 × 3 → 8 × 8 × 4, 2 rows; to_text() is the table>"
     assert re.search(r"conv2 +Conv2D +8 × 8 × 4 +7 +2 +2 +148 +9\.22 k +1\.02 kB", text)
-    assert re.search(r"^MACs +16\.1 k, besides: bias 512", text, re.MULTILINE)
+    assert re.search(r"^total +260 +16\.1 k +2\.05 kB", text, re.MULTILINE)
+    assert re.search(r"^MACs +16\.1 k, besides: bias 512$", text, re.MULTILINE)
+    assert "'conv2', the last map, sees 7 cells of the input along each axis, the next one those 2 further" in " ".join(
+        text.split()
+    )
     dictionary = json.loads(json.dumps(found.to_dict()))
     assert dictionary["macs"] == 64 * 9 * (3 + 4) * 4 == found.macs
     assert dictionary["layers"][1]["receptive_field"] == [{"size": 7, "stride": 2, "padding": 2}] * 2
+    assert dictionary["last_map"]["receptive_field"] == dictionary["receptive_field"]
 
 
-def test_plots(tmp_path):
-    from PIL import Image
+LONG = "a_name_that_says_at_great_length_what_this_layer_is_for"
 
-    found = analyze(small())
-    found.plot(tmp_path / "small.png")
-    large = analyze(keras.applications.MobileNet(weights=None))
-    large.plot(tmp_path / "large.png")
-    for name in ("small", "large"):
-        with Image.open(tmp_path / f"{name}.png") as image:
-            assert min(image.size) > 200 and len(image.convert("L").getcolors()) > 20
-    found.plot(tmp_path / "small.svg")
-    assert "<svg" in (tmp_path / "small.svg").read_text()
+
+@cache
+def nested():
+    """ResNet50 in a model, with a head of a long name."""
+    body = network("ResNet50")
+    return analyze(keras.Sequential([body.input, body, layers.Dense(2, name=LONG)], name="nested"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_the_table_fits(width):
+    """Names keep their last part, or both ends; columns that do not fit are left out and named, those that stay are whole."""
+    found, text = nested(), nested().to_text(width)
+    title, _, head, _, *lines = text.splitlines()
+    lines = lines[: lines.index("")]
+    assert title == "nested: 224 × 224 × 3 → 2" and max(map(len, text.splitlines())) <= width
+    assert len(lines) == len(found.rows) + 2 and lines[-1].startswith("total") and "25,638,714" in lines[-1]
+    shown = re.split(" {2,}", head)
+    for row, line in zip(found.rows, lines, strict=False):
+        first, _, last = line.split()[0].partition("…") if "…" in line.split()[0] else (row.name, "", row.name)
+        assert row.name.startswith(first) and row.name.endswith(last)
+        assert last.endswith(row.name.rpartition("/")[2]) or (row.name == LONG and min(len(first), len(last)) > 10)
+        assert "output" not in shown or f" {' × '.join(map(str, row.output_shape))} " in f"{line} "
+        assert not row.parameters or f" {row.parameters:,} " in f"{line} "
+    left_out = re.findall(r"Left out +for want of width: ([a-zM, \n]*)", text)
+    columns = ["layer", "kind", "output", "field", "stride", "padding", "parameters", "MACs", "memory"]
+    assert sorted(shown + re.findall(r"\w+", "".join(left_out))) == sorted(columns)
+    assert "output" in shown or width == 60
+
+
+def test_numbers_in_human_units():
+    numbers = {
+        0: "0",
+        999: "999",
+        1000: "1.00 k",
+        25_636_712: "25.6 M",
+        3_857_973_248: "3.86 G",
+        10**16: "10000 T",
+        None: "?",
+    }
+    assert {number: short(number) for number in numbers} == numbers and short(999_600, "B") == "1.00 MB"
+
+
+def texts_of(figure):
+    """All that is written, and for each its left, lower, right and upper end in pixels; but not the numbers at axes."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(Text) if not re.fullmatch(r"[\d−.]*", text.get_text())]
+    return [text.get_text() for text in texts], np.array([text.get_window_extent(renderer).extents for text in texts])
+
+
+def test_the_picture_is_legible():
+    """Nothing is written over something else or off the page, and each layer of ResNet50 with weights in a kernel is there."""
+    found = analyze(network("ResNet50"))
+    figure = pictures.page(found)
+    written, boxes = texts_of(figure)
+    starts, ends = boxes[:, :2], boxes[:, 2:]
+    assert starts.min() > 0 and (ends < figure.bbox.extents[2:]).all() and len(written) > 400
+    shared = np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts)  # width and height of what two share
+    over = np.argwhere(np.triu((shared > 1).all(axis=-1), 1))
+    assert [(written[one], written[other]) for one, other in over] == []
+    assert {row.name for row in found.rows if row.macs} <= set(written)
+    for text in ("resnet50: 224 × 224 × 3 → 1000", "stride 32", "size of the input: 224", "3.86 G MACs", "483 / 32"):
+        assert text in written
+    for label in (
+        "receptive field of one unit,\ncells of the input",
+        "spent up to here, % of the total",
+        "line of the diagram",
+    ):
+        assert label in written
+
+
+def test_lines_of_the_picture():
+    """A line has the rows that change a map in place; connections are kept, and dollars in names are no mathematics."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same", name="a$^$")(inputs)))
+    y = layers.ReLU()(layers.Conv2D(4, 3, padding="same", name="b")(x))
+    x = layers.ReLU()(layers.Add(name="sum")([layers.MaxPooling2D(1)(x), y]))
+    found = analyze(keras.Model(inputs, layers.Dense(2, name="head")(layers.Flatten()(layers.MaxPooling2D(2)(x)))))
+    lines = lines_of(found)
+    kinds = [[row.kind for row in line.rows] for line in lines]
+    assert kinds[1] == ["Conv2D", "BatchNormalization", "ReLU"] and kinds[-1] == ["Dense"]
+    by_name = {line.name: [lines[place].name for place in line.sources] for line in lines}
+    assert by_name["image"] == [] and by_name["a$^$"] == ["image"] and by_name["b"] == ["a$^$"]
+    assert by_name["sum"][1] == "b" and len(by_name["sum"]) == 2
+    assert sum(line.total("parameters") for line in lines[1:]) == found.parameters
+    assert "a$^$" in texts_of(pictures.page(found))[0]
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf", "PNG"])
+def test_plots(tmp_path, suffix):
+    analyze(small()).plot(tmp_path / f"small.{suffix}")
+    start = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}[suffix.lower()]
+    assert (tmp_path / f"small.{suffix}").read_bytes().startswith(start)
+
+
+def test_matplotlib_is_loaded_when_a_picture_is_asked_for(monkeypatch):
+    """Where it cannot be imported, all but the pictures works."""
+    monkeypatch.setattr(kc, "analysis", kc.analysis)
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "matplotlib":
+            monkeypatch.setitem(sys.modules, name, None)
+        if name.startswith("keras_cnn.analysis"):
+            monkeypatch.delitem(sys.modules, name)
+    fresh = importlib.import_module("keras_cnn.analysis")
+    assert fresh is not kc.analysis or fresh.analyze is not analyze
+    assert "total" in fresh.analyze(small()).to_text()
+    with pytest.raises(ImportError, match="matplotlib"):
+        fresh.plot_grad_cam
 
 
 def test_keras_hub_backbones_are_laid_open():

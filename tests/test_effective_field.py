@@ -103,6 +103,8 @@ def test_wrong_arguments():
         ((model, images, None, (3, 0)), "`unit` must be (row, column) or (row, column, channel) within (3, 3, 1). Rec"),
         ((model, images, None, (0, 0, 1)), "within (3, 3, 1). Received: unit=(0, 0, 1)."),
         ((model, images, None, (0,)), "within (3, 3, 1). Received: unit=(0,)."),
+        ((model, images, None, 1), "within (3, 3, 1). Received: unit=1."),
+        ((model, images, None, (1.0, 0)), "within (3, 3, 1). Received: unit=(1.0, 0)."),
         ((model, images, "conv7"), "`output` must be the name of a layer with a feature map of 4 axes. Received: outp"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -1,5 +1,7 @@
 """The embedded network says what the original says (numbers made by `tools/make_efficientnet_reference.py` in PyTorch)."""
 
+import hashlib
+import importlib.util
 from pathlib import Path
 
 import keras
@@ -68,8 +70,84 @@ def test_stages_have_the_strides_and_channels_of_the_paper():
     assert backbone.preprocessing.size == (96, 64)
 
 
-def test_unknown_handle_and_missing_file_say_what_to_do(tmp_path):
-    with pytest.raises(ValueError, match=r"`handle` must be one of 'efficientnet_lite0'\. Received: handle='resnet'"):
-        kc.load_backbone("resnet")
-    with pytest.raises(FileNotFoundError, match=r"`weights` must be an existing \.npz file"):
+@pytest.mark.parametrize(
+    ("name", "size", "millions"),
+    # The table in README.md of tensorflow/tpu, models/official/efficientnet/lite.
+    [
+        ("efficientnet_lite1", 240, 5.4),
+        pytest.param("efficientnet_lite2", 260, 6.1, marks=pytest.mark.slow),
+        pytest.param("efficientnet_lite3", 280, 8.2, marks=pytest.mark.slow),
+        pytest.param("efficientnet_lite4", 300, 13.0, marks=pytest.mark.slow),
+    ],
+)
+def test_larger_variants_have_the_published_sizes(name, size, millions):
+    model = efficientnet_lite.classifier(name, None)
+    assert model.input_shape == (None, size, size, 3)
+    assert round(sum(int(np.prod(v.shape)) for v in model.trainable_weights) / 1e6, 1) == millions
+
+
+def test_weights_of_a_local_file(tmp_path):
+    path = tmp_path / "own.npz"
+    with np.load(efficientnet_lite.EMBEDDED) as arrays:
+        entries = dict(arrays)
+    entries["top_bn/beta"] = entries["top_bn/beta"] + 1
+    np.savez(path, **entries)
+    backbone = kc.load_backbone("efficientnet_lite0", (32, 32, 3), weights=path)
+    np.testing.assert_array_equal(backbone.model.get_layer("top_bn").beta, entries["top_bn/beta"])
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert str(backbone.source) == f"efficientnet_lite0, {path} (sha256 {sha256})"
+    whole = path.read_bytes()
+    np.savez(path, **{name: array for name, array in entries.items() if name != "top_bn/beta"})
+    with pytest.raises(ValueError, match=r"an array layer/weight .*efficientnet_lite0\. .*own\.npz, .*top_bn/beta"):
+        efficientnet_lite.load_weights(backbone.model, path)
+    np.savez(path, **{**entries, "top_bn/beta": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"own\.npz, where this fails: .*\(3,\)"):
+        efficientnet_lite.load_weights(backbone.model, path)
+    path.write_bytes(whole[:1000])
+    with pytest.raises(ValueError, match=r"`weights` must be an \.npz file"):
+        efficientnet_lite.load_weights(backbone.model, path)
+
+
+def test_what_is_not_there_says_what_to_do(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"the weights of efficientnet_lite3 are not part of this package\. Name an \.npz"
+    ):
+        kc.load_backbone("efficientnet_lite3")
+    with pytest.raises(FileNotFoundError, match=r"`weights` of efficientnet_lite0 must be an existing \.npz file"):
         kc.load_backbone("efficientnet_lite0", weights=tmp_path / "none.npz")
+
+
+def test_the_embedded_weights_tell_their_origin():
+    source = efficientnet_lite._source("efficientnet_lite0", efficientnet_lite.EMBEDDED)
+    assert str(source).startswith("efficientnet_lite0, ImageNet-1k, © 2020 ML Illustrated, Apache-2.0 (sha256 ")
+
+
+@pytest.mark.slow
+def test_checkpoints_of_the_authors_are_converted(tmp_path):
+    import tensorflow as tf
+
+    path = Path(__file__).parent.parent / "tools" / "convert_lite_checkpoint.py"
+    spec = importlib.util.spec_from_file_location("convert_lite_checkpoint", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    model = efficientnet_lite.classifier("efficientnet_lite1", None)
+    names = tool.names(model)
+    # As other converters of these checkpoints list them, lukemelas/EfficientNet-PyTorch among them.
+    assert names["block1_project_conv/kernel"] == "blocks_0/conv2d/kernel"
+    assert names["block1_project_bn/gamma"] == "blocks_0/tpu_batch_normalization_1/gamma"
+    assert names["block1_depthwise_conv/kernel"] == "blocks_0/depthwise_conv2d/depthwise_kernel"
+    assert names["block2_project_conv/kernel"] == "blocks_1/conv2d_1/kernel"
+    assert names["block2_depthwise_bn/beta"] == "blocks_1/tpu_batch_normalization_1/beta"
+    assert names["block2_project_bn/moving_mean"] == "blocks_1/tpu_batch_normalization_2/moving_mean"
+    values = {f"{layer.name}/{v.name}": np.asarray(v) for layer in model.layers for v in layer.weights}
+    entries = {f"efficientnet-lite1/{names[entry]}/ExponentialMovingAverage": value for entry, value in values.items()}
+    entries["efficientnet-lite1/head/dense/bias"] = np.full(1000, np.nan, "float32")  # not the average
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "model.ckpt"),
+        tensor_names=list(entries),
+        shape_and_slices=[""] * len(entries),
+        tensors=list(entries.values()),
+    )
+    converted = tool.convert(str(tmp_path / "model.ckpt"), "efficientnet_lite1")
+    assert converted.keys() == values.keys()
+    assert all((converted[entry] == value).all() for entry, value in values.items())

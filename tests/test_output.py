@@ -26,7 +26,7 @@ def test_versions_and_runs_are_numbered_together(tmp_path):
     for number in (1, 2):
         with output.opened(out) as files:
             assert finish(files, f"report {number}") == (out / "runs" / str(number), out / str(number))
-    assert visible(out) == ["1", "2", "report.html", "runs"]
+    assert visible(out) == ["1", "2", "report.html", "runs", "serving"]
     assert (out / "report.html").read_text() == "report 2"
     (out / "7").mkdir()
     (out / "7" / "saved_model.pb").touch()

@@ -1,6 +1,5 @@
 """What is exported gives what the Keras model gives, in a process that knows nothing of this project."""
 
-import io
 import json
 import shutil
 import subprocess
@@ -10,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from serving_cases import LABELS, RECORD, in_this_process, make_model, picture
 
 import keras_cnn as kc
 from keras_cnn import serving
+from keras_cnn.serving import samples, verification
 
-LABELS = ["hen", "crème brûlée", "寿司", "d", "e", "f"]
 # As anyone would load it: nothing but TensorFlow, bytes in, text out.
 CONSUMER = """
 import json, sys
@@ -30,28 +29,28 @@ print(json.dumps([labels, answer["probabilities"].numpy().tolist(), answer["scor
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((16, 24, 3))
-    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
-    x = keras.layers.BatchNormalization()(x)
-    return keras.Model(inputs, kc.heads.classification(len(LABELS), dropout=0.5)(x))
+    return make_model()
 
 
 @pytest.fixture(scope="module")
 def version(model, tmp_path_factory):
-    return kc.export(model, tmp_path_factory.mktemp("models") / "photos", LABELS, kc.Preprocessing((16, 24), "fit"))
+    directory = tmp_path_factory.mktemp("models") / "photos"
+    return kc.export(model, directory, LABELS, RECORD, metadata={"accuracy": 0.9})
+
+
+@pytest.fixture(scope="module")
+def signatures(version):
+    loaded = tf.saved_model.load(str(version))
+    yield loaded.signatures
+
+
+@pytest.fixture
+def in_process(monkeypatch, capsys):
+    monkeypatch.setattr(verification, "_run", in_this_process(capsys))
 
 
 def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-def picture(kind, mode="RGB", seed=0):
-    channels = {"RGB": 3, "RGBA": 4, "L": 1}[mode]
-    pixels = np.random.default_rng(seed).integers(0, 256, (5, 7, channels), "uint8").repeat(9, 0).repeat(9, 1)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.squeeze()).save(buffer, kind)
-    return buffer.getvalue()
 
 
 def test_tensorflow_alone_gets_labels_from_bytes(model, version, tmp_path):
@@ -67,7 +66,7 @@ def test_tensorflow_alone_gets_labels_from_bytes(model, version, tmp_path):
         if content == b"no image":
             assert labels[row] == [""] * 5 and probabilities[row] == [0] * 5 and scores[row] == [0] * 6
             continue
-        image = kc.images.prepare(content, kc.Preprocessing((16, 24), "fit"))
+        image = kc.images.prepare(content, RECORD)
         expected = keras.ops.convert_to_numpy(model(image[None], training=False))[0]
         order = np.argsort(-expected)[:5]
         np.testing.assert_allclose(scores[row], expected, atol=1e-5)
@@ -75,54 +74,101 @@ def test_tensorflow_alone_gets_labels_from_bytes(model, version, tmp_path):
         assert labels[row] == [LABELS[k] for k in order]
 
 
-def test_any_batch_even_an_empty_or_unreadable_one(version):
-    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
-    assert serve(image_bytes=tf.constant([], tf.string))["labels"].shape == (0, 5)
-    assert (serve(image_bytes=tf.constant([b"", b"?"]))["labels"].numpy() == b"").all()
-    assert serve(image_bytes=tf.constant([picture("JPEG")] * 33))["scores"].shape == (33, 6)
+@pytest.mark.parametrize("batch", [0, 1, 3, 33, 257])
+def test_every_signature_takes_any_batch(model, signatures, batch):
+    images = np.random.default_rng(0).integers(0, 256, (batch, 16, 24, 3), "uint8")
+    expected = (
+        keras.ops.convert_to_numpy(model(images.astype("float32"), training=False)) if batch else np.zeros((0, 6))
+    )
+    for name in ("predict_images", "serving_xla"):
+        answer = signatures[name](images=tf.constant(images))
+        np.testing.assert_allclose(answer["scores"], expected, atol=1e-5)
+        np.testing.assert_allclose(answer["probabilities"], -np.sort(-expected)[:, :5], atol=1e-5)
+        best = [LABELS[k] for k in expected.argmax(1)]
+        assert [label.decode() for label in answer["labels"].numpy()[:, 0]] == best
+    answer = signatures["serving_default"](image_bytes=tf.constant([picture("JPEG")] * batch, tf.string))
+    assert answer["labels"].shape == (batch, 5) and answer["scores"].shape == (batch, 6)
+    assert (signatures["serving_default"](image_bytes=tf.constant([b"", b"?"]))["labels"].numpy() == b"").all()
+
+
+def test_features_are_those_of_the_pooling_layer(model, signatures):
+    images = np.random.default_rng(1).integers(0, 256, (4, 16, 24, 3), "uint8")
+    pooled = keras.Model(model.input, model.get_layer("pool").output)(images.astype("float32"), training=False)
+    np.testing.assert_allclose(signatures["features"](images=tf.constant(images))["features"], pooled, rtol=1e-4)
+
+
+def test_only_the_signature_for_gpus_is_compiled(version):
+    found = serving.inspect(version)
+    assert found.compiled == 1 and found.suspicious == () == found.training
+    assert {tensor for one in found.signatures.values() for tensor in one["outputs"].values()} == {
+        "string [?, 5]",
+        "float32 [?, 5]",
+        "float32 [?, 6]",
+        "float32 [?, 8]",
+    }
 
 
 def test_what_a_version_holds(version):
     assert version.name == "1"
     assert (version / "assets" / "labels.txt").read_text(encoding="utf-8").split("\n") == [*LABELS, ""]
-    assert files(version.parent)[0] == "1" and not list(version.parent.glob(".*"))
-    # 8 kernels of 3 x 3 x 3, their biases, 4 x 8 of batch normalisation, 8 x 6 + 6 of the head: each once.
-    found = tf.train.list_variables(str(version / "variables" / "variables"))
-    sizes = [int(np.prod(shape)) for name, shape in found if "VARIABLE_VALUE" in name]
-    assert sum(sizes) == 216 + 8 + 32 + 48 + 6
+    assert files(version.parent)[:2] == [".lock", "1"] and len(list(version.parent.glob(".*"))) == 1
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").is_file()
+    assert {path.name for path in (version.parent / "serving").iterdir()} == {
+        "models.config",
+        "batching_parameters.txt",
+        "README.md",
+    }
+    card = json.loads((version / "assets" / "model_card.json").read_text(encoding="utf-8"))
+    assert card["labels"] == 6 and card["preprocessing"] == RECORD.to_dict() and card["precision"] == "float32"
+    assert card["training"] == {"accuracy": 0.9} and card["versions"]["tensorflow"] == tf.__version__
+    assert set(card["measured"]["differences"]) == {"serving_default", "predict_images", "features", "serving_xla"}
 
 
-def test_versions_count_up_and_are_never_overwritten(model, version):
-    record = kc.Preprocessing((16, 24))
-    assert kc.export(model, version.parent, LABELS, record).name == "2"
+def test_the_batch_norm_is_folded_and_the_weights_are_constants(version):
+    operations = serving.inspect(version).operations
+    # One convolution with its bias, one dense layer with its own, and nothing left of the batch norm.
+    assert operations["Conv2D"] == 1 and operations["MatMul"] == 1 and operations["BiasAdd"] == 2
+    assert "Rsqrt" not in operations and not any("Variable" in name for name in operations)
+
+
+def test_versions_count_up_and_are_never_overwritten(model, version, in_process):
+    assert kc.export(model, version.parent, LABELS, RECORD).name == "2"
     before = files(version.parent)
     with pytest.raises(FileExistsError, match=r"`version` must be new\. Received: version=2"):
-        kc.export(model, version.parent, LABELS, record, version=2)
+        kc.export(model, version.parent, LABELS, RECORD, version=2)
     assert files(version.parent) == before
 
 
-def test_verify_finds_what_export_found(version):
-    found = kc.verify(version)
-    assert found.images == 5 and found.difference <= 1e-5
-    assert found.size == sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
+def test_labels_and_preprocessing_are_optional(in_process, tmp_path):
+    version = kc.export(make_model(), tmp_path / "plain")
+    assert (version / "assets" / "labels.txt").read_text().split() == ["0", "1", "2", "3", "4", "5"]
+    card = json.loads((version / "assets" / "model_card.json").read_text())
+    assert card["preprocessing"] == kc.Preprocessing((16, 24)).to_dict()
 
 
-def test_verify_notices_other_weights(version, tmp_path):
+def test_verify_finds_what_export_found(version, in_process):
+    found = kc.verify(version.parent)  # the folder of versions
+    assert found.images == 9 and found.warm_up == 2 and found.difference <= 1e-5
+    assert found.differences.keys() == {"serving_default", "predict_images", "features", "serving_xla"}
+    path = version.parent / max(path.name for path in version.parent.iterdir() if path.name.isdigit())
+    assert found.path == str(path)
+    assert found.size == sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def test_verify_notices_other_weights(version, tmp_path, in_process):
     broken = shutil.copytree(version, tmp_path / "1")
-    data = next((broken / "variables").glob("variables.data*"))
-    content = bytearray(data.read_bytes())
-    content[:864] = np.full(216, 0.5, "float32").tobytes()
-    data.write_bytes(content)
-    with pytest.raises(serving.VerificationError):
+    other = kc.export(make_model(seed=1), tmp_path / "other", LABELS, RECORD)
+    shutil.copy(other / "saved_model.pb", broken / "saved_model.pb")
+    with pytest.raises(serving.VerificationError, match=r"must give the recorded scores within 0\.0001\. Received"):
         kc.verify(broken)
 
 
-def test_a_number_that_is_none_is_no_small_difference(version):
+def test_a_number_that_is_none_is_no_small_difference(version, in_process):
     scores = np.full(len(LABELS), np.nan, "float32")
     with pytest.raises(
-        serving.VerificationError, match=r"must give the recorded scores within 0\.0001\. Received: .* nan on 6"
+        serving.VerificationError, match=r"within 0\.0001\. Received: a difference of nan on 1 examples"
     ):
-        serving.verification.compare(version, [(picture("JPEG"), scores)])
+        verification.compare(version, [samples.Sample(picture("JPEG"), scores)])
 
 
 def test_an_export_that_fails_its_proof_leaves_nothing(model, tmp_path, monkeypatch):
@@ -130,19 +176,69 @@ def test_an_export_that_fails_its_proof_leaves_nothing(model, tmp_path, monkeypa
         assert (path / "saved_model.pb").is_file()
         raise serving.VerificationError
 
-    monkeypatch.setattr(serving.verification, "compare", refuse)
+    monkeypatch.setattr(verification, "_run", refuse)
     with pytest.raises(serving.VerificationError):
-        kc.export(model, tmp_path / "photos", LABELS, kc.Preprocessing((16, 24)))
-    assert files(tmp_path) == ["photos"]
-
-
-@pytest.mark.parametrize("labels", [LABELS[:5], [*LABELS[:5], "hen"], [*LABELS[:5], ""], [*LABELS[:5], "two\nlines"]])
-def test_labels_that_do_not_fit_are_refused_before_anything_is_written(model, tmp_path, labels):
-    with pytest.raises(ValueError, match=r"export: `labels` must be"):
-        kc.export(model, tmp_path / "photos", labels, kc.Preprocessing((16, 24)))
+        kc.export(model, tmp_path / "photos", LABELS, RECORD)
     assert files(tmp_path) == []
 
 
-def test_verify_of_something_else(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"`path` must be a SavedModel written by `export`"):
+BAD_LABELS = [
+    LABELS[:5],
+    [*LABELS[:5], "hen"],
+    [*LABELS[:5], ""],
+    [*LABELS[:5], "two\nlines"],
+    [*LABELS[:5], "\x1b[31mred"],
+    [*LABELS[:5], 6],
+]
+
+
+@pytest.mark.parametrize("labels", BAD_LABELS)
+def test_labels_that_do_not_fit_are_refused_before_anything_is_written(model, tmp_path, labels):
+    with pytest.raises(ValueError, match=r"export: `labels` must be"):
+        kc.export(model, tmp_path / "photos", labels, RECORD)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, r"`precision` must be one of 'float32', 'bfloat16', 'float16', 'int8'\. Received"),
+        ({"precision": "int8"}, r"`examples` must be images to measure the accuracy on for precision=\"int8\""),
+        ({"temperature": 0}, r"`temperature` must be a positive number\. Received: temperature=0\."),
+        ({"temperature": float("inf")}, r"`temperature` must be a positive number"),
+        ({"metadata": {"when": object()}}, r"`metadata` must be a dict of texts, numbers, lists and dicts"),
+        ({"version": 0}, r"`version` must be an integer of at least 1"),
+        ({"examples": [b""], "targets": []}, r"`targets` must be as many numbers as there are examples \(1\)"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_anything_is_written(model, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        kc.export(model, tmp_path / "photos", LABELS, RECORD, **options)
+    assert files(tmp_path) == []
+
+
+def test_foreign_folders_are_refused_and_kept(model, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(serving.FolderError, match=r"which holds thesis\.txt\. Name another folder\."):
+        kc.export(model, tmp_path, LABELS, RECORD)
+    assert files(tmp_path) == ["thesis.txt"]
+
+
+def test_verify_of_something_else(version, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing does not exist\."):
+        kc.verify(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match=r"a folder with a saved_model\.pb\. Received: .*, without one"):
         kc.verify(tmp_path)
+    shutil.copy(version / "saved_model.pb", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"written by `export`\. Received: .* without assets\.extra"):
+        kc.verify(tmp_path)
+
+
+def test_a_process_that_dies_is_told_of(version, tmp_path, monkeypatch):
+    program = tmp_path / "program.py"
+    program.write_text("import sys; sys.exit('no kernel for this operation')")
+    monkeypatch.setattr(verification, "PROGRAM", program)
+    with pytest.raises(
+        serving.VerificationError, match="does not run in a fresh process: no kernel for this operation"
+    ):
+        kc.verify(version)

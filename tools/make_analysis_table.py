@@ -30,28 +30,27 @@ class Published(NamedTuple):
 
 SOURCES = {
     1: "Araujo et al., 2019, *Computing Receptive Fields of Convolutional Neural Networks*, Distill, "
-    "doi:10.23915/distill.00021, and the table of its library, github.com/google-research/receptive_field",
+    "doi:10.23915/distill.00021, and the README of its library, github.com/google-research/receptive_field",
     2: "keras.io/api/applications, column *Parameters*",
-    3: "Howard et al., 2017, *MobileNets*, arXiv:1704.04861, table 8",
-    4: "He et al., 2015, *Deep Residual Learning*, arXiv:1512.03385, table 1",
-    5: "Zoph et al., 2017, *Learning Transferable Architectures*, arXiv:1707.07012, table 2",
-    6: "Sandler et al., 2018, *MobileNetV2*, arXiv:1801.04381, table 4",
-    7: "torchvision, `DenseNet121_Weights`, *GFLOPS*, which counts multiply-adds",
-    8: "Tan & Le, 2019, *EfficientNet*, arXiv:1905.11946, table 2",
+    3: "Howard et al., 2017, *MobileNets*, arXiv:1704.04861, table 8, *Mult-Adds*",
+    4: "He et al., 2015, *Deep Residual Learning*, arXiv:1512.03385, table 1, *FLOPs*, which are multiply-adds",
+    5: "Tan & Le, 2019, *EfficientNet*, arXiv:1905.11946, table 2, *#FLOPs*, which are multiply-adds",
+    6: "Sandler et al., 2018, *MobileNetV2*, arXiv:1801.04381, table 4, *MAdds*",
+    7: "torchvision, `DenseNet121_Weights.IMAGENET1K_V1`, *GFLOPS*, which are multiply-adds",
 }
 NETWORKS = {
     "VGG16": Published(212, 138.4, 15.3, 3),
     "ResNet50": Published(483, 25.6, 3.8, 4),
     "ResNet101": Published(1027, 44.7, 7.6, 4),
     "ResNet152": Published(1507, 60.4, 11.3, 4),
-    "InceptionV3": Published(1311, 23.9, 5.72, 5),
-    "InceptionResNetV2": Published(3039, 55.9, 13.2, 5),
-    "Xception": Published(None, 22.9, 8.38, 5),
+    "InceptionV3": Published(1311, 23.9, 5.7, 5),
+    "InceptionResNetV2": Published(3039, 55.9, 13.0, 5),
+    "Xception": Published(None, 22.9, 8.4, 5),
     "MobileNet": Published(315, 4.3, 0.569, 3),
     "MobileNetV2": Published(None, 3.5, 0.300, 6),
     "DenseNet121": Published(None, 8.1, 2.83, 7),
-    "EfficientNetB0": Published(None, 5.3, 0.39, 8),
-    "NASNetMobile": Published(None, 5.3, 0.564, 5),
+    "EfficientNetB0": Published(None, 5.3, 0.39, 5),
+    "NASNetMobile": Published(None, 5.3, 0.564, 6),
 }
 
 

@@ -1,11 +1,11 @@
 """See inside any Keras model: receptive fields, cost, convolutions as matrices, explanations."""
 
+import importlib
+
 from keras_cnn.analysis.effective import effective_field
 from keras_cnn.analysis.gradients import grad_cam
 from keras_cnn.analysis.inspection import analyze, receptive_field
 from keras_cnn.analysis.matrix import convolution_matrix
-from keras_cnn.analysis.matrix_picture import plot_convolution_matrix
-from keras_cnn.analysis.overlays import plot_effective_field, plot_grad_cam
 from keras_cnn.analysis.record import Analysis, Row
 
 __all__ = [
@@ -20,3 +20,12 @@ __all__ = [
     "plot_grad_cam",
     "receptive_field",
 ]
+_PICTURES = {"matrix_picture": ["plot_convolution_matrix"], "overlays": ["plot_effective_field", "plot_grad_cam"]}
+
+
+def __getattr__(name):
+    # They need matplotlib, which is imported when a picture is asked for.
+    for module, functions in _PICTURES.items():
+        if name in functions:
+            return getattr(importlib.import_module(f"keras_cnn.analysis.{module}"), name)
+    raise AttributeError(f"module 'keras_cnn.analysis' has no attribute {name!r}")

@@ -38,14 +38,17 @@ def elements(tensor) -> int | None:
 
 
 def free(call):
+    """Nothing: what moves numbers, or does nothing at inference."""
     return Cost()
 
 
 def normalization(call):
+    """Scale and offset together, one for each element."""
     return Cost(normalization=elements(call.outputs[0]))
 
 
 def activation(call):
+    """One for each element, but for a linear one."""
     linear = getattr(call.operation, "activation", None) is keras.activations.linear
     return Cost() if linear else Cost(activation=elements(call.outputs[0]))
 
@@ -56,6 +59,7 @@ def elementwise(call):
 
 
 def merge(call):
+    """`keras.layers.Add` and its like: one for each input after the first."""
     return Cost(elementwise=_times(elements(call.outputs[0]), len(call.inputs) - 1))
 
 
@@ -80,6 +84,7 @@ def kernel_on_input(call):
 
 
 def dense(call):
+    """Each place multiplies by the whole kernel."""
     return _kernel(call, _positions(call.outputs[0], call), call.operation.kernel)
 
 
@@ -92,6 +97,7 @@ def einsum_dense(call):
 
 
 def pooling(call):
+    """Each element of the output reads a window."""
     cells = math.prod(call.operation.pool_size)
     return Cost(pooling=_times(elements(call.outputs[0]), cells))
 
@@ -99,12 +105,6 @@ def pooling(call):
 def reading(call):
     """Global pooling and reductions: each element of the input once."""
     return Cost(pooling=elements(call.inputs[0]))
-
-
-def recurrent(call):
-    """Every step multiplies by all kernels."""
-    kernels = [weight for weight in call.operation.weights if weight.name.endswith("kernel")]
-    return Cost(macs=_times(call.inputs[0].shape[1], sum(math.prod(kernel.shape) for kernel in kernels)))
 
 
 def operation(call):
@@ -116,7 +116,7 @@ def operation(call):
         return normalization(call)
     if name in operations.ELEMENTWISE:
         return elementwise(call)
-    if name in operations.REDUCTIONS:
+    if name in operations.REDUCTIONS or name == "Moments":
         return reading(call)
     if name in ("Softmax", "LogSoftmax"):
         return activation(call)
@@ -127,14 +127,21 @@ def operation(call):
     if name in ("MaxPool", "AveragePool"):
         rank, size = len(call.outputs[0].shape) - 2, call.operation.pool_size
         return Cost(pooling=_times(elements(call.outputs[0]), size**rank if isinstance(size, int) else math.prod(size)))
+    return _products(call, name) if name in ("DotProductAttention", "Einsum", "Matmul") else Cost()
+
+
+def _products(call, name):
+    """An operation that sums products; None where it has more than two factors, which may be taken in any order."""
     factors = operations.operands(call)
-    text = operations.subscripts(call.operation, [len(x.shape) for x in factors])
+    shapes = [x.shape for x in factors]
+    text = operations.subscripts(call.operation, list(map(len, shapes)))
     if name == "DotProductAttention":  # scores, then the mean of values
-        query, key, value = (x.shape for x in factors)
-        return Cost(
-            macs=_sum(_index_space("bqhd,bkhd", [query, key]), _index_space("bqhd,bkhd", [(*query[:3], value[3]), key]))
-        )
-    return Cost(macs=_index_space(text, [x.shape for x in factors])) if text else Cost()
+        query, key, value = shapes
+        scores = _index_space("bqhd,bkhd", [query, key])
+        return Cost(macs=_sum(scores, _index_space("bqhd,bkhd", [(*query[:3], value[3]), key])))
+    if len(factors) == 1:  # a transposition, or a sum
+        return Cost()
+    return Cost(macs=_index_space(text, shapes) if text and len(factors) == 2 else None)
 
 
 def _kernel(call, positions, kernel):

@@ -5,6 +5,8 @@ Luo et al., 2016, *Understanding the Effective Receptive Field in Deep Convoluti
 
 from __future__ import annotations
 
+import numbers
+
 import keras
 import numpy as np
 from keras import ops
@@ -63,12 +65,17 @@ def _index(values, unit):
     """What picks the unit, in all images, out of a feature map."""
     sizes = list(values.shape[1:])
     sizes.append(sizes.pop(_channel_axis() - 1))  # height, width, channels
-    unit = (sizes[0] // 2, sizes[1] // 2) if unit is None else tuple(unit)
-    if len(unit) not in (2, 3) or not all(0 <= place < size for place, size in zip(unit, sizes, strict=False)):
+    unit = (sizes[0] // 2, sizes[1] // 2) if unit is None else unit
+    fits = isinstance(unit, (tuple, list)) and len(unit) in (2, 3) and all(map(_is_place, unit, sizes))
+    if not fits:
         expected = f"(row, column) or (row, column, channel) within {tuple(sizes)}"
         raise ValueError(arguments.message("effective_field", "unit", expected, unit))
     places, channel = unit[:2], unit[2] if len(unit) == 3 else slice(None)
     return (slice(None), channel, *places) if _channel_axis() == 1 else (slice(None), *places, channel)
+
+
+def _is_place(place, size):
+    return isinstance(place, numbers.Integral) and not isinstance(place, bool) and 0 <= place < size
 
 
 def _channel_axis():

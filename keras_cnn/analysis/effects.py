@@ -1,6 +1,7 @@
 """What a call does to receptive fields: each function here maps a call and the views of its inputs to the output's view.
 
-Fields are those at inference. A function that returns None does not know.
+Fields are those at inference. A function that returns None does not know; one of a call with several outputs returns a
+list of views.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from dataclasses import replace
 import keras
 
 from keras_cnn import geometry
-from keras_cnn.analysis.reach import resampling, transposed_window, window
-from keras_cnn.analysis.view import Atom, merged
+from keras_cnn.analysis.atoms import Atom
+from keras_cnn.analysis.merging import joined, merged
+from keras_cnn.analysis.readings import Reading, resampling, transposed, transposed_window, window
 from keras_cnn.layers.convolution import axis_paddings
 
 
@@ -33,21 +35,21 @@ def convolution(call, views):
     """`keras.layers.Conv*`, `DepthwiseConv*`, `SeparableConv*` and layers of ours."""
     layer = call.operation
     kernel = zip(layer.kernel_size, layer.strides, axis_paddings(layer), layer.dilation_rate, strict=True)
-    # Channels first: a reshape may have laid parts of the map among them.
-    mixed = channels_mixed(call, views[0])
+    view = windows(call, views[0], kernel, getattr(layer, "padding_mode", "zeros"))
     if isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)):
-        parts = {s for s, reach in enumerate(mixed.local) if reach and reach != views[0].local[s]}
-        mixed = replace(mixed, bounded=mixed.bounded | parts)  # it sees one of those parts, not all
-    return windows(call, mixed, kernel)
+        return channels_mixed(call, view, groups=view.shape[channel_axis(call)])
+    return channels_mixed(call, view, getattr(layer, "groups", 1))
 
 
 def pooling(call, views):
+    """Pooling in windows: one for each channel."""
     layer = call.operation
     paddings = (layer.padding,) * len(layer.pool_size)
     return windows(call, views[0], zip(layer.pool_size, layer.strides, paddings, (1,) * len(paddings), strict=True))
 
 
 def transposed_convolution(call, views):
+    """`keras.layers.Conv*Transpose`."""
     layer, view = call.operation, views[0]
     output_paddings = layer.output_padding or (None,) * layer.rank
     kernel = zip(layer.kernel_size, layer.strides, layer.dilation_rate, output_paddings, strict=True)
@@ -62,15 +64,23 @@ def transposed_convolution(call, views):
 def adjoint(call, views):
     """`keras_cnn.layers.ConvAdjoint*`."""
     conv, view, shape = call.operation.conv, views[0], call.outputs[0].shape
+    mode = getattr(conv, "padding_mode", "zeros")
     kernel = zip(conv.kernel_size, conv.strides, axis_paddings(conv), conv.dilation_rate, strict=True)
     for axis, (size, stride, padding, dilation) in zip(spatial_axes(call), kernel, strict=True):
-        crop, _ = geometry.padding_amounts(shape[axis], size, stride, padding, dilation)
-        shift = call.name if crop is None else None
-        view = view.along(axis, transposed_window(size, stride, crop or 0, dilation), shape[axis], shift)
-    return channels_mixed(call, view)
+        before, after = geometry.padding_amounts(shape[axis], size, stride, padding, dilation)
+        shift = call.name if before is None else None
+        reading = transposed_window(size, stride, before or 0, dilation, shift)
+        if mode != "zeros" and (before or after):  # a cell also reads what the padding that copied it gave
+            if None in (view.shape[axis], shape[axis]):
+                return None
+            forward = window(size, stride, before, dilation, mode)
+            reading = transposed(forward.columns(shape[axis], view.shape[axis]), shape[axis])
+        view = view.along(axis, reading, shape[axis])
+    return channels_mixed(call, view, conv.groups)
 
 
 def global_pooling(call, views):
+    """One unit a channel, which reads the whole map."""
     return reduced(views[0], spatial_axes(call), call.outputs[0].shape)
 
 
@@ -82,15 +92,17 @@ def adaptive_pooling(call, views):
         if size is None or new is None:
             return None
         taps = tuple(tuple(range(i * size // new, -(-(i + 1) * size // new))) for i in range(new))
-        view = view.along(axis, (size, taps), new)
+        view = view.along(axis, Reading(size, taps), new)
     return view
 
 
 def padding(call, views):
+    """`keras.layers.ZeroPadding*`."""
     return shifted(call, views[0], spatial_axes(call), [before for before, _ in _pairs(call.operation.padding)])
 
 
 def cropping(call, views):
+    """`keras.layers.Cropping*`."""
     return shifted(call, views[0], spatial_axes(call), [-before for before, _ in _pairs(call.operation.cropping)])
 
 
@@ -104,11 +116,10 @@ def center_crop(call, views):
 
 
 def upsampling(call, views):
+    """`keras.layers.UpSampling*`."""
     layer, view, shape = call.operation, views[0], call.outputs[0].shape
     factors = layer.size if isinstance(layer.size, (tuple, list)) else (layer.size,)
     interpolation = getattr(layer, "interpolation", "nearest")
-    if interpolation not in ("nearest", "bilinear", "bicubic"):
-        return None
     for axis, factor in zip(spatial_axes(call), factors, strict=True):
         view = view.along(axis, resampling(1, factor, interpolation), shape[axis])
     return view
@@ -118,13 +129,22 @@ def resizing(call, views):
     """`keras.layers.Resizing` and `keras.ops.image.resize`."""
     layer, view, shape = call.operation, views[0], call.outputs[0].shape
     axes = spatial_axes(call)
-    sizes = [(view.shape[axis], shape[axis]) for axis in axes]
-    plain = not (layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio)
-    known = None not in sum(sizes, ()) and layer.interpolation in ("nearest", "bilinear", "bicubic")
-    if not (plain and known) or (layer.antialias and any(new < size for size, new in sizes)):
+    if layer.pad_to_aspect_ratio or any(None in (view.shape[axis], shape[axis]) for axis in axes):
         return None
-    for axis, (size, new) in zip(axes, sizes, strict=True):
-        view = view.along(axis, resampling(size, new, layer.interpolation), new)
+    if layer.crop_to_aspect_ratio:
+        view = _cropped_to_ratio(view, axes, [shape[axis] for axis in axes])
+    for axis in axes:
+        reading = resampling(view.shape[axis], shape[axis], layer.interpolation, layer.antialias)
+        view = view.along(axis, reading, shape[axis])
+    return view
+
+
+def _cropped_to_ratio(view, axes, target):
+    """The middle of a map, of the aspect ratio of `target`, as Keras rounds it."""
+    sizes = [view.shape[axis] for axis in axes]
+    for axis, size, other, new, other_new in zip(axes, sizes, sizes[::-1], target, target[::-1], strict=True):
+        kept = max(min(size, int(other * new / other_new)), 1)
+        view = view.along(axis, window(1, before=-((size - kept) // 2)), kept)
     return view
 
 
@@ -134,20 +154,23 @@ def reshape(call, views):
 
 
 def permute(call, views):
+    """`keras.layers.Permute`, which counts axes from the first after the batch."""
     return views[0].transposed((0, *call.operation.dims))
 
 
 def repeat_vector(call, views):
+    """`keras.layers.RepeatVector`."""
     (batch, channels), size = views[0].axes, call.outputs[0].shape[1]
     return replace(views[0], axes=(batch, (Atom(None, size),), channels))
 
 
 def dense(call, views):
     """Each unit reads the last axis."""
-    return views[0].mixed([-1]).resized(len(views[0].axes) - 1, call.outputs[0].shape[-1])
+    return views[0].mixed([-1]).resized(-1, call.outputs[0].shape[-1])
 
 
 def einsum_dense(call, views):
+    """`keras.layers.EinsumDense`: what its equation says."""
     left, right = call.operation.equation.replace(" ", "").split("->")
     left = left.split(",")[0]
     if "..." in left:  # axes that the equation does not name stand before those that it does
@@ -157,6 +180,7 @@ def einsum_dense(call, views):
 
 
 def embedding(call, views):
+    """Each index becomes channels."""
     return replace(views[0], axes=(*views[0].axes, (Atom(None, call.outputs[0].shape[-1]),)))
 
 
@@ -175,6 +199,7 @@ def over_axis(call, view):
 
 
 def over_space_and_groups(call, view):
+    """All axes but the batch: of `GroupNormalization`, whose groups are of channels."""
     return range(1, len(view.axes))
 
 
@@ -185,23 +210,10 @@ def activation(call, views):
     return views[0]
 
 
-def recurrent(call, views):
-    """The state has passed over the whole sequence; a unit of a sequence of outputs sees no more than that."""
-    view, shape = views[0], call.outputs[0].shape
-    if len(view.axes) != 3:
-        return None
-    sources = frozenset(atom.source for atom in view.axes[1]) - {None}
-    view = view.mixed([1, 2])
-    axes = tuple((Atom(None, size),) for size in shape)
-    return replace(view, axes=axes, bounded=sources if len(shape) == 3 else frozenset())
-
-
 def concatenate(call, views):
+    """One map beside the other."""
     shape = call.outputs[0].shape
-    axis = call.operation.axis % len(shape)
-    sources = frozenset(atom.source for view in views for atom in view.axes[axis]) - {None}
-    joined = merged([view.mixed([axis]).resized(axis, shape[axis]) for view in views], shape)
-    return replace(joined, bounded=joined.bounded | sources)
+    return joined(views, call.operation.axis % len(shape), shape)
 
 
 def spatial_axes(call):
@@ -210,16 +222,21 @@ def spatial_axes(call):
     return range(2, rank) if data_format(call.operation) == "channels_first" else range(1, rank - 1)
 
 
+def channel_axis(call):
+    """The axis of channels, by the data format of the layer or operation."""
+    return 1 if data_format(call.operation) == "channels_first" else len(call.inputs[0].shape) - 1
+
+
 def data_format(operation):
     """That of a layer or operation, or of the convolution that it transposes; None if it has none."""
     return getattr(getattr(operation, "conv", operation), "data_format", None)
 
 
 def axes_of(axis, view):
-    """An `axis` argument, as a list of axes: None is all of them but the batch."""
+    """An `axis` argument, as a list of axes: None is all of them."""
     rank = len(view.axes)
     if axis is None:
-        return list(range(1, rank))
+        return list(range(rank))
     return [one % rank for one in (axis if isinstance(axis, (tuple, list)) else (axis,))]
 
 
@@ -245,25 +262,36 @@ def reduced(view, axes, shape):
     return replace(view, axes=tuple(atoms for axis, atoms in enumerate(view.axes) if axis not in axes))
 
 
-def shifted(call, view, axes, amounts):
+def shifted(call, view, axes, amounts, border="zeros"):
     """`view` with so many cells more before the first, along each axis."""
     for axis, before in zip(axes, amounts, strict=True):
-        view = view.along(axis, window(1, before=before), call.outputs[0].shape[axis])
+        view = view.along(axis, window(1, before=before, border=border), call.outputs[0].shape[axis])
     return view
 
 
-def windows(call, view, kernel):
+def windows(call, view, kernel, border="zeros"):
     """`view` behind kernels: (size, stride, padding, dilation) for each spatial axis."""
     for axis, (size, stride, padding, dilation) in zip(spatial_axes(call), kernel, strict=True):
         before, _ = geometry.padding_amounts(view.shape[axis], size, stride, padding, dilation)
         shift = call.name if before is None else None
-        view = view.along(axis, window(size, stride, before or 0, dilation), call.outputs[0].shape[axis], shift)
+        reading = window(size, stride, before or 0, dilation, border, shift)
+        view = view.along(axis, reading, call.outputs[0].shape[axis])
     return view
 
 
-def channels_mixed(call, view):
-    axis = 1 if data_format(call.operation) == "channels_first" else len(view.axes) - 1
-    return view.mixed([axis]).resized(axis, call.outputs[0].shape[axis])
+def kernel_of(operation, sizes):
+    """(size, stride, padding, dilation) for each spatial axis of an operation with a kernel of these sizes."""
+    strides, dilations = (
+        value if isinstance(value, (tuple, list)) else (value,) * len(sizes)
+        for value in (operation.strides or sizes, getattr(operation, "dilation_rate", 1))
+    )
+    return zip(sizes, strides, (operation.padding.lower(),) * len(sizes), dilations, strict=True)
+
+
+def channels_mixed(call, view, groups=1):
+    """Each channel reads all channels of its group."""
+    axis = channel_axis(call)
+    return view.mixed_within(axis, groups, call.outputs[0].shape[axis])
 
 
 def _pairs(amounts):

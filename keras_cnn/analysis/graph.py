@@ -6,10 +6,15 @@ Shapes come from `compute_output_spec`, so that any input size can be asked for;
 from __future__ import annotations
 
 import inspect
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import keras
 from keras import tree
+
+from keras_cnn.analysis.probes import exchanged
+
+OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__", "__pow__", "__matmul__")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ def calls_of(model, inputs, known):
         UntraceableError: If the model is a subclass whose `call` cannot be followed.
     """
     calls = []
+    for tensor, own in zip(inputs, getattr(model, "inputs", None) or (), strict=False):
+        tensor.name = own._keras_history.operation.name
     graph = _graph(model)
     structure = inputs if graph else _like_input(inputs)
     outputs = _walk(graph, inputs, "", calls, known) if graph else _trace(model, (structure,), {}, "", calls, known)
@@ -114,15 +121,27 @@ def _specified(operation, name, args, kwargs):
     try:
         if isinstance(operation, keras.layers.Layer):
             operation._assert_input_compatibility(*args[:1])
+        if isinstance(operation, keras.layers.Concatenate):
+            _check_equal_but(operation.axis, args[0])
         outputs = operation.compute_output_spec(*args, **kwargs)
-        if _sized((args, kwargs)) and not _sized(outputs):  # EinsumDense does not say the sizes that it leaves alone
+        # EinsumDense does not say the sizes that it leaves alone, and confuses those that "..." stands for.
+        if (_sized((args, kwargs)) and not _sized(outputs)) or "..." in getattr(operation, "equation", ""):
             outputs = keras.Operation.compute_output_spec(operation, *args, **kwargs)
     except Exception as error:
-        shapes = ", ".join(str(x.shape[1:]) for x in tree.flatten((args, kwargs)) if is_tensor(x))
-        raise ValueError(
-            f"analyze: {name!r} does not take a map of shape {shapes}: {' '.join(str(error).split())}"
-        ) from error
-    return tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype) if is_tensor(x) else x, outputs)
+        given = [x for x in tree.flatten((args, kwargs)) if is_tensor(x)]
+        maps = " and ".join(f"{x.name!r} {x.shape[1:]}" for x in given)
+        maps = f"a map of shape {given[0].shape[1:]}" if len(given) == 1 else f"the maps of {maps}"
+        raise ValueError(f"analyze: {name!r} does not take {maps}: {' '.join(str(error).split())}") from error
+    return tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype, name=name) if is_tensor(x) else x, outputs)
+
+
+def _check_equal_but(axis, tensors):
+    """Raises if sizes differ along another axis than `axis`; Keras does not look at them again after the first call."""
+    shapes = [list(x.shape) for x in tensors]
+    for shape in shapes:
+        del shape[axis]
+    if any(len({size for size in sizes if size is not None}) > 1 for sizes in zip(*shapes, strict=True)):
+        raise ValueError(f"Sizes must be equal but along axis {axis}. Crop or pad, or take an input of another size.")
 
 
 def _sized(tensors):
@@ -140,7 +159,7 @@ def _trace(operation, args, kwargs, prefix, calls, known):
     nodes = [nodes for layer in operation._flatten_layers() for nodes in (layer._inbound_nodes, layer._outbound_nodes)]
     lengths = [len(of_layer) for of_layer in nodes]
     try:
-        with keras.StatelessScope():
+        with keras.StatelessScope(), _variables_leave_operators():
             graph = keras.Function([fresh[id(x)] for x in given], call(*args, **kwargs))
     except Exception as error:  # whatever the code of others does on a tensor without values
         raise UntraceableError(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from error
@@ -148,6 +167,18 @@ def _trace(operation, args, kwargs, prefix, calls, known):
         for of_layer, length in zip(nodes, lengths, strict=True):
             del of_layer[length:]
     return _walk(graph, given, prefix, calls, known)
+
+
+def _variables_leave_operators():
+    """For the time being, `variable * tensor` of a symbolic tensor is up to the tensor, as `tensor * variable` is."""
+
+    def leaving(own):
+        return lambda variable, other: NotImplemented if is_tensor(other) else own(variable, other)
+
+    with ExitStack() as stack:
+        for name in OPERATORS:
+            stack.enter_context(exchanged(keras.Variable, name, leaving(getattr(keras.Variable, name))))
+        return stack.pop_all()
 
 
 def _each_step(layer):

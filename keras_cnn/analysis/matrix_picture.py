@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from keras_cnn import arguments, geometry
+from keras_cnn.analysis import canvas
+from keras_cnn.analysis.canvas import FAINT, INK
 from keras_cnn.analysis.matrix import PADS, convolution_matrix
 from keras_cnn.layers.convolution import axis_paddings
 
 OWNER = "plot_convolution_matrix"
 MOST_CELLS = 100
-INK, FAINT = "#1f2328", "#8b9198"
+CELL, LEAST_CELL, WIDTH = 0.36, 0.22, 17  # inches: of a cell, of the smallest that can be written in, of the page
 DATA, ZERO, WHITE = (0.86, 0.885, 0.92), (0.957, 0.957, 0.962), (1.0, 1.0, 1.0)
 
 
@@ -33,8 +35,10 @@ def plot_convolution_matrix(layer, input_shape, path) -> None:
         path: Image file to write; its ending chooses the format (.png, .svg, .pdf).
 
     Raises:
-        TypeError, ValueError: As `convolution_matrix`; and if there are more channels, filters or cells.
+        TypeError, ValueError: As `convolution_matrix`; if there are more channels, filters or cells; if `path` is no .png,
+            .svg or .pdf file in a folder that exists.
     """
+    path = canvas.checked_path(OWNER, path)
     example = _Example(layer, input_shape)
     outputs, inputs = example.taps.shape[1:]
     left = max(inputs + 6, example.kernel[1] + example.padded.shape[1] + example.y[1] + 7, 21)
@@ -43,7 +47,7 @@ def plot_convolution_matrix(layer, input_shape, path) -> None:
     sheet = _Sheet(left + 2 + right, upper + 4.6 + max(inputs, outputs + 5.5))
     _gathering(sheet, example, 0, upper)
     _scattering(sheet, example, left + 2, upper)
-    sheet.figure.savefig(path, dpi=150)
+    canvas.write(sheet.figure, path)
 
 
 class _Example:
@@ -167,9 +171,9 @@ class _Sheet:
     """Axes measured in cells, from the top left corner."""
 
     def __init__(self, width, height):
-        self.cell, margin = min(0.36, 17 / width), 0.8  # inches, cells
+        self.cell, margin = min(max(LEAST_CELL, WIDTH / width), CELL), 0.8  # inches, cells
         size = ((width + 2 * margin) * self.cell, (height + 2 * margin) * self.cell)
-        self.figure = Figure(figsize=size, facecolor="white")
+        self.figure = Figure(figsize=size)
         self.axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set(xlim=(-margin, width + margin), ylim=(height + margin, -margin))
         self.axes.axis("off")

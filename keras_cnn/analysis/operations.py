@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from keras_cnn.analysis import effects
+from keras_cnn.analysis import effects, movements
+from keras_cnn.analysis.merging import besides
+from keras_cnn.analysis.view import constant
 
 # Each unit reads the unit at its own place of each input: activations, and others.
 _ACTIVATIONS = """
-    Celu Elu Gelu HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Relu Relu6 Selu Sigmoid Silu SoftShrink Softplus
-    Softsign SparseSigmoid Squareplus Tanh TanhShrink Threshold
+    Celu Elu Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Relu Relu6 Selu Sigmoid Silu SoftShrink
+    Softplus Softsign SparsePlus SparseSigmoid Squareplus Tanh TanhShrink Threshold
 """
 _OTHERS = """
-    Absolute Add Arctan BatchNorm BroadcastTo Cast Ceil Clip ConvertToTensor Copy Cos Divide DivideNoNan Equal Erf Exp Expm1
-    Floor FloorDivide Greater GreaterEqual Heaviside Less LessEqual Log Log10 Log1p Log2 LogicalAnd LogicalNot LogicalOr
-    Logaddexp Maximum Minimum Mod Multiply NanToNum Negative NotEqual OnesLike Power Reciprocal Round Rsqrt SaturateCast Sign
-    Sin Sqrt Square StopGradient Subtract Tan TrueDivide Trunc Where ZerosLike
+    Abs Absolute Add Arccos Arccosh Arcsin Arcsinh Arctan Arctan2 Arctanh BatchNorm BroadcastTo Cast Cbrt Ceil Clip
+    ConvertToTensor Copy Cos Cosh Divide DivideNoNan Equal Erf Erfc Erfinv Exp Exp2 Expm1 Fabs Floor FloorDivide Fmax Fmin
+    Fmod Greater GreaterEqual Heaviside Hypot Isfinite Isinf Isnan Less LessEqual Log Log10 Log1p Log2 LogicalAnd
+    LogicalNot LogicalOr LogicalXor Logaddexp Logaddexp2 Maximum Minimum Mod Multiply NanToNum Negative NotEqual
+    Power Reciprocal Round Rsqrt SaturateCast Sign Sin Sinc Sinh Sqrt Square StopGradient Subtract Tan TrueDivide Trunc
+    Where
 """
 ACTIVATIONS = frozenset(_ACTIVATIONS.split())
 ELEMENTWISE = ACTIVATIONS | frozenset(_OTHERS.split())
 # Each unit reads all along the axes in `axis`.
-REDUCTIONS = frozenset(("Amax", "Amin", "Logsumexp", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"))
+_REDUCTIONS = """
+    All Amax Amin Any Argmax Argmin Average CountNonzero Logsumexp Max Mean Median Min Prod Ptp Std Sum Var
+"""
+REDUCTIONS = frozenset(_REDUCTIONS.split())
 # As that, and stays at its own place.
 STATISTICS = frozenset(("LayerNorm", "LogSoftmax", "Normalize", "RMSNorm", "Softmax"))
 RESHAPES = frozenset(("ExpandDims", "Ravel", "Reshape", "Squeeze"))
@@ -44,13 +49,24 @@ def subscripts(operation, ranks):
     if name == "DotProductAttention":
         return "bqhd,bkhd,bkhe->bqhe"
     if name == "Einsum":
-        text = operation.subscripts.replace(" ", "")
-        return None if "..." in text or "->" not in text else text
-    if name == "Matmul" and min(ranks) >= 2:
+        return _spelled_out(operation.subscripts.replace(" ", ""), ranks)
+    if name == "Matmul":
         batch = "abcdefgh"[: max(ranks) - 2]
         left, right = (batch[len(batch) - rank + 2 :] for rank in ranks)
-        return f"{left}ij,{right}jk->{batch}ik"
+        left, right = "j" if ranks[0] == 1 else f"{left}ij", "j" if ranks[1] == 1 else f"{right}jk"
+        return f"{left},{right}->{batch}{'i' * (ranks[0] > 1)}{'k' * (ranks[1] > 1)}"
     return None
+
+
+def _spelled_out(text, ranks):
+    """Subscripts with letters for the axes that "..." stands for; None without a result."""
+    terms, arrow, result = text.partition("->")
+    if not arrow:
+        return None
+    letters = "ABCDEFGH"
+    widths = [rank - len(term.replace("...", "")) for term, rank in zip(terms.split(","), ranks, strict=True)]
+    terms = [term.replace("...", letters[8 - width :]) for term, width in zip(terms.split(","), widths, strict=True)]
+    return f"{','.join(terms)}->{result.replace('...', letters[8 - max(widths) :])}"
 
 
 def operands(call):
@@ -71,82 +87,72 @@ def _sum_of_products(call, views):
     return text and effects.sum_of_products(text, [following.get(id(x)) for x in factors], call.outputs[0].shape)
 
 
-def _item(call, views):
-    """Slices and indices; what is left out is not seen."""
-    view, key = views[0], call.args[1]
-    key = list(key) if isinstance(key, tuple) else [key]
-    if not all(one is None or one is Ellipsis or isinstance(one, (int, slice)) for one in key):
-        return None
-    if Ellipsis in key:
-        place = key.index(Ellipsis)
-        key[place : place + 1] = [slice(None)] * (len(view.axes) - sum(one is not None for one in key) + 1)
-    gone = []
-    for axis, one in enumerate(one for one in key if one is not None):
-        size = view.shape[axis]
-        if one == slice(None):
-            continue
-        if size is None:
-            return None
-        start, stop, step = one.indices(size) if isinstance(one, slice) else (one % size, one % size + 1, 1)
-        count = len(range(start, stop, step))
-        backwards = view.mixed([axis]).resized(axis, count)
-        view = view.along(axis, (step, ((start,),)), count) if step > 0 else backwards
-        if isinstance(one, int):
-            view, gone = view.mixed([axis]), [*gone, axis]
-    view = replace(view, axes=tuple(atoms for axis, atoms in enumerate(view.axes) if axis not in gone))
-    return view.reshaped(call.outputs[0].shape)
-
-
-def _transpose(call, views):
-    return views[0].transposed(call.operation.axes or range(len(views[0].axes))[::-1])
-
-
-def _swap_axes(call, views):
-    order = list(range(len(views[0].axes)))
-    one, other = call.operation.axis1, call.operation.axis2
-    order[one], order[other] = order[other], order[one]
-    return views[0].transposed(order)
-
-
-def _pad(call, views):
-    amounts = [before for before, _ in call.operation.pad_width]
-    return effects.shifted(call, views[0], range(len(amounts)), amounts)
-
-
 def _convolution(call, views):
-    """`keras.ops.conv` and `depthwise_conv`, whose kernel is an argument."""
-    sizes = call.args[1].shape[:-2]
-    strides, dilations = (
-        value if isinstance(value, (tuple, list)) else (value,) * len(sizes)
-        for value in (call.operation.strides, call.operation.dilation_rate)
-    )
-    kernel = zip(sizes, strides, (call.operation.padding,) * len(sizes), dilations, strict=True)
-    return effects.windows(call, effects.channels_mixed(call, views[0]), kernel)
+    """`keras.ops.conv` and `depthwise_conv`, whose kernel is an argument, and may be computed from the input."""
+    view, *kernels = views
+    groups = view.shape[effects.channel_axis(call)]
+    if type(call.operation).__name__ == "Conv":
+        groups //= call.args[1].shape[-2]
+    kernel = effects.kernel_of(call.operation, call.args[1].shape[:-2])
+    return besides(effects.channels_mixed(call, effects.windows(call, view, kernel), groups), kernels)
 
 
 def _pooling(call, views):
-    rank = len(views[0].axes) - 2
-    sizes, strides = (
-        value if isinstance(value, (tuple, list)) else (value,) * rank
-        for value in (call.operation.pool_size, call.operation.strides or call.operation.pool_size)
-    )
-    return effects.windows(
-        call, views[0], zip(sizes, strides, (call.operation.padding,) * rank, (1,) * rank, strict=True)
-    )
+    sizes, rank = call.operation.pool_size, len(views[0].axes) - 2
+    sizes = sizes if isinstance(sizes, (tuple, list)) else (sizes,) * rank
+    return effects.windows(call, views[0], effects.kernel_of(call.operation, sizes))
+
+
+def _glu(call, views):
+    """One half of an axis is a gate for the other."""
+    axis = call.operation.axis % len(views[0].axes)
+    return views[0].mixed([axis]).resized(axis, call.outputs[0].shape[axis])
+
+
+def _moments(call, views):
+    """Mean and variance."""
+    axes = effects.axes_of(call.operation.axes, views[0])
+    return [effects.reduced(views[0], axes, tensor.shape) for tensor in call.outputs]
+
+
+def _constant(call, views):
+    return constant(call.outputs[0].shape, len(views[0].local))
 
 
 OTHERS = {
+    "ArraySplit": movements.split,
     "AveragePool": _pooling,
     "Concatenate": effects.concatenate,
     "Conv": _convolution,
+    "DepthToSpace": movements.depth_to_space,
     "DepthwiseConv": _convolution,
     "DotProductAttention": _sum_of_products,
     "Einsum": _sum_of_products,
-    "GetItem": _item,
+    "EmptyLike": _constant,
+    "ExtractPatches": movements.patches,
+    "Flip": movements.flip,
+    "Fliplr": movements.flip,
+    "Flipud": movements.flip,
+    "FullLike": _constant,
+    "GetItem": movements.get_item,
+    "Glu": _glu,
     "Matmul": _sum_of_products,
     "MaxPool": _pooling,
-    "Pad": _pad,
+    "Moments": _moments,
+    "Moveaxis": movements.transpose,
+    "OnesLike": _constant,
+    "Pad": movements.pad,
+    "Repeat": movements.repeat,
     "Resize": effects.resizing,
-    "Swapaxes": _swap_axes,
-    "Transpose": _transpose,
+    "Roll": movements.roll,
+    "Slice": movements.sliced,
+    "SpaceToDepth": movements.space_to_depth,
+    "Split": movements.split,
+    "Stack": movements.stack,
+    "Swapaxes": movements.transpose,
+    "Take": movements.take,
+    "Tile": movements.tile,
+    "Transpose": movements.transpose,
+    "Unstack": movements.split,
+    "ZerosLike": _constant,
 }

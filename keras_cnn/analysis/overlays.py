@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 from keras import ops
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from keras_cnn import arguments
+from keras_cnn.analysis import canvas
 from keras_cnn.analysis.effective import effective_field
 from keras_cnn.analysis.gradients import grad_cam
 from keras_cnn.analysis.inspection import analyze
+from keras_cnn.analysis.texts import elided
 
-PANEL = 3.4  # inches
+PANEL, HEAD, FOOT = 3.4, 0.6, 1.6  # inches
+ROOM = 38  # characters over a panel
+MOST = 0.6  # how much of the image the brightest place hides
+DASHED = (0, (4, 3))
 
 
 def plot_grad_cam(model, image, classes, path, layer: str | None = None) -> None:
@@ -24,16 +33,18 @@ def plot_grad_cam(model, image, classes, path, layer: str | None = None) -> None
         path: Image file to write; its ending chooses the format (.png, .svg, .pdf).
 
     Raises:
-        ValueError: As `grad_cam`.
+        ValueError: As `grad_cam`; if `path` is no .png, .svg or .pdf file in a folder that exists.
     """
+    path = canvas.checked_path("plot_grad_cam", path)
     shown = _shown(image)
     figure, panels = _panels(shown, 1 + len(classes))
-    panels[0].set_title("image")
+    _title(panels[0], "image")
     panels[0].imshow(shown)
     for axes, (title, index) in zip(panels[1:], classes.items(), strict=True):
-        axes.set_title(title)
+        _title(axes, str(title))
         _glow(axes, shown, grad_cam(model, image, index, layer))
-    figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.15)
+    _scale(figure, panels, "evidence for the class, 1: the most in this image")
+    canvas.write(figure, path, bbox_inches="tight", pad_inches=0.15)
 
 
 def plot_effective_field(model, images, outputs, path) -> None:
@@ -50,8 +61,10 @@ def plot_effective_field(model, images, outputs, path) -> None:
         path: Image file to write; its ending chooses the format (.png, .svg, .pdf).
 
     Raises:
-        ValueError: As `effective_field` and `analyze`; if the field of a layer is not known.
+        ValueError: As `effective_field` and `analyze`; if the field of a layer is not known; if `path` is no .png, .svg
+            or .pdf file in a folder that exists.
     """
+    path = canvas.checked_path("plot_effective_field", path)
     shown = _shown(images[0])
     analysis = analyze(model, tuple(images.shape[1:]))
     figure, panels = _panels(shown, len(outputs))
@@ -59,11 +72,14 @@ def plot_effective_field(model, images, outputs, path) -> None:
         theory = _theory(analysis.row(output))
         effective = effective_field(model, images, output)
         half = _half(effective, [start + (size - 1) / 2 for start, size in theory])
-        axes.set_title(f"{output} sees {_size(theory)} pixels\nhalf of the effect within {_size(half)}", fontsize=11)
+        sees = f" sees {_size(theory)} pixels"
+        _title(axes, elided(output, ROOM - len(sees)) + sees, f"half of the effect within {_size(half)}")
         _glow(axes, shown, np.sqrt(effective))
-        _frame(axes, theory, linestyle=(0, (4, 3)))
+        _frame(axes, theory, linestyle=DASHED)
         _frame(axes, half)
-    figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.15)
+    _scale(figure, panels, "effect of a pixel on the unit (square root), 1: the strongest")
+    _key(figure, len(outputs))
+    canvas.write(figure, path, bbox_inches="tight", pad_inches=0.15)
 
 
 def _theory(row):
@@ -85,6 +101,10 @@ def _half(field, centre):
     return [(middle - radius, int(2 * radius + 1)) for middle in centre]
 
 
+def _title(axes, *lines):
+    axes.set_title("\n".join(elided(line, ROOM) for line in lines), fontsize=11, parse_math=False)
+
+
 def _size(box):
     return " × ".join(str(length) for _, length in box)
 
@@ -92,7 +112,25 @@ def _size(box):
 def _glow(axes, shown, values):
     """`values` in 0..1 as light over the image in grey: nothing at 0."""
     axes.imshow(np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1), vmin=0, vmax=1)
-    axes.imshow(values, cmap="inferno", vmin=0, vmax=1, alpha=np.minimum(values, 0.6))
+    axes.imshow(values, cmap="inferno", vmin=0, vmax=1, alpha=np.minimum(values, MOST))
+
+
+def _scale(figure, panels, label):
+    """Below the panels, the colours of `_glow` over a middle grey."""
+    values = np.linspace(0, 1, 40)[:, None]  # few enough to stay vectors in .svg
+    alpha = np.minimum(values, MOST)
+    colours = alpha * matplotlib.colormaps["inferno"](values[:, 0])[:, :3] + (1 - alpha) * 0.5
+    shades = ScalarMappable(cmap=ListedColormap(colours))
+    bar = figure.colorbar(shades, ax=panels, location="bottom", shrink=0.6, aspect=40, ticks=(0, 0.5, 1))
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _key(figure, number):
+    """What the two frames are."""
+    lines = (("-", "holds half of the effect"), (DASHED, "theoretical field, where it ends in the image"))
+    handles = [Line2D([], [], color=canvas.INK, linestyle=style, linewidth=1.2, label=label) for style, label in lines]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(number, 2), frameon=False, fontsize=9)
 
 
 def _frame(axes, box, linestyle="-"):
@@ -107,8 +145,8 @@ def _frame(axes, box, linestyle="-"):
 
 def _panels(shown, number):
     height, width = shown.shape[:2]
-    size = (PANEL * number + 0.3 * (number + 1), PANEL * height / width + 0.8)
-    figure = Figure(figsize=size, layout="constrained")
+    size = (PANEL * number + 0.3 * (number + 1), PANEL * height / width + HEAD + FOOT)
+    figure = Figure(figsize=size, layout="compressed")
     panels = figure.subplots(1, number, squeeze=False)[0]
     for axes in panels:
         axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))

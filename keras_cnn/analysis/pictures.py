@@ -1,127 +1,140 @@
-"""Pictures of an analysis: the network as a diagram, and the growth of field and cost with depth."""
+"""The picture of an analysis: how field and cost grow with depth, and below it the network, line by line."""
 
 from __future__ import annotations
 
+import textwrap
 from itertools import accumulate
 
-import matplotlib.figure
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
 
-from keras_cnn.analysis.texts import WHOLE, field_text, shape_text, short
+from keras_cnn.analysis import diagram
+from keras_cnn.analysis.canvas import BLUE, FAINT, INK, LINE, ORANGE
+from keras_cnn.analysis.lines import lines_of
+from keras_cnn.analysis.table import title, total
+from keras_cnn.analysis.texts import elided, short
 
-MOST_IN_A_DIAGRAM = 60
-INK, FAINT, BLUE, ORANGE, GREEN = "#222222", "#8a8f98", "#1f6feb", "#d97706", "#1a7f4b"
-# Columns and line height of the diagram, in inches.
-SPINE, NAME, KIND, OUTPUT, FIELD, MACS, PARAMETERS, LINE = 1.4, 1.8, 4.9, 8.1, 9.7, 9.95, 11.55, 0.27
-
-
-def draw(analysis, path) -> None:
-    """Write the picture that suits the network's size: `diagram` up to 60 rows, `growth` beyond."""
-    figure = diagram(analysis) if len(analysis.rows) <= MOST_IN_A_DIAGRAM else growth(analysis)
-    figure.savefig(path, dpi=150, facecolor="white")
+MARGIN = 0.3  # inches, all of these; the others grow with the page, to be read when it is seen as a whole
+TITLE, PANEL, AXIS = 0.75, 2.8, 1.3
+GREY = "#57606a"
 
 
-def diagram(analysis) -> matplotlib.figure.Figure:
-    """One line for each layer, with its inputs, field and share of the cost."""
-    rows = analysis.rows
-    width, height = 13, 1.5 + LINE * (len(rows) + 1)
-    figure = matplotlib.figure.Figure(figsize=(width, height))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.axis("off")
-    axes.text(0.3, 0.35, _title(analysis), size=13, weight="bold", color=INK, va="center")
-    for x, text, color in ((NAME, "layer", FAINT), (MACS, "MACs", BLUE), (PARAMETERS, "parameters", ORANGE)):
-        axes.text(x, 0.8, text, size=9, color=color, va="center")
-    for x, text, color in ((OUTPUT, "output", FAINT), (FIELD, "field / stride", GREEN)):
-        axes.text(x, 0.8, text, size=9, color=color, va="center", ha="right")
-    places = [1.15 + LINE * place for place in range(len(rows) + 1)]  # the input stands first
-    axes.text(NAME, places[0], "input", size=9, color=FAINT, va="center")
-    axes.text(OUTPUT, places[0], shape_text(analysis.input_shape), size=9, color=FAINT, va="center", ha="right")
-    _edges(axes, rows, places)
-    most = {name: max((getattr(row, name) or 0 for row in rows), default=0) for name in ("macs", "parameters")}
-    for row, y in zip(rows, places[1:], strict=True):
-        _line(axes, row, y, most, analysis.joins_misaligned(row))
+def page(analysis) -> Figure:
+    """A figure as large as the network needs."""
+    lines = lines_of(analysis)
+    columns, each = diagram.columns_for(len(lines), TITLE + PANEL + AXIS)
+    scale = 1 + 0.3 * (columns - 1)
+    above = (TITLE + PANEL + AXIS) * scale
+    below = above + diagram.HEAD + each * diagram.LINE + 0.2
+    signs = _signs(analysis, lines, room=int(columns * diagram.COLUMN * 14))
+    width = columns * diagram.COLUMN + 2 * MARGIN
+    height = below + 0.18 * len(signs) + 2 * MARGIN
+    figure = Figure(figsize=(width, height))
+    sheet = figure.add_axes((0, 0, 1, 1))
+    sheet.set(xlim=(-MARGIN, width - MARGIN), ylim=(height - MARGIN, -MARGIN))
+    sheet.axis("off")
+    _head(sheet, analysis, scale, room=int(columns * diagram.COLUMN / scale * 8))
+    _panels(figure, analysis, lines, scale)
+    diagram.draw(sheet, lines, each, above)
+    for place, sentence in enumerate(signs):
+        sheet.text(0, below + 0.18 * place, sentence, size=7.5, color=FAINT, va="center", parse_math=False)
+    return figure
+
+
+def _head(sheet, analysis, scale, room):
+    totals = f"{total(analysis, 'macs')} MACs, {total(analysis, 'memory', 'B')} of activations for one example"
+    for y, text, size, weight in (
+        (0.05, elided(title(analysis), room), 14, "bold"),
+        (0.35, f"{analysis.parameters:,} parameters, {totals}", 10, "normal"),
+    ):
+        options = {"color": INK, "va": "center", "parse_math": False}
+        sheet.text(0, y * scale, text, size=size * scale, weight=weight, **options)
+
+
+def _panels(figure, analysis, lines, scale):
+    """Two curves side by side, field and cost, over the numbers of the lines."""
+    width, height = figure.get_size_inches()
+    panel = (width - 2 * MARGIN - 1.8 * scale) / 2
+    bottom, top = MARGIN + (TITLE + PANEL + 0.6) * scale, PANEL * scale
+    with matplotlib.rc_context({"font.size": 9 * scale, "lines.markersize": 4 * scale, "lines.linewidth": 1.5 * scale}):
+        for left, draw in ((MARGIN + 0.7 * scale, _field), (width - MARGIN - panel, _cost)):
+            axes = figure.add_axes((left / width, 1 - bottom / height, panel / width, top / height))
+            draw(axes, analysis, lines)
+            axes.set(xlabel="line of the diagram", xlim=(0.5, len(lines) + 0.5))
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color=LINE, linewidth=0.7)
+            _legend(axes, panel / scale)
+
+
+def _signs(analysis, lines, room):
+    """What the signs mean that are there, and the notes, in lines of `room` characters."""
+    sentences = [
+        "field / stride: cells of the input that one unit sees, and how much further those of the next one lie"
+    ]
+    if any(source < place - 1 for place, line in enumerate(lines) for source in line.sources):
+        sentences.append("blue arc, or ← and the number of a line: takes the output of an earlier line")
+    if any(row.global_field for row in analysis.rows):
+        sentences.append("+ : besides, through a global branch, something of the whole input")
     if analysis.misaligned:
-        text = "≠  joins branches whose centres differ: the field is the box around all of them"
-        axes.text(NAME, places[-1] + LINE, text, size=8, color=ORANGE, va="center")
-    return figure
+        sentences.append("≠ : branches meet whose centres differ; the field is the box around all of them")
+    texts = ["; ".join(sentences) + ".", *analysis.notes]
+    return [line for text in texts for line in textwrap.wrap(text, room)]
 
 
-def growth(analysis) -> matplotlib.figure.Figure:
-    """Field, MACs and parameters from the input to the output."""
-    figure = matplotlib.figure.Figure(figsize=(10, 7), layout="constrained")
-    figure.suptitle(_title(analysis), size=13, weight="bold", color=INK)
-    above, below = figure.subplots(2, 1, sharex=True)
-    _field_curve(above, analysis)
-    places = range(len(analysis.rows))
-    for name, label, color in (("macs", "MACs", BLUE), ("parameters", "parameters", ORANGE)):
-        values = [getattr(row, name) for row in analysis.rows]
+def _field(axes, analysis, lines):
+    """The field of each line, coloured by stride; two points where the axes differ."""
+    seen = [(place, line.rows[-1]) for place, line in enumerate(lines, 1) if line.rows]
+    points = [
+        (place, axis, row.global_field is not None)
+        for place, row in seen
+        for axis in dict.fromkeys(row.field)
+        if axis.stride and axis.size
+    ]
+    strides = sorted({axis.stride for _, axis, _ in points})
+    for stride, colour in zip(strides, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(strides))), strict=True):
+        axes.plot([], [], "o", color=colour, label=f"stride {stride}")
+        for face, besides in ((colour, False), ("white", True)):
+            here = [(place, axis.size) for place, axis, far in points if axis.stride == stride and far == besides]
+            axes.plot([x for x, _ in here], [y for _, y in here], "o", color=colour, markerfacecolor=face)
+    if any(besides for *_, besides in points):
+        axes.plot([], [], "o", color=GREY, markerfacecolor="white", label="sees also the whole input")
+    sides = list(dict.fromkeys(size for row in analysis.rows[:1] for size in row.input_sizes if size))
+    whole = [place for place, row in seen if row.field and row.sees_all]
+    for side in sides:
+        label = f"size of the input: {' × '.join(map(str, sides))}" if side == sides[0] else None
+        axes.axhline(side, color=FAINT, linewidth=1, linestyle="--", label=label)
+    if whole and sides:
+        axes.plot(whole, [max(sides)] * len(whole), "x", color=INK, label="sees all of the input")
+    axes.set(ylabel="receptive field of one unit,\ncells of the input", ylim=(0, None))
+
+
+def _cost(axes, analysis, lines):
+    """The share of each total that is spent up to each line; none of a total that is not known."""
+    for name, unit, label, colour in (
+        ("macs", "", "MACs", BLUE),
+        ("parameters", "", "parameters", ORANGE),
+        ("memory", "B", "of activations", GREY),
+    ):
+        values = [line.total(name) for line in lines]
         if None not in values and sum(values):
-            shares = [100 * total / sum(values) for total in accumulate(values)]
-            below.plot(places, shares, color=color, label=f"{label}: {short(sum(values))} in all")
-    below.set(ylabel="spent so far, %", xlabel="layer, in the order of execution", ylim=(0, 102))
-    below.legend(frameon=False, loc="upper left")
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e5e7eb", linewidth=0.7)
-    return figure
+            shares = [100 * spent / sum(values) for spent in accumulate(values)]
+            count = short(analysis.parameters) if name == "parameters" else total(analysis, name, unit)
+            axes.plot(range(1, len(lines) + 1), shares, color=colour, label=f"{count} {label}")
+    axes.set(ylabel="spent up to here, % of the total", ylim=(0, 102))
 
 
-def _field_curve(axes, analysis):
-    """Field size of each row that has a local one; branches lie on a line of their own each."""
-    places, sizes = [], []
-    for place, row in enumerate(analysis.rows):
-        if row.field and row.field[0].stride and row.field[0].size is not None:
-            places.append(place)
-            sizes.append(row.field[0].size)
-    axes.plot(places, sizes, ".", color=GREEN, markersize=4, label="one unit of the layer")
-    side = analysis.input_shape[0] if analysis.input_shape else None
-    if side:
-        axes.axhline(side, color=FAINT, linewidth=1, linestyle="--", label=f"the input: {side}")
-    axes.set(ylabel="receptive field, input cells", ylim=(0, None))
-    axes.legend(frameon=False, loc="upper left")
+def _legend(axes, width):
+    """Above the panel, where nothing is drawn, in as many columns as `width` inches have room for."""
+    _, labels = axes.get_legend_handles_labels()
+    if not labels:
+        return
 
+    def fits(columns):
+        parts = np.array_split(labels, columns)
+        return sum(0.45 + 0.055 * max(map(len, part)) for part in parts) < width
 
-def _title(analysis):
-    return (
-        f"{analysis.name}: input {shape_text(analysis.input_shape)}, {short(analysis.parameters)} parameters, "
-        f"{short(analysis.macs)} MACs"
-    )
-
-
-def _edges(axes, rows, places):
-    """Straight to the next line, in an arc past others; arcs that overlap lie in lanes of their own."""
-    lanes = []
-    for place, row in enumerate(rows, 1):
-        for source in sorted((after + 1 for after in row.after), reverse=True) or [0]:
-            if source == place - 1:
-                axes.plot([SPINE, SPINE], [places[source], places[place]], color=FAINT, linewidth=1.2, zorder=1)
-                continue
-            lane = next((n for n, end in enumerate(lanes) if end <= source), len(lanes))
-            lanes[lane : lane + 1] = [place]
-            x = max(SPINE - 0.16 * (lane + 1), 0.1)
-            top, bottom = places[source], places[place]
-            xs, ys = [SPINE, x, x, SPINE], [top, top + 0.13, bottom - 0.13, bottom]
-            axes.plot(xs, ys, color=BLUE, linewidth=0.9, alpha=0.7, zorder=1)
-    for place in places:
-        axes.plot([SPINE], [place], "o", color=INK, markersize=3.5, zorder=2)
-
-
-def _line(axes, row, y, most, misaligned):
-    color = INK if row.macs else FAINT
-    axes.text(NAME, y, row.name if len(row.name) <= 36 else "…" + row.name[-35:], size=9, color=color, va="center")
-    if misaligned:
-        axes.text(NAME - 0.12, y, "≠", size=10, color=ORANGE, va="center", ha="right")
-    axes.text(KIND, y, row.kind, size=8, color=FAINT, va="center")
-    axes.text(OUTPUT, y, shape_text(row.output_shape), size=9, color=color, va="center", ha="right")
-    axes.text(FIELD, y, _field(row), size=9, color=GREEN, va="center", ha="right")
-    for x, attribute, bar in ((MACS, "macs", BLUE), (PARAMETERS, "parameters", ORANGE)):
-        if value := getattr(row, attribute):
-            length = 0.9 * value / most[attribute]
-            axes.barh(y, length, height=0.15, left=x, color=bar)
-            axes.text(x + length + 0.06, y, short(value), size=8, color=INK, va="center")
-
-
-def _field(row):
-    size, stride, _ = field_text(row)
-    size, _, whole = size.partition(WHOLE)
-    return (f"{size} / {stride}" if stride else size) + (WHOLE if whole or row.global_field else "")
+    columns = next(filter(fits, range(len(labels), 1, -1)), 1)
+    spacing = {"handlelength": 1.3, "columnspacing": 1.2, "frameon": False, "fontsize": "small"}
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=columns, **spacing)

@@ -1,73 +1,87 @@
 """Which cells of one input axis a unit sees, exactly, for every unit of a row of units.
 
 `keras_cnn.geometry.Field` has one size for all units. Behind an upsampling that is no longer true: units of a decoder
-take turns in what they see. So here a row of units has a period, and the cells of one period are listed.
+take turns in what they see. So here a row of units has a period, and the cells of one period are listed. That is the
+theory, in which rows never end. A row as it is ends, and its units see less at the border: they are listed one by one.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 
+import numpy as np
+
+from keras_cnn.analysis.readings import Reading, window
 from keras_cnn.geometry import Field
 
 NOTHING = (math.inf, -math.inf)
+NO_CELL = np.array([[np.iinfo(np.int32).max], [-1]], np.int32)  # of a unit that sees nothing: first and last
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reach:
-    """The cells from the first to the last that each unit of an infinite row sees; padding counts as cells.
+    """The cells from the first to the last that each unit of a row sees.
 
-    With R = len(boxes), unit q * R + p sees the cells boxes[p][0] + q * step to boxes[p][1] + q * step.
+    In an endless row, where padding counts as cells, and with R = len(boxes), unit q * R + p sees the cells
+    boxes[p][0] + q * step to boxes[p][1] + q * step.
 
-    Args:
-        step: Input cells from a unit to the one R units further. 0: every unit sees the same. None: unknown.
+    Attributes:
+        step: Input cells from a unit to the one R units further. 0: every unit sees the same. None: there is no such
+            order, or it is unknown.
         boxes: (first, last) of each unit of one period; `NOTHING` for a unit that sees no cell. None: unknown, and
             `step` is that of one unit.
         shifts: What is not known of the position: names of the layers whose "same" padding depends on an unknown size.
+        seen: (parts, 2, units): first and last cell of the input that each unit of the row as it is sees, `NO_CELL` for a
+            unit that sees none. What a unit sees is the sum of several parts, each the product of what it is along all
+            axes: one that is nothing along one axis is nothing at all. None: unknown.
     """
 
     step: int | None = 1
     boxes: tuple | None = ((0, 0),)
     shifts: tuple = ()
+    seen: np.ndarray | None = None
 
     def at(self, unit):
-        """(first, last) cell that a unit sees."""
+        """(first, last) cell that a unit of the endless row sees."""
         period, phase = divmod(unit, len(self.boxes))
         first, last = self.boxes[phase]
         return first + period * self.step, last + period * self.step
 
-    def gather(self, cells: int, taps: tuple, shift: str | None = None) -> Reach:
+    def gather(self, reading: Reading, columns) -> Reach:
         """The reach of units of which each reads some of these units.
 
         Args:
-            cells: How many of these units go by for each `len(taps)` of the new ones.
-            taps: For each of the new units, the units that it reads.
-            shift: Name of the layer, if all taps may lie a few units beside this by its padding.
+            columns: `reading.columns` for the row as it is, or None.
         """
-        if self.step is None or self.step == 0:
-            return self
-        shifts = self.shifts + ((shift,) if shift else ())
+        seen = None if self.seen is None or columns is None else _seen_through(self.seen, columns)
+        if self.step is None or reading.cells is None:
+            return Reach(None, None, seen=seen)
+        shifts = self.shifts + ((reading.shift,) if reading.shift else ())
         if self.boxes is None:
-            return Reach(self.step * Fraction(cells, len(taps)), None, shifts)
-        step, boxes = _gathered(self.step, self.boxes, cells, taps)
-        return Reach(step, boxes, shifts)
+            return Reach(self.step * Fraction(reading.cells, len(reading.taps)), None, shifts, seen)
+        return Reach(*_gathered(self.step, self.boxes, reading.cells, reading.taps), shifts, seen)
 
     def collapse(self, units: int | None) -> Reach:
         """What all of the first `units` units see together."""
-        if self.step is None or self.step == 0:
-            return self
+        seen = None if self.seen is None else _spanned(self.seen, axis=(0, 2))
         if units is None or self.boxes is None or self.shifts:
-            return Reach(0, None)
+            return Reach(0, None, seen=seen)
         period = len(self.boxes)
         ends = {*range(min(period, units)), *range(max(0, units - period), units)}
-        return Reach(0, (_union(map(self.at, ends)),))
+        return Reach(0, (_union(map(self.at, ends)),), seen=seen)
+
+    @property
+    def key(self) -> tuple:
+        """What makes two of these equal."""
+        return self.step, self.boxes, self.shifts, None if self.seen is None else self.seen.tobytes()
 
     @property
     def stride(self):
-        """Input cells from one unit to the next: an int, a Fraction behind an upsampling, None if unknown."""
+        """Input cells from one unit to the next: an int, a Fraction behind an upsampling, None if there is no one."""
         if self.step is None:
             return None
         stride = Fraction(self.step, len(self.boxes or (0,)))
@@ -83,58 +97,133 @@ class Reach:
         padding = max((unit * self.stride - first for unit, (first, _) in seen), default=0)
         return Field(size, self.stride, None if self.shifts else _whole(padding))
 
+    def in_one_part(self, times=1) -> Reach:
+        """The same with what the parts of `seen` are together, along this axis alone, in each of so many parts."""
+        if self.seen is None or len(self.seen) == times == 1:
+            return self
+        return replace(self, seen=_spanned(self.seen, axis=0).repeat(times, axis=0))
+
+    def cells(self, unit: int | None, size: int | None) -> np.ndarray | None:
+        """(parts, 2): first and last cell of an input of `size` cells that a unit sees; None: not known."""
+        if unit is None or (self.seen is None and (self.boxes is None or self.shifts)):
+            return None
+        if self.seen is not None:
+            return self.seen[:, :, unit]
+        first, last = self.at(unit)
+        return np.array([[max(first, 0), last if size is None else min(last, size - 1)]])
+
+
+def row_of(units: int | None) -> Reach:
+    """The reach of the cells of the input themselves."""
+    return Reach(seen=None if units is None else np.tile(np.arange(units, dtype=np.int32), (1, 2, 1)))
+
+
+def box(reaches, units, sizes) -> tuple:
+    """(first, last) cell along each axis that a unit sees; (None, None) if it is not known, or if it sees nothing.
+
+    Args:
+        reaches: For each axis, the reach of the row and that of what all units see besides, which counts if there is no
+            row. None for both: nothing is seen.
+        units, sizes: For each axis, which unit of the row it is, and how many cells the input has.
+    """
+    if any(local is None and whole is None for local, whole in reaches):
+        return ((None, None),) * len(reaches)
+    found = [
+        local.cells(unit, size) if local else whole.cells(0, size)
+        for (local, whole), unit, size in zip(reaches, units, sizes, strict=True)
+    ]
+    alive = np.all(np.broadcast_arrays(*(cells[:, 0] <= cells[:, 1] for cells in found if cells is not None)), axis=0)
+    if not alive.any():
+        return ((None, None),) * len(reaches)
+    parts = [cells if cells is None or len(cells) < len(alive) else cells[alive] for cells in found]
+    return tuple((None, None) if part is None else (int(part[:, 0].min()), int(part[:, 1].max())) for part in parts)
+
+
+def united(rows) -> tuple:
+    """`Reach.seen` along each axis of units that read one unit of each of several tensors.
+
+    Args:
+        rows: For each tensor, the reaches of its rows along all axes.
+    """
+    if any(reach.seen is None for reaches in rows for reach in reaches):
+        return (None,) * len(rows[0])
+    seen = [
+        np.concatenate(parts) for parts in zip(*([reach.seen for reach in reaches] for reaches in rows), strict=True)
+    ]
+    nothing = [b"".join((row[part, 1] < 0).tobytes() for row in seen) for part in range(len(seen[0]))]
+    # Where two parts are nothing for the same units, their sum is a product again.
+    alike = [[part for part, one in enumerate(nothing) if one == other] for other in dict.fromkeys(nothing)]
+    return tuple(np.concatenate([_spanned(row[parts], axis=0) for parts in alike]) for row in seen)
+
 
 def union(reaches) -> Reach:
-    """What units see that read one unit of each: strides must be equal."""
+    """What units see that read one unit of each: strides must be equal, but for their signs."""
     reaches = list(dict.fromkeys(reaches))
     first = reaches[0]
     if len(reaches) == 1:
         return first
-    if any(reach.step is None for reach in reaches):
-        return Reach(None, None)
+    (seen,) = united([[reach] for reach in reaches])
+    if first.step is None or len({reach.stride for reach in reaches}) > 1:
+        return Reach(None, None, seen=seen)
     if any(reach.boxes is None for reach in reaches) or len({reach.shifts for reach in reaches}) > 1:
-        return Reach(Fraction(first.stride), None)
+        return Reach(Fraction(first.stride), None, seen=seen)
     period = math.lcm(*(len(reach.boxes) for reach in reaches))
     boxes = tuple(_union(reach.at(unit) for reach in reaches) for unit in range(period))
-    return Reach(first.step * period // len(first.boxes), boxes, first.shifts)
+    return Reach(first.step * period // len(first.boxes), boxes, first.shifts, seen)
+
+
+def chain(parts) -> list[Reach | None]:
+    """What the units of one row see through each of the rows that it is made of, end to end.
+
+    In theory it is the longest of them gone on with, and the others are its padding: if they are shorter, all together,
+    or are what it goes on with.
+
+    Args:
+        parts: (reach, units) of each; the reach is None if its units do not follow the axis.
+    """
+    sizes = [units for _, units in parts]
+    if None in sizes:
+        return [reach and Reach(None, None) for reach, _ in parts]
+    starts = list(accumulate(sizes, initial=0))
+    readings = [window(1, before=start) for start in starts]
+    rows = [
+        reach and reach.gather(reading, reading.columns(units, starts[-1]))
+        for (reach, units), reading in zip(parts, readings, strict=False)
+    ]
+    body = max((place for place, row in enumerate(rows) if row), key=sizes.__getitem__)
+    goes_on = 2 * sizes[body] > starts[-1] or all(_equal_in_theory(rows[body], row) for row in rows if row)
+    ideal = rows[body] if goes_on else Reach(None, None)
+    return [row and replace(ideal, seen=row.seen) for row in rows]
 
 
 def centres_differ(reaches) -> bool:
     """Whether the middles of what the same unit sees differ, as far as they are known."""
     known = [reach for reach in reaches if reach.step is not None and reach.boxes is not None]
-    if len({reach.shifts for reach in known}) != 1:
+    if len({reach.shifts for reach in known}) != 1 or len({reach.stride for reach in known}) != 1:
         return False
     period = math.lcm(*(len(reach.boxes) for reach in known))
     return any(len({sum(box) for reach in known if (box := reach.at(unit)) != NOTHING}) > 1 for unit in range(period))
 
 
-def window(kernel_size, strides=1, before=0, dilation_rate=1):
-    """Arguments of `gather` for a kernel: unit i reads i * strides - before + k * dilation_rate for all k."""
-    return strides, (tuple(k * dilation_rate - before for k in range(kernel_size)),)
+def _equal_in_theory(one, other):
+    """Whether two endless rows are the same."""
+    return (one.step, one.boxes, one.shifts) == (other.step, other.boxes, other.shifts) and one.boxes is not None
 
 
-def transposed_window(kernel_size, strides=1, crop=0, dilation_rate=1):
-    """Arguments of `gather` for a transposed kernel, of which `crop` units are cut off before the first."""
-    places = [[unit + crop - k * dilation_rate for k in range(kernel_size)] for unit in range(strides)]
-    return 1, tuple(tuple(place // strides for place in row if place % strides == 0) for row in places)
+def _seen_through(seen, columns):
+    """`Reach.seen` of units that read one unit of each column."""
+    seen = np.concatenate([seen, np.broadcast_to(NO_CELL, (*seen.shape[:2], 1))], axis=2)  # where `OUTSIDE` points
+    firsts, lasts = None, None
+    for column in columns:  # one by one: a kernel may be wide
+        first, last = seen[:, 0, column], seen[:, 1, column]
+        firsts = first if firsts is None else np.minimum(firsts, first)
+        lasts = last if lasts is None else np.maximum(lasts, last)
+    return np.stack([firsts, lasts], axis=1)
 
 
-def resampling(size, new_size, interpolation):
-    """Arguments of `gather` for an interpolation with half-pixel centres, without antialiasing."""
-    divisor = math.gcd(size, new_size)
-    cells, units = size // divisor, new_size // divisor
-    # Unit i stands at (i + 1/2) * cells / units - 1/2.
-    places = [Fraction((2 * unit + 1) * cells, 2 * units) - Fraction(1, 2) for unit in range(units)]
-    if interpolation == "nearest":
-        return cells, tuple((math.floor(place + Fraction(1, 2)),) for place in places)
-    beside = {"bilinear": 1, "bicubic": 2}[interpolation]
-    rows = [
-        (place.numerator,)
-        if place.denominator == 1
-        else range(math.floor(place) - beside + 1, math.floor(place) + beside + 1)
-        for place in places
-    ]
-    return cells, tuple(map(tuple, rows))
+def _spanned(seen, axis):
+    """From the first to the last cell along axes of `Reach.seen`, which stay, of size 1."""
+    return np.concatenate([seen[:, :1].min(axis, keepdims=True), seen[:, 1:].max(axis, keepdims=True)], axis=1)
 
 
 @lru_cache(maxsize=4096)

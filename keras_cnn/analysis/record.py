@@ -1,21 +1,15 @@
-"""The result of an analysis: rows, totals, and their forms as text and as a dictionary."""
+"""The result of an analysis: rows, totals, and the same as a dictionary."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field, fields
-from functools import cached_property, reduce
-from operator import add
-
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from functools import cached_property
 
 from keras_cnn import arguments
+from keras_cnn.analysis import canvas, table
+from keras_cnn.analysis.atoms import place_of, size_of
 from keras_cnn.analysis.costs import Cost
-from keras_cnn.analysis.reach import NOTHING
-from keras_cnn.analysis.texts import field_text, shape_text, short
+from keras_cnn.analysis.reach import box
 from keras_cnn.geometry import Field
 
 
@@ -24,33 +18,39 @@ class Row:
     """One call of a layer.
 
     Attributes:
+        id: The name, or "conv#1", "conv#2" for the calls of a layer that is called more than once: no two rows share one.
         name: Name of the layer, behind those of the models it is nested in: "backbone/conv1".
         kind: Class of the layer, or of the operation of `keras.ops`.
+        inputs: Whose outputs it takes: the `id` of rows, and names of inputs of the model.
         output_shape: Without batch; None for sizes that are not known.
         field: What one unit sees: a `Field` for each spatial axis of the input. Stride 0: every unit sees the same cells,
             as behind global pooling. Size 0: it does not depend on the input. None: not known, or depends on the size of
             the input.
         global_field: What a unit sees besides through a global branch, such as squeeze-and-excitation; None: nothing.
+        misaligned: Why `field` is a box around branches whose centres differ, which meet here; None: none do.
         parameters: Weights that no earlier row has counted.
         trainable_parameters: Those of them that are trained.
         cost: Operations for one example.
         memory: Bytes of the output for one example.
-        after: Places in `Analysis.rows` of the calls whose outputs it takes; the input of the model is none of them.
         reaches: For each spatial axis, the exact cells: what moves with the unit, what all see, and how many units
             there are.
+        places: For each axis of the output but that of the channels, how it runs along the input.
     """
 
+    id: str
     name: str
     kind: str
+    inputs: tuple[str, ...]
     output_shape: tuple
     field: tuple[Field, ...]
     global_field: tuple[Field, ...] | None
+    misaligned: str | None
     parameters: int
     trainable_parameters: int
     cost: Cost
     memory: int | None
-    after: tuple[int, ...]
     reaches: tuple = field(repr=False)
+    places: tuple = field(repr=False)
     input_sizes: tuple = field(repr=False)
 
     @property
@@ -60,78 +60,125 @@ class Row:
     @property
     def sees_all(self) -> bool | None:
         """Whether every unit sees the whole input; None: not known."""
-        if not all(one.stride == 0 for one in self.field):
-            return False
+        if any(one.stride != 0 for one in self.field):
+            return None if any(one.stride is None for one in self.field) else False
         boxes = self.box()
         if any(None in pair for pair in boxes):
             return None
         return all(pair == (0, size - 1) for pair, size in zip(boxes, self.input_sizes, strict=True))
 
     def box(self, unit=None) -> tuple[tuple[int | None, int | None], ...]:
-        """First and last input cell that one unit sees, along each spatial axis, clipped to the input.
+        """First and last input cell that one unit sees, along each spatial axis of the input.
 
-        Exact for units whose window lies within every map on the way. At the border it may say a little more: a unit
-        behind padding does not see what an earlier layer cropped away.
+        A unit is a place of the output with all its channels. The cells are those of the input itself: padding is none of
+        them, or those that it copies. What comes through a global branch is left out.
 
         Args:
-            unit: Place of the unit, one index for each spatial axis; None: the middle one.
+            unit: One index for each axis of `output_shape` but that of the channels; None: the middle one.
 
         Returns:
-            (first, last) for each axis; (None, None) if it is not known.
+            (first, last) for each axis of the input; (None, None) if it is not known, or if the unit sees nothing.
+
+        Raises:
+            ValueError: If there is no such unit.
         """
         if unit is None:
-            units = tuple(None if count is None else count // 2 for _, _, count in self.reaches)
+            units = [None if count is None else count // 2 for _, _, count in self.reaches]
         else:
-            units = arguments.per_axis("box", "unit", unit, len(self.reaches), minimum=0)
-        boxes = tuple(map(_box, self.reaches, units))
-        if NOTHING in boxes:  # along one axis it lies in a gap, as between the kernels of a transposed convolution
-            boxes = ((None, None),) * len(boxes)
-        return tuple(map(_clipped, boxes, self.input_sizes))
+            sizes = [size_of(atoms) for atoms in self.places]
+            places = arguments.per_axis("box", "unit", unit, len(sizes), minimum=0)
+            if any(size is not None and place >= size for place, size in zip(places, sizes, strict=True)):
+                expected = f"a place in the output of {self.name!r}, which has {' × '.join(map(str, sizes))}"
+                raise ValueError(arguments.message("box", "unit", expected, unit))
+            where = list(zip(self.places, places, strict=True))
+            units = [sum(place_of(atoms, place, n) for atoms, place in where) for n in range(len(self.reaches))]
+        return box([(local, whole) for local, whole, _ in self.reaches], units, self.input_sizes)
 
     def to_dict(self) -> dict:
         """Plain numbers and strings, ready for JSON; a fraction is a float."""
         return {
+            "id": self.id,
             "name": self.name,
             "kind": self.kind,
+            "inputs": list(self.inputs),
             "output_shape": list(self.output_shape),
-            "receptive_field": [_axis_dict(axis) for axis in self.field],
-            "global_field": self.global_field and [_axis_dict(axis) for axis in self.global_field],
-            "sees_whole_input": self.sees_all,
+            **self.seen(),
+            "misaligned": self.misaligned,
             "parameters": self.parameters,
             "trainable_parameters": self.trainable_parameters,
-            **{one.name: getattr(self.cost, one.name) for one in fields(Cost)},
+            **_cost_dict(self.cost),
             "memory": self.memory,
         }
 
+    def seen(self) -> dict:
+        """The part of `to_dict` that is about one input of the model."""
+        return {
+            "receptive_field": _field_dict(self.field),
+            "global_field": self.global_field and _field_dict(self.global_field),
+            "sees_whole_input": self.sees_all,
+        }
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Analysis:
     """What `kc.analyze` found.
 
     Attributes:
         name: Name of the model.
-        input_shape: Without batch; of the first input, which all fields refer to.
+        backbone: Whether it is the model of a `kc.Backbone`, a network without its head.
+        inputs: Shape without batch of each input, by its name.
+        input: Name of the one that all fields are within: the first.
         rows: The calls, in order.
-        receptive_field: That of the (first) output, a `Field` for each spatial axis.
-        misaligned: Names of layers that join branches whose centres differ; their field is the union box.
+        outputs: For each output of the model the `id` of the row that gives it, and its shape without batch.
+        receptive_field: That of the first output, a `Field` for each spatial axis.
         notes: Sentences about what was assumed or could not be known.
+        others: For each other input, by its name, the same analysis with the fields within that one.
     """
 
     name: str
-    input_shape: tuple
+    backbone: bool
+    inputs: dict[str, tuple]
+    input: str
     rows: tuple[Row, ...]
+    outputs: tuple[tuple[str, tuple], ...]
     receptive_field: tuple[Field, ...]
-    misaligned: tuple[str, ...]
     notes: tuple[str, ...]
+    others: dict[str, Analysis] = field(default_factory=dict)
+
+    def __repr__(self):
+        return f"<Analysis of {table.title(self)}, {len(self.rows)} rows; to_text() is the table>"
+
+    @property
+    def input_shape(self) -> tuple:
+        """Without batch; of the input that all fields are within."""
+        return self.inputs[self.input]
+
+    @property
+    def misaligned(self) -> tuple[str, ...]:
+        """Names of layers that join branches whose centres differ; their field is the box around all of them."""
+        return tuple(dict.fromkeys(row.name for row in self.rows if row.misaligned))
+
+    @property
+    def last_map(self) -> Row | None:
+        """The last row whose units stand at different places, such as what a global pooling reads; None: not known."""
+        found = next((row for row in reversed(self.rows) if any(axis.stride != 0 for axis in row.field)), None)
+        return None if found is None or any(axis.stride is None for axis in found.field) else found
+
+    @property
+    def sees_whole_input(self) -> bool | None:
+        """Whether a unit of the first output sees the whole input; None: not known."""
+        if any(axis.stride != 0 for axis in self.receptive_field):
+            return None if any(axis.stride is None for axis in self.receptive_field) else False
+        return next((row.sees_all for row in self.rows if row.id == self.outputs[0][0]), None)
 
     @cached_property
     def cost(self) -> Cost:
-        """Operations of all rows together."""
-        return reduce(add, (row.cost for row in self.rows), Cost())
+        """Operations of all rows together; None where those of a row are not known."""
+        return Cost(*(_total(getattr(row.cost, one.name) for row in self.rows) for one in fields(Cost)))
 
     @property
     def macs(self) -> int | None:
-        """Multiply-accumulates of one example; None if a size is not known."""
+        """Multiply-accumulates of one example; None if those of a row are not known: see `lower_bounds`."""
         return self.cost.macs
 
     @property
@@ -146,114 +193,92 @@ class Analysis:
     @property
     def memory(self) -> int | None:
         """Bytes of all outputs together, for one example: what training keeps for the backward pass, at most."""
-        sizes = [row.memory for row in self.rows]
-        return None if None in sizes else sum(sizes)
+        return _total(row.memory for row in self.rows)
+
+    @property
+    def lower_bounds(self) -> dict[str, int]:
+        """For each total that is None, what is known of it: the sum over the rows that have a number."""
+        parts = {one.name: [getattr(row.cost, one.name) for row in self.rows] for one in fields(Cost)}
+        parts["memory"] = [row.memory for row in self.rows]
+        return {name: sum(n for n in numbers if n is not None) for name, numbers in parts.items() if None in numbers}
 
     def row(self, name: str) -> Row:
-        """The row of a layer: the last one, if it is called more than once.
+        """The row of a layer by its `id`, or by its name: the last one, if it is called more than once.
 
         Raises:
             ValueError: If there is none of that name.
         """
-        found = [row for row in self.rows if name in (row.name, row.name.rsplit("/", 1)[-1])]
+        found = [row for row in self.rows if name in (row.id, row.name, row.name.rsplit("/", 1)[-1])]
         if not found:
             raise ValueError(
                 f"analyze: no layer {name!r} in {self.name!r}. It has: {_some(row.name for row in self.rows)}."
             )
-        return next((row for row in reversed(found) if row.name == name), found[-1])
-
-    def joins_misaligned(self, row: Row) -> bool:
-        """Whether the row, or a part of it, is in `misaligned`."""
-        return any(f"{name}/".startswith(f"{row.name}/") for name in self.misaligned)
+        return ([row for row in found if name in (row.id, row.name)] or found)[-1]
 
     def to_dict(self) -> dict:
-        """Plain numbers and strings, ready for JSON."""
+        """Plain numbers and strings, ready for JSON; docs/analysis.md explains the keys."""
         return {
             "name": self.name,
+            "backbone": self.backbone,
+            "inputs": [{"id": name, "shape": list(shape)} for name, shape in self.inputs.items()],
+            "outputs": [{"id": name, "shape": list(shape)} for name, shape in self.outputs],
             "input_shape": list(self.input_shape),
-            "receptive_field": [_axis_dict(axis) for axis in self.receptive_field],
+            **self._seen(),
+            "other_inputs": {name: other._seen() for name, other in self.others.items()},
             "parameters": self.parameters,
             "trainable_parameters": self.trainable_parameters,
-            **{one.name: getattr(self.cost, one.name) for one in fields(Cost)},
+            **_cost_dict(self.cost),
             "memory": self.memory,
+            "lower_bounds": self.lower_bounds,
             "misaligned": list(self.misaligned),
             "notes": list(self.notes),
-            "layers": [row.to_dict() for row in self.rows],
+            "layers": [
+                {**row.to_dict(), "other_inputs": {name: other.rows[n].seen() for name, other in self.others.items()}}
+                for n, row in enumerate(self.rows)
+            ],
+        }
+
+    def _seen(self):
+        last = self.last_map
+        return {
+            "receptive_field": _field_dict(self.receptive_field),
+            "sees_whole_input": self.sees_whole_input,
+            "last_map": last and {"id": last.id, "output_shape": list(last.output_shape), **last.seen()},
         }
 
     def to_text(self, width: int = 120) -> str:
-        """A table with a line for each layer, totals and notes, `width` characters wide."""
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            title=f"{self.name}, input {shape_text(self.input_shape)}",
-            title_justify="left",
-            pad_edge=False,
-            collapse_padding=True,
-        )
-        table.add_column("layer", overflow="fold")
-        table.add_column("kind", no_wrap=True)
-        for name in ("output", "field", "stride", "padding", "parameters", "MACs", "memory"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in self.rows:
-            table.add_row(
-                escape(row.name) + (" ≠" if self.joins_misaligned(row) else ""),
-                row.kind,
-                shape_text(row.output_shape),
-                *field_text(row),
-                f"{row.parameters:,}" if row.parameters else "",
-                "" if row.macs == 0 else short(row.macs),
-                short(row.memory, "B"),
-            )
-        console = Console(file=io.StringIO(), width=width)
-        console.print(table)
-        console.print(self._totals(), markup=False, highlight=False)
-        return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+        """A table with a line for each layer, totals and notes, at most `width` characters wide.
 
-    def _totals(self):
-        trained = f"{self.trainable_parameters:,} trainable"
-        others = [(one.name, getattr(self.cost, one.name)) for one in fields(Cost) if one.name != "macs"]
-        lines = [
-            f"Parameters   {self.parameters:,} ({trained})",
-            f"MACs         {short(self.macs)}, besides: " + ", ".join(f"{name} {short(n)}" for name, n in others),
-            f"Activations  {short(self.memory, 'B')} for one example",
-            *(
-                [f"≠            Branches whose centres differ meet there: {len(self.misaligned)}"]
-                if self.misaligned
-                else []
-            ),
-            *self.notes,
-        ]
-        return "\n".join(lines)
+        Names that are too long lose their middle; columns that do not fit are left out, and named below the table.
+        """
+        return table.text(self, width)
 
     def plot(self, path) -> None:
-        """Draw the network to `path`, a `.png`, `.svg` or `.pdf` file.
+        """Draw the network to `path`, a `.png`, `.svg` or `.pdf` file: how field and cost grow, and below it each layer.
 
-        Up to 60 layers as a diagram with fields and costs; larger ones as the growth of the field and of the cost.
+        Raises:
+            ValueError: If `path` ends in something else, or its folder does not exist.
         """
+        path = canvas.checked_path("plot", path)
         from keras_cnn.analysis import pictures
 
-        pictures.draw(self, path)
+        canvas.write(pictures.page(self), path)
 
 
-def _box(reaches, unit):
-    local, whole, _ = reaches
-    reach = local or whole
-    if reach is None:
-        return NOTHING
-    if reach.boxes is None or reach.shifts or (unit is None and local is not None):
-        return None, None
-    return reach.at(unit or 0)
+def _total(numbers):
+    numbers = list(numbers)
+    return None if None in numbers else sum(numbers)
 
 
-def _clipped(box, size):
-    first, last = box
-    return (None, None) if first is None else (max(first, 0), last if size is None else min(last, size - 1))
+def _cost_dict(cost):
+    return {one.name: getattr(cost, one.name) for one in fields(Cost)}
 
 
-def _axis_dict(axis):
-    return {
-        name: value if value is None or isinstance(value, int) else float(value) for name, value in vars(axis).items()
-    }
+def _field_dict(axes):
+    return [
+        {n: value if value is None or isinstance(value, int) else float(value) for n, value in vars(axis).items()}
+        for axis in axes
+    ]
 
 
 def _some(names, most=5):

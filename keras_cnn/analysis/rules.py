@@ -9,10 +9,10 @@ from __future__ import annotations
 import keras
 
 from keras_cnn import layers as ours
-from keras_cnn.analysis import costs, effects, operations
+from keras_cnn.analysis import costs, effects, operations, recurrence
 
 _keras = keras.layers
-# Augmentation does nothing at inference, but for the cropping of RandomCrop.
+# Augmentation does nothing at inference. (RandomCrop neither, although it says that its output is smaller.)
 _AUGMENTATION = tuple(
     layer
     for name, layer in vars(_keras).items()
@@ -21,11 +21,17 @@ _AUGMENTATION = tuple(
 _IDENTITIES = (
     _keras.ActivityRegularization,
     _keras.AlphaDropout,
+    _keras.AugMix,
+    _keras.CutMix,
     _keras.Dropout,
+    _keras.Equalization,
     _keras.GaussianDropout,
     _keras.GaussianNoise,
     _keras.Identity,
     _keras.Masking,
+    _keras.MixUp,
+    _keras.RandAugment,
+    _keras.Solarization,
     _keras.SpatialDropout1D,
     _keras.SpatialDropout2D,
     _keras.SpatialDropout3D,
@@ -86,7 +92,8 @@ TABLE = (
         costs.merge,
     ),
     ((_keras.Concatenate,), effects.concatenate, costs.free),
-    ((_keras.LSTM, _keras.GRU, _keras.SimpleRNN, _keras.Bidirectional), effects.recurrent, costs.recurrent),
+    (_ranks("ConvLSTM"), recurrence.convolutional_effect, recurrence.convolutional_cost),
+    ((_keras.RNN, _keras.Bidirectional), recurrence.effect, recurrence.cost),
 )
 
 
@@ -96,7 +103,15 @@ def rule(operation):
         effect = operations.effect(operation)
         return effect and (effect, costs.operation)
     # A subclass from elsewhere may compute something else: it is followed, not guessed.
-    methods = (getattr(type(operation), name, None) for name in ("call", "convolution_op"))
-    if any(method and not method.__module__.startswith(("keras.", "keras_cnn.")) for method in methods):
+    cell = getattr(operation, "cell", None)
+    if any(map(_is_foreign, (operation, cell, *getattr(cell, "cells", ())))):
         return None
-    return next((row[1:] for row in TABLE if isinstance(operation, row[0])), None)
+    found = next((row[1:] for row in TABLE if isinstance(operation, row[0])), None)
+    if isinstance(operation, _keras.Bidirectional) and rule(operation.forward_layer) != found:
+        return None
+    return found
+
+
+def _is_foreign(layer):
+    methods = (getattr(type(layer), name, None) for name in ("call", "convolution_op"))
+    return any(method and not method.__module__.startswith(("keras.", "keras_cnn.")) for method in methods)

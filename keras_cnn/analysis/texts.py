@@ -1,4 +1,4 @@
-"""Numbers and fields as a person reads them."""
+"""Numbers, fields and names as a person reads them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def field_text(row):
 
 def _by_axis(values):
     texts = ["?" if value is None else str(value) for value in values]
-    return texts[0] if len(set(texts)) == 1 and len(texts) == 2 else " × ".join(texts)
+    return texts[0] if len(set(texts)) == 1 else " × ".join(texts)
 
 
 def short(number, unit="") -> str:
@@ -35,9 +35,18 @@ def short(number, unit="") -> str:
         if number < 999.5 or prefix == "T":
             break
         number /= 1000
-    digits = max(0, 2 - len(str(int(number))) + 1) if prefix else 0
+    digits = max(0, 3 - len(str(int(number)))) if prefix else 0
     return f"{number:.{digits}f} {prefix}{unit}".rstrip()
 
 
 def shape_text(shape):
     return " × ".join("?" if size is None else str(size) for size in shape)
+
+
+def elided(name: str, room: int) -> str:
+    """A name in at most `room` characters: what is left out is in the middle, and the last part of a path stays whole."""
+    if len(name) <= room:
+        return name
+    last = len(name.rpartition("/")[2]) + 1
+    tail = last if "/" in name and last < room else room // 2
+    return f"{name[: room - 1 - tail]}…{name[-tail:]}"

@@ -1,6 +1,6 @@
 """Pretrained networks behind one record."""
 
-from keras_cnn.backbones.backbone import Backbone, Stage
+from keras_cnn.backbones.backbone import Backbone, Source, Stage
 from keras_cnn.backbones.loading import load_backbone
 
-__all__ = ["Backbone", "Stage", "load_backbone"]
+__all__ = ["Backbone", "Source", "Stage", "load_backbone"]

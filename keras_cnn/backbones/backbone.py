@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 
+from keras_cnn import arguments
 from keras_cnn.preprocessing import Preprocessing
+from keras_cnn.surgery import output_of
 
 
 @dataclass(frozen=True)
@@ -15,14 +18,47 @@ class Stage:
 
     Attributes:
         name: Name of the stage; also that of a layer without effect which ends it, so that `freeze`, `cut` and
-            `model.get_layer` find it.
-        stride: Input pixels between neighbouring positions of the feature map.
+            `model.get_layer` find it. "stage4" has stride 2^4 = 16, in every network.
+        stride: Input pixels between neighbouring positions of the feature map. None: it has one position, for all of the
+            image.
         channels: Channels of its last feature map.
     """
 
     name: str
-    stride: int
+    stride: int | None
     channels: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights came from; `str` makes a sentence of it, for reports.
+
+    Attributes:
+        handle: That of `load_backbone`, such as "keras:ResNet50".
+        weights: What they are: "random weights", their data set and holder, or a path.
+        sha256: Of the file they were read from, in hexadecimal digits, if it was one file.
+        licence: If it is known, such as "Apache-2.0".
+    """
+
+    handle: str
+    weights: str
+    sha256: str | None = None
+    licence: str | None = None
+
+    def __str__(self):
+        licence = f", {self.licence}" if self.licence else ""
+        checksum = f" (sha256 {self.sha256})" if self.sha256 else ""
+        return f"{self.handle}, {self.weights}{licence}{checksum}"
+
+
+def weight_file(weights) -> Path | None:
+    """The existing file that the argument `weights` names; None for "default" and for None."""
+    if weights is None or weights == "default":
+        return None
+    if not Path(weights).expanduser().is_file():
+        expected = '"default", an existing weight file, or None'
+        raise FileNotFoundError(arguments.message("load_backbone", "weights", expected, str(weights)))
+    return Path(weights).expanduser()
 
 
 @dataclass(frozen=True)
@@ -30,17 +66,18 @@ class Backbone:
     """A network without a head.
 
     Attributes:
-        model: `keras.Model`, images `(batch, height, width, 3)` RGB 0..255 -> the last feature map. Normalisation is inside.
+        model: `keras.Model`, images `(batch, height, width, channels)` RGB 0..255 -> the last feature map. Normalisation
+            is inside.
         stages: From shallow to deep.
         preprocessing: How image files become the input.
-        source: Where the weights came from, a sentence for reports.
+        source: Where the weights came from.
     """
 
     model: keras.Model
     stages: tuple[Stage, ...]
     preprocessing: Preprocessing
-    source: str
+    source: Source
 
     def features(self) -> dict:
         """The last feature map of each stage, by stage name: the input of heads that need a pyramid."""
-        return {stage.name: self.model.get_layer(stage.name).output for stage in self.stages}
+        return {stage.name: output_of(self.model, stage.name) for stage in self.stages}

@@ -1,23 +1,35 @@
 """EfficientNet-Lite: EfficientNet without squeeze-excite and with ReLU6, made for plain integer hardware.
 
-Tan & Le, 2019, EfficientNet, arXiv:1905.11946, table 1 (the stages); the Lite variants and their five sizes are from the
-authors' TPU repository. Convolutions are followed by batch normalisation (epsilon 1e-3); padding is SAME. Made of Keras'
-own layers alone, so that a saved model opens where this package is not installed.
+Tan & Le, 2019, EfficientNet, arXiv:1905.11946: table 1 (the stages) and section 3.3 (their scaling by width and depth); the
+five Lite variants, which scale neither the first nor the last convolution, are from the authors' TPU repository.
+Convolutions are followed by batch normalisation (epsilon 1e-3); padding is SAME. Made of Keras' own layers alone, so that
+a saved model opens where this package is not installed.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
 
-from keras_cnn.backbones.backbone import Backbone, Stage
+from keras_cnn import fetching
+from keras_cnn.backbones.backbone import Backbone, Source, Stage
 from keras_cnn.preprocessing import Preprocessing
 
 EMBEDDED = Path(__file__).parent / "weights" / "efficientnet_lite0.npz"
-SIZE = 224
+SIZE = 224  # of the embedded network
+
+
+class Variant(NamedTuple):
+    """Factors for the channels and the repeats of the blocks, and the side of the images it was trained on."""
+
+    width: float
+    depth: float
+    size: int
 
 
 class Group(NamedTuple):
@@ -30,6 +42,13 @@ class Group(NamedTuple):
     channels: int
 
 
+VARIANTS = {
+    "efficientnet_lite0": Variant(1.0, 1.0, SIZE),
+    "efficientnet_lite1": Variant(1.0, 1.1, 240),
+    "efficientnet_lite2": Variant(1.1, 1.2, 260),
+    "efficientnet_lite3": Variant(1.2, 1.4, 280),
+    "efficientnet_lite4": Variant(1.4, 1.8, 300),
+}
 # Each inner tuple is a stage: it ends where the next group halves the map.
 STAGES = (
     (Group(1, 3, 1, 1, 16),),
@@ -40,59 +59,103 @@ STAGES = (
 )
 
 
-def backbone(input_shape=None, weights="default") -> Backbone:
-    """EfficientNet-Lite0 without its classifier: five stages with strides 2 to 32, 3.4 million parameters.
+def load(name: str, size=None, weights="default") -> Backbone:
+    """A network without its classifier: five stages with strides 2 to 32.
 
     Args:
-        input_shape: `(height, width, 3)`, each side any size or None; None for 224 x 224.
-        weights: "default" (ImageNet-1k, embedded), the path of an `.npz` file of the same layout, or None (random).
+        name: A key of `VARIANTS`.
+        size: Height and width, each any number or None. None: that of the variant.
+        weights: "default" (ImageNet-1k, embedded, of the smallest alone), the path of an `.npz` file, or None (random).
     """
-    shape = input_shape or (SIZE, SIZE, 3)
-    inputs = keras.Input(shape, name="image")
-    model = keras.Model(inputs, _body(inputs), name="efficientnet_lite0")
-    load_weights(model, weights)
-    channels = [groups[-1].channels for groups in STAGES[:-1]] + [1280]
-    stages = tuple(Stage(f"stage{i}", 2**i, c) for i, c in enumerate(channels, 1))
-    size = tuple(side or SIZE for side in shape[:2])
-    source = "random weights" if weights is None else "ImageNet-1k, © 2020 ML Illustrated, Apache-2.0"
-    return Backbone(model, stages, Preprocessing(size), source if weights in (None, "default") else str(weights))
+    side = VARIANTS[name].size
+    height, width = size or (side, side)
+    path = None if weights is None else _weight_file(name, weights)
+    inputs = keras.Input((height, width, 3), name="image")
+    model = keras.Model(inputs, _body(inputs, VARIANTS[name]), name=name)
+    if path is not None:
+        load_weights(model, path)
+    ends = [f"stage{number}" for number in range(1, len(STAGES) + 1)]
+    stages = tuple(Stage(end, 2**number, model.get_layer(end).output.shape[-1]) for number, end in enumerate(ends, 1))
+    return Backbone(model, stages, Preprocessing((height or side, width or side)), _source(name, path))
 
 
 def imagenet_classifier() -> keras.Model:
     """The whole published network: images `(batch, 224, 224, 3)` 0..255 -> 1,000 logits in Keras' ImageNet order."""
-    inputs = keras.Input((SIZE, SIZE, 3), name="image")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(_body(inputs))
-    model = keras.Model(inputs, keras.layers.Dense(1000, name="logits")(x), name="efficientnet_lite0_imagenet")
-    load_weights(model, "default")
+    return classifier("efficientnet_lite0", EMBEDDED)
+
+
+def classifier(name: str, weights: Path | None) -> keras.Model:
+    """A whole network, images 0..255 -> 1,000 logits, with the weights of an `.npz` file or random ones."""
+    variant = VARIANTS[name]
+    inputs = keras.Input((variant.size, variant.size, 3), name="image")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(_body(inputs, variant))
+    model = keras.Model(inputs, keras.layers.Dense(1000, name="logits")(x), name=f"{name}_imagenet")
+    if weights is not None:
+        load_weights(model, weights)
     return model
 
 
-def load_weights(model: keras.Model, weights) -> None:
-    """Fill a model's layers from an `.npz` file with entries `layer/weight`; entries without a layer are passed over."""
-    if weights is None:
-        return
-    path = EMBEDDED if weights == "default" else Path(weights)
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Fill a model's layers from an `.npz` file with entries `layer/weight`; entries without a layer are passed over.
+
+    Raises:
+        ValueError: If the file is not of that kind, or lacks an entry.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            for layer in model.layers:
+                for variable in layer.weights:
+                    variable.assign(arrays[f"{layer.name}/{variable.name}"].astype("float32"))
+    except (KeyError, ValueError, OSError, EOFError, AttributeError, BadZipFile) as error:
+        raise ValueError(
+            f"load_backbone: `weights` must be an .npz file with an array layer/weight for each weight of {model.name}. "
+            f"Received: {path}, where this fails: {error}"
+        ) from None
+
+
+def _source(name, path):
+    if path is None:
+        return Source(name, "random weights")
+    sha256 = fetching.digest(path)
+    if path == EMBEDDED:
+        return Source(name, "ImageNet-1k, © 2020 ML Illustrated", sha256, "Apache-2.0")
+    return Source(name, str(path), sha256)
+
+
+def _weight_file(name, weights):
+    if weights == "default" and name != "efficientnet_lite0":
+        raise ValueError(
+            f"load_backbone: the weights of {name} are not part of this package. Name an .npz file of them by `weights` "
+            "(docs/backbones.md says how to make one), or take weights=None for random ones."
+        )
+    path = EMBEDDED if weights == "default" else Path(weights).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"efficientnet_lite0: `weights` must be an existing .npz file. Received: {path}.")
-    with np.load(path, allow_pickle=False) as arrays:
-        for layer in model.layers:
-            for variable in layer.weights:
-                variable.assign(arrays[f"{layer.name}/{variable.name}"].astype("float32"))
+        raise FileNotFoundError(f"load_backbone: `weights` of {name} must be an existing .npz file. Received: {path}.")
+    return path
 
 
-def _body(inputs):
+def _body(inputs, variant):
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="normalize")(inputs)
     x = _conv_bn(keras.layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="stem_conv"), x, "stem")
+    fixed = (STAGES[0][0], STAGES[-1][-1])  # the blocks at both ends are never repeated
     index = 0
     for number, groups in enumerate(STAGES, 1):
         for group in groups:
-            for repeat in range(group.repeats):
+            repeats = group.repeats if group in fixed else math.ceil(variant.depth * group.repeats)
+            group = group._replace(channels=_scaled(group.channels, variant.width))
+            for repeat in range(repeats):
                 index += 1
                 x = _inverted_residual(x, group, group.strides if repeat == 0 else 1, f"block{index}")
         if number == len(STAGES):
             x = _conv_bn(keras.layers.Conv2D(1280, 1, use_bias=False, name="top_conv"), x, "top")
         x = keras.layers.Identity(name=f"stage{number}")(x)
     return x
+
+
+def _scaled(channels, width):
+    """The nearest multiple of 8, but no less than nine tenths."""
+    scaled = max(8, int(channels * width + 4) // 8 * 8)
+    return scaled if scaled >= 0.9 * channels * width else scaled + 8
 
 
 def _inverted_residual(x, group, strides, name):

@@ -2,28 +2,121 @@
 
 from __future__ import annotations
 
-from keras_cnn.backbones import efficientnet_lite
+import difflib
+import inspect
+import numbers
+import os
+from dataclasses import replace
+
+import keras
+
+from keras_cnn import arguments
+from keras_cnn.backbones import applications, efficientnet_lite, model_files, presets, saved_models
 from keras_cnn.backbones.backbone import Backbone
+from keras_cnn.backbones.staging import renewed
+from keras_cnn.preprocessing import Preprocessing
+from keras_cnn.surgery import adapt_input_channels
 
-EMBEDDED = {"efficientnet_lite0": efficientnet_lite.backbone}
+ORIGINS = {"keras": applications.load, "keras_hub": presets.load, "hub": saved_models.load}
 
 
-def load_backbone(handle: str, input_shape=None, weights="default") -> Backbone:
-    """A pretrained network without its head.
+def load_backbone(handle, input_shape=None, weights="default", preprocessing=None, **options) -> Backbone:
+    """A pretrained network without its head: images 0..255 in, feature maps out, in stages.
 
     Args:
-        handle: "efficientnet_lite0", whose ImageNet weights are part of this package.
-        input_shape: `(height, width, 3)`, or None for the size that the network was trained on.
-        weights: "default" (pretrained), the path of a weight file, or None (random).
+        handle: One of
+            "efficientnet_lite0", whose ImageNet weights are part of this package; "efficientnet_lite1" to "..lite4";
+            "keras:ResNet50" and the other networks of `keras.applications`, in any case;
+            "keras_hub:PRESET", a preset of keras-hub: a name, a folder, "kaggle://..." or "hf://timm/...";
+            "hub:MODULE", a SavedModel of TF Hub: a folder, a `.tar.gz` file, an address or a handle of Kaggle;
+            "my_model.keras", the path of a functional or Sequential model, of which the head is left out.
+        input_shape: `(height, width, channels)` of one image; height and width may be None where the network takes any
+            size. None: what the network was trained on. With other channels than the network's, its first kernels are
+            summed or repeated (`keras_cnn.surgery.adapt_input_channels`).
+        weights: "default" (pretrained), the path of a weight file, or None (random). "hub:" knows "default" alone.
+        preprocessing: How image files become the input, of the size of `input_shape`. None: what the network's origin
+            says, else `Preprocessing` of that size.
+        options: What the origin takes besides: `input_range` ("keras_hub:", "hub:", .keras files), `checksum` and those
+            of `HubLayer` ("hub:"), `safe_mode` (.keras files), `alpha` and the like ("keras:").
 
     Raises:
-        ValueError: If the handle is unknown.
+        ValueError: If the handle is unknown, the weights do not fit, or the network cannot be made so.
+        FileNotFoundError: If a file or an address cannot be had.
+        TypeError: If an option is unknown.
 
     Example:
         >>> [(stage.name, stage.stride, stage.channels) for stage in load_backbone("efficientnet_lite0").stages][-1]
         ('stage5', 32, 1280)
     """
-    if handle not in EMBEDDED:
-        known = ", ".join(repr(name) for name in EMBEDDED)
-        raise ValueError(f"load_backbone: `handle` must be one of {known}. Received: handle={handle!r}.")
-    return EMBEDDED[handle](input_shape=input_shape, weights=weights)
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "load_backbone: networks take images (batch, height, width, channels). Received: image_data_format "
+            "'channels_first'. Call keras.config.set_image_data_format(\"channels_last\") first."
+        )
+    handle = os.fspath(handle)
+    size, channels = _checked(input_shape)
+    load, name = _origin(handle)
+    _check_options(handle, load, options)
+    backbone = load(name, size, weights, **options)
+    if channels not in (None, backbone.model.input_shape[-1]):
+        model = adapt_input_channels(backbone.model, channels)
+        backbone = replace(backbone, model=renewed(model, model.input_shape[1:]))
+    return (
+        backbone if preprocessing is None else replace(backbone, preprocessing=_fitting(preprocessing, backbone.model))
+    )
+
+
+def _origin(handle):
+    """The function that loads it, and what it is called there."""
+    origin, colon, name = handle.partition(":")
+    if colon and origin in ORIGINS:
+        return ORIGINS[origin], name
+    if handle in efficientnet_lite.VARIANTS:
+        return efficientnet_lite.load, handle
+    if handle.endswith(".keras"):
+        return model_files.load, handle
+    known = {one: one for one in efficientnet_lite.VARIANTS} | {
+        one.lower(): f"keras:{one}" for one in applications.names()
+    }
+    near = [known[one] for one in difflib.get_close_matches((name or origin).lower(), known, n=1, cutoff=0.7)]
+    kinds = (
+        "'efficientnet_lite0' to 'efficientnet_lite4', 'keras:NAME', 'keras_hub:PRESET', 'hub:MODULE' or 'PATH.keras'"
+    )
+    remedy = f"Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(arguments.message("load_backbone", "handle", kinds, handle, remedy))
+
+
+def _checked(input_shape):
+    """Height and width, and channels; None for what is left open."""
+    if input_shape is None:
+        return None, None
+    shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
+    whole = [isinstance(side, numbers.Integral) and not isinstance(side, bool) and side > 0 for side in shape]
+    if (
+        len(shape) != 3
+        or not all(ok or side is None for ok, side in zip(whole[:2], shape[:2], strict=True))
+        or not whole[2]
+    ):
+        expected = "(height, width, channels) of one image, height and width positive integers or None"
+        raise ValueError(arguments.message("load_backbone", "input_shape", expected, input_shape))
+    return shape[:2], shape[2]
+
+
+def _check_options(handle, load, options):
+    parameters = inspect.signature(load).parameters.values()
+    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    unknown = [name for name in options if name not in known]
+    if unknown and not any(one.kind is one.VAR_KEYWORD for one in parameters):
+        takes = ", ".join(known) or "no other arguments"
+        raise TypeError(f"load_backbone: {handle!r} takes {takes}. Received: {', '.join(unknown)}.")
+
+
+def _fitting(preprocessing, model):
+    if not isinstance(preprocessing, Preprocessing):
+        raise TypeError(arguments.message("load_backbone", "preprocessing", "a keras_cnn.Preprocessing", preprocessing))
+    sides = model.input_shape[1:3]
+    if any(side not in (None, given) for side, given in zip(sides, preprocessing.size, strict=True)):
+        expected = f"of the network's size, {sides[0]} x {sides[1]}"
+        remedy = "Give the other size as `input_shape` too."
+        raise ValueError(arguments.message("load_backbone", "preprocessing", expected, preprocessing, remedy))
+    return preprocessing

@@ -3,6 +3,7 @@
 from keras_cnn.layers.adjoint import ConvAdjoint1D, ConvAdjoint2D, ConvAdjoint3D
 from keras_cnn.layers.attention import SqueezeExcite
 from keras_cnn.layers.convolution import Conv1D, Conv2D, Conv3D
+from keras_cnn.layers.hub import HubLayer
 from keras_cnn.layers.pooling import (
     BlurPool2D,
     GlobalMinPooling1D,
@@ -25,6 +26,7 @@ __all__ = [
     "GlobalMinPooling1D",
     "GlobalMinPooling2D",
     "GlobalMinPooling3D",
+    "HubLayer",
     "MinPooling1D",
     "MinPooling2D",
     "MinPooling3D",

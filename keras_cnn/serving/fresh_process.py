@@ -1,6 +1,6 @@
 """Runs a SavedModel as a stranger would: with TensorFlow and nothing of this project. Started by `verification.py`.
 
-    python fresh_process.py SAVED_MODEL TFRECORD...
+    python fresh_process.py SAVED_MODEL STORED.tfrecord MORE.tfrecord
 
 Each record holds an image file and the scores that are expected for it. The last line of the output is JSON.
 """
@@ -8,6 +8,7 @@ Each record holds an image file and the scores that are expected for it. The las
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -16,26 +17,124 @@ BATCH = 8
 FIELDS = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "scores": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+    "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+    "target": tf.io.FixedLenFeature([], tf.int64, -1),
 }
+CLOSE = 0.01
+# XLA on a CPU takes long to compile a large batch, and says nothing of the GPU that it is meant for.
+LARGEST_COMPILED = 1
 
 
-def main(path, files):
-    """Compare the default signature with every record of `files`, and print what was found."""
+def main(path, stored, more):
+    """Compare all signatures with the records, replay the warm-up file, and print what was found."""
     start = time.perf_counter()
-    serve = tf.saved_model.load(path).signatures["serving_default"]
-    seconds = time.perf_counter() - start
-    differences = []
-    records = tf.data.TFRecordDataset(files).map(lambda record: tf.io.parse_single_example(record, FIELDS))
-    for batch in records.batch(BATCH):
-        found = serve(image_bytes=batch["image"])["scores"]
-        differences += [np.abs(a - b).max() for a, b in zip(found.numpy(), batch["scores"].numpy(), strict=True)]
-    # NumPy's maximum is NaN if any difference is, so that a broken network is not taken for an equal one.
-    print(
-        json.dumps(
-            {"images": len(differences), "difference": float(np.max(differences)), "load_seconds": round(seconds, 3)}
-        )
+    signatures = tf.saved_model.load(path).signatures
+    found = {"load_seconds": round(time.perf_counter() - start, 3)}
+    serve, stored, more = signatures["serving_default"], read(stored), read(more)
+    differences = compare_signatures(signatures, stored[0])
+    differences["serving_default"] = largest(serve, stored)
+    found |= {"images": len(stored) + len(more), "differences": differences, "examples": None}
+    if more:
+        found["examples"] = compare_classes(serve, more)
+    found["warm_up"] = replay(signatures, Path(path) / "assets.extra" / "tf_serving_warmup_requests")
+    print(json.dumps(found))
+
+
+def read(file):
+    """The records of a file, as dicts of NumPy values."""
+    records = tf.data.TFRecordDataset(file).map(lambda record: tf.io.parse_single_example(record, FIELDS))
+    return list(records.as_numpy_iterator())
+
+
+def scores(serve, records):
+    """What the default signature gives for the files, in batches."""
+    batches = [records[i : i + BATCH] for i in range(0, len(records), BATCH)]
+    return np.concatenate(
+        [serve(image_bytes=tf.constant([record["image"] for record in batch]))["scores"] for batch in batches]
     )
 
 
+def largest(serve, records):
+    """The largest absolute difference of a score; NaN if any is, so that a broken network is not taken for an equal one."""
+    return float(np.max(np.abs(scores(serve, records) - [record["scores"] for record in records])))
+
+
+def compare_signatures(signatures, record):
+    """The largest difference of each signature that takes pixels; features relative to the largest of them."""
+    pixels = tf.io.decode_png(record["image"], channels=3)[None]
+    differences = {}
+    for name in sorted({"predict_images", "serving_xla"} & set(signatures)):
+        found = signatures[name](images=pixels)["scores"][0]
+        differences[name] = float(np.max(np.abs(found - record["scores"])))
+    if len(record["features"]):
+        found = signatures["features"](images=pixels)["features"][0]
+        scale = np.abs(record["features"]).max()
+        differences["features"] = float(np.max(np.abs(found - record["features"])) / (scale or 1.0))
+    return differences
+
+
+def compare_classes(serve, records):
+    """How often the best class is the expected one, or as good as that within `CLOSE`, and how often it is right."""
+    found, expected = scores(serve, records), np.array([record["scores"] for record in records])
+    best = found.argmax(1)
+    behind = expected.max(1) - expected[np.arange(len(best)), best]
+    targets = np.array([record["target"] for record in records])
+    return {
+        "count": len(records),
+        "difference": float(np.max(np.abs(found - expected))),
+        "agreeing": int((behind <= CLOSE).sum()),
+        "with_target": int((targets >= 0).sum()),
+        "right": int(((best == targets) & (targets >= 0)).sum()),
+        "right_before": int(((expected.argmax(1) == targets) & (targets >= 0)).sum()),
+    }
+
+
+def replay(signatures, file):
+    """Run the requests of a warm-up file as TF Serving does; their number."""
+    if not file.is_file():
+        return 0
+    count = 0
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        request = fields(fields(fields(record)[6][0])[1][0])  # PredictionLog.predict_log, PredictLog.request
+        name = fields(request[1][0])[3][0].decode()  # PredictRequest.model_spec, ModelSpec.signature_name
+        entries = [fields(entry) for entry in request[2]]  # PredictRequest.inputs
+        inputs = {entry[1][0].decode(): tf.make_ndarray(tensor(entry[2][0])) for entry in entries}
+        if name != "serving_xla" or len(inputs["images"]) <= LARGEST_COMPILED:
+            answer = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+            if not np.isfinite(answer["scores"]).all():
+                raise ValueError(f"A warm-up request to {name} gives scores that are no numbers.")
+        count += 1
+    return count
+
+
+def fields(message):
+    """Field number -> list of contents, of a protocol buffer whose fields all have a length."""
+    found, position = {}, 0
+    while position < len(message):
+        tag, position = varint(message, position)
+        if tag & 7 != 2:
+            raise ValueError("A warm-up request holds a field that export does not write.")
+        length, position = varint(message, position)
+        found.setdefault(tag >> 3, []).append(message[position : position + length])
+        position += length
+    return found
+
+
+def varint(message, position):
+    """The number at a position, seven bits a byte, and the position behind it."""
+    value = shift = 0
+    while message[position] > 127:
+        value |= (message[position] & 127) << shift
+        position, shift = position + 1, shift + 7
+    return value | message[position] << shift, position + 1
+
+
+def tensor(content):
+    """A serialized `TensorProto`."""
+    from tensorflow.core.framework import tensor_pb2
+
+    return tensor_pb2.TensorProto.FromString(content)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(*sys.argv[1:])

@@ -1,48 +1,79 @@
-"""The graph that TF Serving runs: image files in, labels and probabilities out."""
+"""The functions that TF Serving runs: images in, labels and probabilities out."""
 
 from __future__ import annotations
 
-import keras
 import tensorflow as tf
 
 from keras_cnn import images
 from keras_cnn.preprocessing import Preprocessing
+from keras_cnn.serving.network import Network
+from keras_cnn.serving.server_files import BATCH_SIZES
 
 LABELS_IN_ANSWER = 5
 
 
-def image_classifier(
-    model: keras.Model, labels: tf.saved_model.Asset, names, preprocessing: Preprocessing
-) -> tf.Module:
-    """A module for `tf.saved_model.save`: its function `classify_bytes` is the default signature of `export`."""
-    names = list(names)
+def save(network: Network, labels, preprocessing: Preprocessing, path) -> None:
+    """Write a SavedModel with all signatures.
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def classify_bytes(image_bytes):
-        inputs, readable = prepare_batch(image_bytes, preprocessing)
-        # An empty batch still runs one empty image through the network: TensorFlow's convolutions do not take none.
-        scores = model(
-            tf.pad(inputs, [[0, tf.cast(tf.size(readable) == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]), training=False
-        )
-        scores = tf.cast(scores, tf.float32)[: tf.size(readable)]
-        scores = tf.where(readable[:, None], scores, 0.0)
-        probabilities, order = tf.math.top_k(scores, min(LABELS_IN_ANSWER, len(names)))
-        labels = tf.where(readable[:, None], tf.gather(tf.constant(names), order), "")
-        return {"labels": labels, "probabilities": probabilities, "scores": scores}
-
+    Args:
+        network: What computes the scores.
+        labels: The names of the classes.
+        preprocessing: How an image file becomes the input.
+        path: A folder that does not exist yet.
+    """
     module = tf.Module()
-    # The variables alone: with the Keras model as an attribute, every weight would be saved twice.
-    module.variables_of_model = [variable.value for variable in model.weights]
-    module.labels = labels
-    module.classify_bytes = classify_bytes
-    return module
+    module.network = network
+    functions = _functions(network, labels, preprocessing)
+    tf.saved_model.save(module, str(path), signatures=functions)
+
+
+def traced(spec, **options):
+    """`tf.function` for one input; without AutoGraph, whose rewriting of the Python code takes seconds and changes nothing."""
+    return tf.function(input_signature=[spec], autograph=False, **options)
+
+
+def _functions(network, labels, preprocessing):
+    """The signatures by name."""
+    names = tf.constant(list(labels))
+    pixels = tf.TensorSpec((None, *network.image_shape), tf.uint8, name="images")
+
+    @traced(tf.TensorSpec([None], tf.string, name="image_bytes"))
+    def serving_default(image_bytes):
+        inputs, readable = prepare_batch(image_bytes, preprocessing)
+        scores = network.run(inputs)["scores"][: tf.size(readable)]
+        return _answer(tf.where(readable[:, None], scores, 0.0), names, readable[:, None])
+
+    @traced(pixels)
+    def predict_images(images):
+        return _answer(_run(network, images)["scores"], names)
+
+    @traced(pixels)
+    def features(images):
+        return {"features": _run(network, images)["features"]}
+
+    @traced(pixels, jit_compile=True)
+    def compiled(images):
+        return network.run(tf.cast(images, tf.float32))["scores"]
+
+    @traced(pixels)
+    def serving_xla(images):
+        count = tf.shape(images)[0]
+        scores = compiled(_padded(images, _padded_size(count) - count))
+        with tf.device(
+            "CPU:0"
+        ):  # the scores come from the GPU once; a kernel there for each little step would cost more
+            return _answer(scores[:count], names)
+
+    functions = {"serving_default": serving_default, "predict_images": predict_images, "serving_xla": serving_xla}
+    return functions | ({"features": features} if network.has_features else {})
 
 
 def prepare_batch(image_bytes, preprocessing: Preprocessing):
     """`keras_cnn.images.prepare` for each file of a batch, in parallel, with a mark for those that are no images.
 
     Returns:
-        Images `[batch, height, width, 3]` (zeros where unreadable) and a boolean `[batch]`.
+        Images `[batch, height, width, 3]`, zeros where unreadable, and a boolean `[batch]`. For an empty batch there is one
+        image all the same: TensorFlow's convolutions take no less.
     """
     count = tf.size(image_bytes, out_type=tf.int64)
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
@@ -53,6 +84,40 @@ def prepare_batch(image_bytes, preprocessing: Preprocessing):
     nothing = tf.data.Dataset.from_tensors((count, tf.zeros((*preprocessing.size, 3))))
     rows, pixels = prepared.concatenate(nothing).batch(count + 1).get_single_element()
     shape = tf.concat([[count + 1], tf.shape(pixels, tf.int64)[1:]], 0)
-    inputs = tf.scatter_nd(rows[:, None], pixels, shape)[:count]
+    inputs = tf.scatter_nd(rows[:, None], pixels, shape)[: tf.maximum(count, 1)]
     readable = tf.scatter_nd(rows[:, None], tf.ones_like(rows), [count + 1])[:count] > 0
     return tf.ensure_shape(inputs, (None, *preprocessing.size, 3)), readable
+
+
+def _answer(scores, names, readable=True):
+    """Labels and probabilities, best first, beside the scores; the label is "" where `readable` is not."""
+    probabilities, order = tf.math.top_k(scores, _count(names))
+    return {
+        "labels": tf.where(readable, tf.gather(names, order), ""),
+        "probabilities": probabilities,
+        "scores": scores,
+    }
+
+
+def _count(names):
+    return min(LABELS_IN_ANSWER, names.shape[0])
+
+
+def _run(network, images):
+    """What the network gives for bytes, an empty batch included, in whose place one black image is computed."""
+    count = tf.shape(images)[0]
+    # Padded before the cast: TensorFlow 2.21 on a CPU loses the padding of an empty float batch in front of a convolution.
+    answer = network.run(tf.cast(_padded(images, tf.maximum(count, 1) - count), tf.float32))
+    return {name: tensor[:count] for name, tensor in answer.items()}
+
+
+def _padded(images, padding):
+    return tf.pad(images, [[0, padding], [0, 0], [0, 0], [0, 0]])
+
+
+def _padded_size(count):
+    """The smallest of `BATCH_SIZES` that holds `count` images; above the largest, that for what its multiples leave over."""
+    # A table and whole numbers, which stay on the host: the padding must not wait for the GPU.
+    table = tf.constant([0, *(min(size for size in BATCH_SIZES if size >= rest) for rest in range(1, BATCH_SIZES[-1]))])
+    rest = count % BATCH_SIZES[-1]
+    return tf.maximum(count - rest + tf.gather(table, rest), BATCH_SIZES[0])

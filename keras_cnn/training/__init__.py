@@ -1,6 +1,21 @@
 """What `model.fit` lacks."""
 
 from keras_cnn.training.freezing import check_frozen, freeze, unfreeze
+from keras_cnn.training.gradual import GradualUnfreezing
+from keras_cnn.training.layerwise import layerwise_optimizer
 from keras_cnn.training.logistic_regression import LinearHead, solve_head
+from keras_cnn.training.rate_finder import RateCurve, find_learning_rate
+from keras_cnn.training.resumption import ExactResume
 
-__all__ = ["LinearHead", "check_frozen", "freeze", "solve_head", "unfreeze"]
+__all__ = [
+    "ExactResume",
+    "GradualUnfreezing",
+    "LinearHead",
+    "RateCurve",
+    "check_frozen",
+    "find_learning_rate",
+    "freeze",
+    "layerwise_optimizer",
+    "solve_head",
+    "unfreeze",
+]

@@ -1,117 +1,144 @@
-"""Freezing that holds: batch normalisation included, and with a check that nothing frozen has moved.
+"""Freezing that holds: batch normalisation included, after `compile` too, and with a check that nothing frozen has moved.
 
 Calling a layer with `training=False` does not freeze its batch normalisation, since `fit` overrides it; `trainable = False`
-on the layer does (Keras then runs it in inference mode). So these functions set `trainable`, and nothing else.
+on the layer does (Keras then runs it in inference mode). So these functions set `trainable`, and compile anew where Keras
+has read it already.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 
 import keras
 import numpy as np
 
-from keras_cnn import arguments
-from keras_cnn.surgery import output_of
+from keras_cnn.surgery.graph import graph_of, nodes_of
+from keras_cnn.surgery.places import before, find
+from keras_cnn.training.recompiling import recompiled
 
 
 def freeze(model: keras.Model, through: str | None = None) -> None:
     """Make layers untrainable, batch normalisation statistics included.
 
+    On a compiled model, training goes on as before with the layers that stay: it is compiled anew with the same loss,
+    metrics and options, and with a new optimizer that has the slots (momentum and the like) of the old one.
+
     Args:
-        model: A functional model, not compiled yet.
-        through: Name of a stage or layer: it and all that it is computed from are frozen. None: the whole model.
+        model: The model that is trained; freezing a part of it does not reach a model around it that is compiled already.
+        through: Name of a stage or layer, "backbone/stage4" or "stage4" in a nested model: it and all that it is computed
+            from are frozen. None: the whole model.
 
     Raises:
-        ValueError: If the model has no such layer, or is compiled already (Keras would ignore the change).
+        ValueError: If the model has no such layer; if it is not functional, so that only the whole can be frozen; if it is
+            compiled and cannot be compiled anew. Nothing is changed then.
     """
-    _not_compiled("freeze", model)
-    for layer in model.layers if through is None else _up_to("freeze", model, "through", through):
-        layer.trainable = False
+    layers = model.layers if through is None else _upstream("freeze", model, "through", through)
+    with recompiled("freeze", model):
+        # Each part on its own: setting a layer to what it is already does not reach into it, with Keras on TensorFlow.
+        for part in (part for layer in layers for part in layer._flatten_layers()):
+            part.trainable = False
 
 
 def unfreeze(model: keras.Model, from_: str | None = None, batch_norm: bool = False) -> None:
     """Make layers trainable again; their batch normalisation stays frozen unless asked for.
 
-    A stage ends in a `keras.layers.Identity` of its name and begins behind the one before it.
+    A stage ends in a `keras.layers.Identity` of its name and begins behind the one before it. A compiled model is compiled
+    anew as by `freeze`; the slots of variables that were not trained before begin empty.
 
     Args:
-        model: A functional model, not compiled yet.
-        from_: Name of a stage or layer: it and everything behind it become trainable, the rest is left as it is.
-            None: the whole model.
+        model: The model that is trained.
+        from_: Name of a stage or layer, as in `freeze`: it and everything behind it become trainable, the rest is left as it
+            is. None: the whole model.
         batch_norm: Whether to train batch normalisation too. Small batches and few images spoil its statistics, and a
             step costs more than twice the time without XLA.
 
     Raises:
-        ValueError: If the model has no such layer, or is compiled already (Keras would ignore the change).
+        ValueError: As `freeze`.
     """
-    _not_compiled("unfreeze", model)
-    before = [] if from_ is None else _before("unfreeze", model, from_)
-    kept = [(part, part.trainable) for layer in before for part in layer._flatten_layers()]
-    model.trainable = True  # no layer of a model trains that is itself frozen
-    for layer in model.layers:
-        layer.trainable = True
-        for part in layer._flatten_layers():
-            if isinstance(part, keras.layers.BatchNormalization):
-                part.trainable = batch_norm
-    for part, trainable in kept:  # outer layers first, since setting one sets what is inside it
-        part.trainable = trainable
+    left = [] if from_ is None else _upstream("unfreeze", model, "from_", from_, whole_stage=True)
+    kept = [(part, part.trainable) for layer in left for part in layer._flatten_layers()]
+    with recompiled("unfreeze", model):
+        model.trainable = True  # no layer of a model trains that is itself frozen
+        for part in model._flatten_layers(include_self=False):
+            part.trainable = batch_norm if isinstance(part, keras.layers.BatchNormalization) else True
+        for part, trainable in kept:  # outer layers first, since setting one sets what is inside it
+            part.trainable = trainable
 
 
 @contextmanager
 def check_frozen(model: keras.Model):
-    """Raise if a weight of a frozen layer differs at the end of the `with` block from its value at the start.
+    """Raise if a frozen weight differs at the end of the `with` block from its value at the start.
+
+    Frozen is each weight of a layer whose `trainable` is False, statistics of batch normalisation and the layers within it
+    included; a weight whose own `trainable` was set to False; and what the `freeze` pattern of a `kc.layers.HubLayer` finds.
+    Where nothing is frozen there is nothing to check: the block gets the paths of all that is, to look at.
 
     Raises:
-        RuntimeError: With the names of the weights that moved.
+        ValueError: If the model is not built, so that it has no weights yet.
+        RuntimeError: With the paths of the weights that moved.
 
     Example:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, trainable=False)])
-        >>> with check_frozen(model):
-        ...     pass  # model.fit(...)
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, trainable=False, name="body")])
+        >>> with check_frozen(model) as frozen:
+        ...     print(len(frozen))  # model.fit(...)
+        2
     """
-    frozen = [weight for layer in model._flatten_layers() if not layer.trainable for weight in layer.weights]
-    before = {weight.path: keras.ops.convert_to_numpy(weight) for weight in frozen}
-    yield
+    if not model.built:
+        raise ValueError(
+            f"check_frozen: the model must be built. Received: {model.name!r}. Call it on an example first."
+        )
+    ids = {id(weight) for layer in model._flatten_layers() for weight in _frozen(layer)}
+    frozen = [weight for weight in model.weights if id(weight) in ids]
+    start = [np.array(keras.ops.convert_to_numpy(weight)) for weight in frozen]
+    yield [weight.path for weight in frozen]
     moved = [
-        w.path for w in frozen if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w), equal_nan=True)
+        weight.path
+        for weight, value in zip(frozen, start, strict=True)
+        if not np.array_equal(value, keras.ops.convert_to_numpy(weight), equal_nan=True)
     ]
     if moved:
         names = ", ".join(moved[:10]) + (f" and {len(moved) - 10} more" if len(moved) > 10 else "")
         raise RuntimeError(
-            f"check_frozen: {len(moved)} weights of frozen layers moved: {names}. Freeze before `compile`: Keras reads "
-            "`trainable` then, and ignores later changes."
+            f"check_frozen: {len(moved)} frozen weights moved: {names}. Use `freeze`, or set `trainable` before `compile`: "
+            "Keras ignores later changes, and trains a layer with trainable=True within a frozen one."
         )
 
 
-def _up_to(owner, model, argument, name):
-    _layer(owner, model, argument, name)
-    return keras.Model(model.input, output_of(model, name)).layers
+def _frozen(layer):
+    if not layer.trainable:
+        return layer.weights
+    pattern = getattr(layer, "freeze", None)
+    if isinstance(pattern, str):  # a HubLayer
+        return [weight for weight in layer.weights if re.search(pattern, weight.name)]
+    return [weight for weight in layer._trainable_variables if not weight.trainable]
 
 
-def _before(owner, model, name):
-    """The layers that `name`, a layer or a whole stage, is computed from, itself and its stage not counted."""
-    layer = _layer(owner, model, "from_", name)
-    upstream = [other for other in _up_to(owner, model, "from_", name) if other is not layer]
-    if not isinstance(layer, keras.layers.Identity):
+def _upstream(owner, model, argument, name, whole_stage=False):
+    """The layers that a named one is computed from; itself among them, or without it and the stage that it ends."""
+    graph = graph_of(model)
+    if graph is None:
+        raise ValueError(
+            f"{owner}: `{argument}` needs a functional model that is built. Received: {argument}={name!r} for {model.name!r} "
+            f"of class {type(model).__name__}, of whose calls Keras keeps no graph. Set `trainable` of its layers, or {owner} "
+            "a functional part of it, before `compile`."
+        )
+    *outer, last = find(owner, argument, graph, name).split("/")
+    found = []
+    for nested in outer:
+        calls = [node for node in nodes_of(graph) if node.operation.name == nested]
+        found += before(graph, calls)
+        graph = graph_of(calls[0].operation)
+    calls = [node for node in nodes_of(graph) if node.operation.name == last]
+    if whole_stage:
+        calls = _calls_before_stage(graph, calls)
+    found += before(graph, calls) + calls
+    return [node.operation for node in found if isinstance(node.operation, keras.layers.Layer)]
+
+
+def _calls_before_stage(graph, calls):
+    """The calls right before these or, where a stage ends in them, the end of the stage before."""
+    upstream = before(graph, calls)
+    if not isinstance(calls[0].operation, keras.layers.Identity):
         return upstream
-    ends = [other for other in upstream if isinstance(other, keras.layers.Identity)]
-    return _up_to(owner, model, "from_", ends[-1].name) if ends else []
-
-
-def _layer(owner, model, argument, name):
-    names = [layer.name for layer in model.layers]
-    if name not in names:
-        known = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Identity)] or names
-        raise ValueError(
-            arguments.message(owner, argument, f"a layer of the model, such as {', '.join(known[:8])}", name)
-        )
-    return model.get_layer(name)
-
-
-def _not_compiled(owner, model):
-    if model.compiled:
-        raise ValueError(
-            f"{owner}: the model must not be compiled yet, because Keras reads `trainable` when it compiles and ignores "
-            f"later changes. Received: a compiled model. Call {owner} first and `compile` after it."
-        )
+    return [node for node in upstream if isinstance(node.operation, keras.layers.Identity)][-1:]

@@ -1,0 +1,290 @@
+"""An exported ResNet50 on a GPU: plain `model.export()`, our `serving_xla`, and `jax.jit` on the same Keras model, in one run.
+
+    python benchmarks/serving_gpu.py [--seconds 340] [--only TEXT,...] [--quick] [--json] [--jax NAME=VALUE ...]
+
+Each way runs in a process of its own, one after another, on images that lie on the device already. The weights are
+random, those of the batch norms too: fresh ones, zeros and ones, would be folded away. "latency" is from the call to
+the scores in host memory, "pipelined" the time a call when the calls follow each other without waiting for the scores;
+`serving_xla` gives labels too, for which it always waits. Medians. TensorFlow's reloaded signatures are called by
+keyword (by position, they first format the whole input into an error text).
+
+JAX' processes do without LD_LIBRARY_PATH and XLA_FLAGS; `--jax NAME=VALUE` sets a variable for them (such as PYTHONPATH
+where JAX needs other libraries than TensorFlow), and `--jax NAME=` removes one. `--quick` runs a small network with few
+calls on whatever there is, to try the program.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+FULL = {"network": "ResNet50", "side": 224, "batches": (1, 32, 256), "calls": {1: 200, 32: 60, 256: 20}}
+QUICK = {"network": "small", "side": 32, "batches": (1, 4), "calls": {1: 10, 4: 5}}
+# name -> (way, precision, variables for its environment); the last ones are tried at batch 1 alone.
+WAYS = {
+    "plain model.export(), float32": ("plain", "float32", {}),
+    "serving_xla, bfloat16": ("ours", "bfloat16", {}),
+    "jax.jit, mixed_bfloat16": ("jax", "bfloat16", {}),
+    "serving_xla, float32": ("ours", "float32", {}),
+    "jax.jit, float32": ("jax", "float32", {}),
+    "compiled part alone, bfloat16": ("core", "bfloat16", {}),
+    "the same, 1x1 convolutions as products": ("products", "bfloat16", {}),
+    "the same, XLA graphs of 1": ("products", "bfloat16", {"XLA_FLAGS": "--xla_gpu_graph_min_graph_size=1"}),
+    "compiled part alone, XLA runtime fusion": ("core", "bfloat16", {"XLA_FLAGS": "--xla_gpu_use_runtime_fusion=true"}),
+    "plain model.export(), mixed_bfloat16": ("plain", "bfloat16", {}),
+}
+ALONE = ("core", "products")
+PLAIN, OURS, JAX = "plain model.export(), float32", "serving_xla, bfloat16", "jax.jit, mixed_bfloat16"
+
+
+def network(case, precision):
+    """The Keras model with random weights, computing in `precision`."""
+    import keras
+    import numpy as np
+
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    if case["network"] == "small":
+        model = keras.applications.MobileNetV2((case["side"], case["side"], 3), alpha=0.35, weights=None, classes=10)
+    else:
+        model = getattr(keras.applications, case["network"])(weights=None)
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.path.endswith(("bias", "beta", "moving_mean")):
+            weight.assign(random.normal(0, 0.1, weight.shape))
+        elif weight.path.endswith(("gamma", "moving_variance")):
+            weight.assign(random.uniform(0.8, 1.2, weight.shape))
+    return model
+
+
+def pixels(case, batch):
+    import numpy as np
+
+    return np.random.default_rng(batch).integers(0, 256, (batch, case["side"], case["side"], 3), "uint8")
+
+
+def plain(case, precision, folder):
+    """What `model.export()` writes."""
+    import tensorflow as tf
+
+    path = folder / f"plain_{precision}"
+    network(case, precision).export(path, verbose=False)
+    loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+    (name,), (output,) = serve.structured_input_signature[1], serve.structured_outputs
+    return _tensorflow(lambda x: serve(**{name: x})[output], "float32"), loaded
+
+
+def ours(case, precision, folder):
+    """What `keras_cnn` writes: its signature for GPUs."""
+    import tensorflow as tf
+
+    import keras_cnn as kc
+    from keras_cnn.serving import publishing
+
+    path = folder / f"ours_{precision}"
+    if not path.exists():
+        model = network(case, "float32")
+        labels = [f"class {number}" for number in range(model.output_shape[-1])]
+        start = time.perf_counter()
+        publishing.write(model, path, labels, kc.Preprocessing(case["side"]), precision=precision)
+        print(f"written and verified in {time.perf_counter() - start:.1f} s", file=sys.stderr)
+    loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures["serving_xla"]
+    return _tensorflow(lambda x: serve(images=x)["scores"], "uint8"), loaded
+
+
+def core(case, precision, folder):
+    """The network compiled by XLA in this process, without the rest of the signature and without saving."""
+    import tensorflow as tf
+
+    from keras_cnn.serving.network import Network
+
+    served = Network(network(case, "float32"), precision)
+    run = tf.function(lambda images: served.run(tf.cast(images, tf.float32))["scores"], jit_compile=True)
+    return _tensorflow(run, "uint8"), served
+
+
+def products(case, precision, folder):
+    """As `core`, with the 1x1 convolutions as matrix products, which XLA can put into CUDA graphs."""
+    from keras_cnn.serving import precision as precisions
+
+    rewrite = precisions.rewrite
+
+    def with_products(*arguments):
+        graph = rewrite(*arguments)
+        values = {node.name: node for node in graph.node if node.op == "Const"}
+        for node in graph.node:
+            kernel = values.get(node.input[1]) if node.op == "Conv2D" else None
+            sizes = [side.size for side in kernel.attr["value"].tensor.tensor_shape.dim] if kernel else []
+            if sizes[:2] == [1, 1] and set(node.attr["strides"].list.i) == {1}:
+                del kernel.attr["value"].tensor.tensor_shape.dim[:2]
+                kind = node.attr["T"].type
+                node.op = "Einsum"
+                node.attr.clear()
+                node.attr["T"].type = kind
+                node.attr["N"].i = 2
+                node.attr["equation"].s = b"bhwc,cd->bhwd"
+        return graph
+
+    precisions.rewrite = with_products
+    return core(case, precision, folder)
+
+
+def _tensorflow(call, dtype):
+    import tensorflow as tf
+
+    device = "GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"
+
+    def place(images):
+        with tf.device(device):
+            return tf.identity(tf.constant(images.astype(dtype)))
+
+    return call, place, lambda scores: scores.numpy()
+
+
+def jax(case, precision, folder):
+    """`jax.jit` on the same Keras model."""
+    import jax
+    import numpy as np
+
+    model = network(case, precision)
+    weights = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
+    run = jax.jit(lambda weights, images: model.stateless_call(*weights, images, training=False)[0])
+
+    def place(images):
+        return jax.device_put(images.astype("float32"))
+
+    return (lambda images: run(weights, images), place, np.asarray), model
+
+
+def measure(call, place, to_host, images, calls):
+    """Milliseconds a call: to the host, and pipelined; and the seconds of the first call."""
+    images = place(images)
+    start = time.perf_counter()
+    to_host(call(images))
+    first = time.perf_counter() - start
+    for _ in range(5):
+        to_host(call(images))
+    latencies, windows = [], []
+    for _ in range(calls):
+        start = time.perf_counter()
+        to_host(call(images))
+        latencies.append(1000 * (time.perf_counter() - start))
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(calls // 4 + 1):
+            scores = call(images)
+        to_host(scores)
+        windows.append(1000 * (time.perf_counter() - start) / (calls // 4 + 1))
+    return {"latency_ms": statistics.median(latencies), "pipelined_ms": statistics.median(windows), "first_s": first}
+
+
+def run_way(name, case, folder):
+    """Measure one way in this process; a line of JSON for each batch size."""
+    way, precision, _ = WAYS[name]
+    (call, place, to_host), _kept = globals()[way](case, precision, folder)
+    for batch in (1,) if way in ALONE else case["batches"]:
+        found = measure(call, place, to_host, pixels(case, batch), case["calls"][batch])
+        rate = 1000 * batch / found["pipelined_ms"]
+        print("RESULT " + json.dumps({"way": name, "batch": batch, **found, "images_per_s": rate}), flush=True)
+
+
+def run_all(case, options):
+    """All results, until the time is up."""
+    end, results = time.monotonic() + options.seconds, []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (way, _, extra) in WAYS.items():
+            if not any(text in name for text in options.only.split(",")):
+                continue
+            left = end - time.monotonic()
+            if left < 20:
+                print(f"{name}: left out, the time is up", file=sys.stderr)
+                continue
+            environment = dict(os.environ, KERAS_BACKEND="jax" if way == "jax" else "tensorflow")
+            if way == "jax":
+                for variable in ("LD_LIBRARY_PATH", "XLA_FLAGS"):  # what is set there is TensorFlow's
+                    environment.pop(variable, None)
+                for assignment in options.jax:
+                    variable, _, value = assignment.partition("=")
+                    environment[variable] = value
+                environment = {variable: value for variable, value in environment.items() if value}
+            for variable, value in extra.items():
+                environment[variable] = f"{environment.get(variable, '')} {value}".strip()
+            command = [sys.executable, __file__, "--way", name, "--folder", folder, *["--quick"] * options.quick]
+            start = time.monotonic()
+            try:
+                process = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=left)
+                output, failed = process.stdout, process.returncode
+                said = process.stderr
+            except subprocess.TimeoutExpired as error:
+                output, failed, said = (error.stdout or b"").decode(), True, "the time is up"
+            lines = [line.removeprefix("RESULT ") for line in output.splitlines() if line.startswith("RESULT ")]
+            results += map(json.loads, lines)
+            notes = [line for line in said.splitlines() if failed or line.startswith("written and verified")][-3:]
+            print(f"{name}: {time.monotonic() - start:.0f} s", *notes, sep="\n    ", file=sys.stderr)
+    return results
+
+
+def table(results):
+    """One row a way and batch size, and what is asked of them."""
+    print(f"{'way':44}{'batch':>6}{'latency ms':>12}{'pipelined ms':>14}{'images/s':>10}{'first call s':>14}")
+    for row in results:
+        print(
+            f"{row['way']:44}{row['batch']:6}{row['latency_ms']:12.2f}{row['pipelined_ms']:14.2f}"
+            f"{row['images_per_s']:10.0f}{row['first_s']:14.1f}"
+        )
+    found = {(row["way"], row["batch"]): row for row in results}
+    largest, smallest = max(row["batch"] for row in results), min(row["batch"] for row in results)
+    if {(PLAIN, largest), (OURS, largest)} <= found.keys():
+        ratio = found[OURS, largest]["images_per_s"] / found[PLAIN, largest]["images_per_s"]
+        print(f"{OURS} / {PLAIN}, images/s at batch {largest}: {ratio:.2f} (goal: 5)")
+    if {(JAX, smallest), (OURS, smallest)} <= found.keys():
+        ratio = found[OURS, smallest]["latency_ms"] / found[JAX, smallest]["latency_ms"]
+        print(f"{OURS} / {JAX}, latency at batch {smallest}: {ratio:.2f} (goal: at most 1)")
+
+
+def has_gpu():
+    """Whether TensorFlow sees a GPU; asked in another process, since whoever asks may take its memory."""
+    check = "import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices('GPU'))"
+    return subprocess.run([sys.executable, "-c", check], capture_output=True, check=False).returncode == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=340, help="start nothing new after this time (default: 340)")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT,...", help="only the ways whose name holds one of these texts"
+    )
+    parser.add_argument("--quick", action="store_true", help="a small network and few calls, with or without a GPU")
+    parser.add_argument("--jax", action="append", default=[], metavar="NAME=VALUE", help="environment of JAX")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    case = QUICK if options.quick else FULL
+    if options.way:
+        run_way(options.way, case, options.folder)
+        return 0
+    if not options.quick and not has_gpu():
+        print(
+            "serving_gpu.py: TensorFlow sees no GPU here, and figures of a CPU would say nothing. "
+            "Run it where there is one, or try the program with --quick.",
+            file=sys.stderr,
+        )
+        return 2
+    results = run_all(case, options)
+    if not results:
+        return 1
+    print(json.dumps(results, indent=1)) if options.json else table(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

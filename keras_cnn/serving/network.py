@@ -1,0 +1,136 @@
+"""The network as it is served: batch norms folded, weights constant, arithmetic in the precision that is asked for."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from keras_cnn import arguments, surgery
+from keras_cnn.serving import precision as precisions
+from keras_cnn.surgery.graph import graph_of
+
+# A graph is one protobuf message, which cannot exceed 2 GiB; a larger network keeps its variables.
+LARGEST_CONSTANTS = 2**30
+POOLING = (
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+)
+
+
+class Network(tf.Module):
+    """A Keras model, made ready to be saved as part of a larger graph. The model itself is not changed.
+
+    Attributes:
+        run: A `tf.function`: images float32 `(batch, height, width, 3)` 0..255 -> dict of float32 tensors: `scores`
+            `(batch, classes)`, and `features` `(batch, channels)` if the model has a pooling layer before its head.
+        has_features: Whether it has.
+        image_shape: `(height, width, 3)`, None where any size will do.
+    """
+
+    def __init__(self, model: keras.Model, precision: str = "float32", temperature: float = 1.0):
+        super().__init__()
+        channels, *sides = model.input_shape[1:]
+        self.image_shape = (*sides, channels) if _channels_first(model) else model.input_shape[1:]
+        self.kept_variables = []
+        answer = self._frozen(model, precision, temperature)
+
+        spec = tf.TensorSpec((None, *self.image_shape), tf.float32, name="images")
+        self.run = tf.function(lambda images: answer(as_input(model, images)), input_signature=[spec], autograph=False)
+        self.has_features = "features" in self.run.get_concrete_function().structured_outputs
+
+    def _frozen(self, model, precision, temperature):
+        model = surgery.fold_batch_norm(model)
+        body, pool, head = parts(model)
+
+        def whole(images):
+            return {"scores": calibrated(_float32(model(images, training=False)), temperature)}
+
+        def finish(maps):
+            features = _float32(pool(maps, training=False))
+            scores = calibrated(_float32(head(features, training=False)), temperature)
+            return {"features": tf.reshape(features, (-1, math.prod(features.shape[1:]))), "scores": scores}
+
+        size = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
+        if size > LARGEST_CONSTANTS:
+            if precision != "float32":
+                largest = f"float32 for a network of more than {LARGEST_CONSTANTS / 2**30:g} GiB"
+                raise ValueError(arguments.message("export", "precision", largest, precision))
+            self.kept_variables = [variable.value for variable in model.weights]
+            return whole
+        if pool is None:
+            return constant(whole, model.input_shape, precision)
+        # The head stays in float32: it costs next to nothing, and the rounding of logits would be seen in every score.
+        maps = constant(lambda images: {"maps": _float32(body(images, training=False))}, model.input_shape, precision)
+        scores = constant(finish, pool.input_shape, "float32")
+        return lambda images: scores(maps(images)["maps"])
+
+
+def constant(function, shape, precision: str):
+    """`function` of a float32 tensor, its variables turned into constants and its arithmetic into `precision`.
+
+    Args:
+        function: A function of one tensor that gives a dict of tensors.
+        shape: Of the tensor, None where any size will do.
+        precision: One of `keras_cnn.serving.precision.PRECISIONS`.
+    """
+    inputs = tf.TensorSpec(shape, tf.float32, name="inputs")
+    concrete = tf.function(function, autograph=False).get_concrete_function(inputs)
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    names = sorted(concrete.structured_outputs)
+    (fed,), fetched = frozen.inputs, [tensor.name for tensor in frozen.outputs]
+    graph = precisions.rewrite(frozen.graph, [fed.name], fetched, precision)
+    graph.node.remove(next(node for node in graph.node if node.name == fed.op.name))
+
+    def run(inputs):
+        tensors = tf.graph_util.import_graph_def(graph, {fed.name: inputs}, fetched, name="")
+        return dict(zip(names, tensors, strict=True))
+
+    return run
+
+
+def calibrated(scores, temperature: float):
+    """Scores of a softmax or of sigmoids with its logits divided by `temperature`; to be called while a graph is traced.
+
+    Guo et al., 2017, *On Calibration of Modern Neural Networks*, arXiv:1706.04599, eq. 9: softmax(z / T).
+    """
+    if temperature == 1:
+        return scores
+    operation = scores.op
+    while operation.type in ("Identity", "Cast"):
+        operation = operation.inputs[0].op
+    activation = {"Softmax": tf.nn.softmax, "Sigmoid": tf.sigmoid}.get(operation.type)
+    if activation is None:
+        raise ValueError(
+            "export: `temperature` must be 1 unless the model ends in softmax or sigmoid. "
+            f"Received: temperature={temperature}, and a model that ends in {operation.type}."
+        )
+    return activation(_float32(operation.inputs[0]) / temperature)
+
+
+def parts(model: keras.Model):
+    """The model up to its last pooling layer, that layer, and the rest; None three times if it has no such layer."""
+    graph = graph_of(model)
+    for layer in reversed(graph.layers):
+        if isinstance(layer, POOLING):
+            try:
+                body, rest = surgery.split(graph, layer.input._keras_history.operation.name)
+                return body, *surgery.split(rest, layer.name)
+            except ValueError:  # it is used twice, or a path goes around it
+                break
+    return None, None, None
+
+
+def as_input(model: keras.Model, images):
+    """Images `(batch, height, width, 3)` as `model` takes them."""
+    return tf.transpose(images, (0, 3, 1, 2)) if _channels_first(model) else images
+
+
+def _channels_first(model):
+    return model.input_shape[1] == 3 and model.input_shape[-1] != 3
+
+
+def _float32(tensor):
+    return tf.cast(tensor, tf.float32)

@@ -1,0 +1,52 @@
+"""Which part of a picture is seen, and how it lies."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+NARROWEST = 3 / 4
+
+
+def crop(image, smallest, draws):
+    """A random part of an image `(h, w, c)`: area `smallest` to 1, proportions 3/4 to 4/3 of the image's.
+
+    The larger the part, the nearer its proportions are to the image's, so that it always fits and no draw is repeated.
+    """
+    area = draws.uniform(smallest, 1.0)
+    widest = tf.minimum(-math.log(NARROWEST), -tf.math.log(area))
+    stretch = tf.exp(0.5 * widest * draws.uniform(-1.0, 1.0))
+    height, width = image.shape[:2]
+    rows = _pixels(height * tf.sqrt(area) * stretch, height)
+    columns = _pixels(width * tf.sqrt(area) / stretch, width)
+    top, left = draws.integer(height - rows + 1), draws.integer(width - columns + 1)
+    return image[top : top + rows, left : left + columns]
+
+
+def _pixels(length, longest):
+    return tf.clip_by_value(tf.cast(tf.round(length), tf.int32), 1, longest)
+
+
+def flip(image, axis, draws):
+    """An image turned round along an axis, every other time."""
+    return tf.cond(draws.coin(), lambda: tf.reverse(image, [axis]), lambda: image)
+
+
+def rotate(image, degrees):
+    """A float image turned anticlockwise about its centre."""
+    angle = degrees * (math.pi / 180)
+    return transform(image, [[tf.cos(angle), -tf.sin(angle)], [tf.sin(angle), tf.cos(angle)]])
+
+
+def transform(image, matrix, shift=(0.0, 0.0)):
+    """A float image `(h, w, c)` whose pixel (x, y) comes from `matrix` (x, y) + `shift`, both from the centre, in pixels.
+
+    What lies outside is reflected at the border.
+    """
+    (a, b), (c, d) = matrix
+    x, y = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
+    rows = [a, b, x + shift[0] - a * x - b * y, c, d, y + shift[1] - c * x - d * y, 0.0, 0.0]
+    result = keras.ops.image.affine_transform(image, tf.stack(rows), "bilinear", "reflect", data_format="channels_last")
+    return tf.ensure_shape(result, image.shape)

@@ -1,0 +1,109 @@
+"""`keras-cnn export`: another version of a network that a job has trained, in another precision or for another server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+from pipelines.errors import InputError
+
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+MOST_EXAMPLES = 500
+
+
+def add_to(commands) -> None:
+    """Add the subcommand to the ones of `argparse`."""
+    export = commands.add_parser("export", help="write another version of a network that `fit` has trained")
+    export.add_argument(
+        "trained", metavar="RUN", help="such as saved_models/photos/runs/1; saved_models/photos for the last"
+    )
+    export.add_argument("--precision", choices=PRECISIONS, default="float32", help="(default: %(default)s)")
+    export.add_argument("--out", metavar="DIR", help="the folder of versions (default: the one that RUN is in)")
+    export.add_argument(
+        "--warm-up-xla",
+        action="store_true",
+        help="let servers compile for their GPU when they load it; others refuse it",
+    )
+    export.add_argument("--json", action="store_true", help="print the result as JSON")
+    export.set_defaults(run=_export)
+
+
+def _export(options):
+    import keras
+
+    from keras_cnn.preprocessing import Preprocessing
+    from keras_cnn.serving import VerificationError, card, export
+
+    run = _run(options.trained)
+    settings, metrics = _read(run / "settings.json"), _read(run / "metrics.json")
+    examples, targets = _validation(run, metrics["classes"])
+    if options.precision == "int8" and not examples:
+        raise InputError(f"--precision int8 needs the validation images of {run}, and none of them is there any more.")
+    try:
+        model = keras.models.load_model(run / "model.keras", compile=False)
+        version = export(
+            model,
+            options.out or run.parent.parent,
+            metrics["classes"],
+            Preprocessing(**settings["preprocessing"]),
+            warm_up_xla=options.warm_up_xla,
+            precision=options.precision,
+            temperature=metrics.get("temperature", 1.0),
+            metadata={"accuracy": metrics["accuracy"], "run": run.name},
+            examples=examples,
+            targets=targets,
+        )
+    except VerificationError as error:
+        print(f"keras-cnn export: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(str(error)) from None
+    about = card.read(version)
+    if options.json:
+        print(json.dumps({"export": str(version), **about}))
+    else:
+        print(_told(version, about))
+    return 0
+
+
+def _run(path):
+    """The folder of a run, the last one if `path` is a folder of versions."""
+    from keras_cnn.serving.folder import highest_version
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"The run {path} does not exist.")
+    if not (path / "model.keras").is_file() and (highest := highest_version(path / "runs")):
+        path = path / "runs" / str(highest)
+    if not (path / "model.keras").is_file():
+        raise InputError(
+            f"RUN must be a run that `keras-cnn fit` wrote, such as saved_models/photos/runs/1. Received: {path}."
+        )
+    return path.resolve()
+
+
+def _read(file):
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"The run holds no {file.name} that can be read: {error}.") from None
+
+
+def _validation(run, classes):
+    """Contents and class numbers of the validation images that are still there."""
+    numbers = {label: number for number, label in enumerate(classes)}
+    with open(run / "catalog.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "validation" and Path(row["path"]).is_file()]
+    rows = rows[:: -(-len(rows) // MOST_EXAMPLES) or 1]
+    return [Path(row["path"]).read_bytes() for row in rows], [numbers[row["label"]] for row in rows]
+
+
+def _told(version, about):
+    measured = about["measured"]
+    differences = ", ".join(f"{name} {value:.1e}" for name, value in measured["differences"].items())
+    accuracy = ""
+    if "accuracy" in measured:
+        accuracy = f"; accuracy {measured['accuracy']:.4f}, of the network itself {measured['accuracy_before']:.4f}"
+    return f"{version}: {about['precision']}, {measured['images']} images, largest differences: {differences}{accuracy}"
