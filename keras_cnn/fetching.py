@@ -78,11 +78,10 @@ def download(address: str, checksum: str | None = None) -> Path:
         ValueError: If it has another checksum.
     """
     target = cache() / "downloads" / _key(address) / _file_name(address)
-    if target.is_file() and (checksum is None or digest(target, checksum) == checksum):
+    if target.is_file() and (checksum is None or digest(target, checksum) == checksum.lower()):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
-        os.replace(_fetch(address, Path(folder) / target.name, checksum), target)
+    with _workshop(target) as folder:
+        os.replace(_fetch(address, Path(folder, target.name), checksum), target)
     return target
 
 
@@ -159,17 +158,28 @@ def _unpacked(description, get_archive):
     target = cache() / "saved_models" / f"{name[:60]}-{_key(rest)}"
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
-        content = Path(folder) / ".content"
+    with _workshop(target) as folder:
+        content = Path(folder, ".content")
         content.mkdir()
-        unpack(get_archive(Path(folder) / name), content)
+        unpack(get_archive(Path(folder, name)), content)
         try:
             os.rename(content, target)
         except OSError:  # another process was faster
             if not target.is_dir():
                 raise
     return target
+
+
+def _workshop(target):
+    """Context manager of a new folder beside `target`, where it is made before it is renamed."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent)
+    except OSError as error:
+        raise ValueError(
+            f"The cache {cache()} cannot be written: {in_short(error)} Name another folder by the environment variable "
+            "KERAS_CNN_CACHE."
+        ) from None
 
 
 def _saved_model_in(directory, handle):
@@ -232,7 +242,7 @@ def _fetch(address, path, checksum):
             f"{address} broke off after {path.stat().st_size:,} of {int(size):,} bytes. Nothing of it is kept; try again."
         )
     found = digest(path, checksum or "")
-    if checksum and found != checksum:
+    if checksum and found != checksum.lower():
         raise ValueError(
             f"{address} must have the checksum {checksum}. Received: {found}. The file has changed, or was changed on its "
             "way; nothing of it is kept."

@@ -1,4 +1,4 @@
-"""The command line: `keras-cnn fit`, `predict`, `verify`, `analyze`."""
+"""The command line: `keras-cnn fit`, `predict`, `export`, `verify`, `analyze`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 from contextlib import contextmanager
 
-from pipelines import analyze_command
+from pipelines import analyze_command, export_command, verify_command
 from pipelines.errors import InputError
 from pipelines.quiet import load_tensorflow
 
@@ -52,7 +52,8 @@ def _parser():
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_fit(commands)
     _add_predict(commands)
-    _add_verify(commands)
+    export_command.add_to(commands)
+    verify_command.add_to(commands)
     analyze_command.add_to(commands)
     for command in commands.choices.values():
         command.allow_abbrev = False  # what is short today would be ambiguous with the next option
@@ -153,35 +154,6 @@ def _table(name):
     except BaseException:
         os.unlink(part)
         raise
-
-
-def _add_verify(commands):
-    verify = commands.add_parser("verify", help="run an exported version in a fresh process and compare its scores")
-    verify.add_argument("saved_model", metavar="SAVED_MODEL", help="such as saved_models/photos/1")
-    verify.add_argument("--json", action="store_true", help="print what was found as JSON")
-    verify.set_defaults(run=_verify)
-
-
-def _verify(options):
-    from keras_cnn.serving import VerificationError, verify
-
-    try:
-        found = verify(options.saved_model)
-    except FileNotFoundError:
-        raise InputError(
-            f"SAVED_MODEL must be a version that `fit` exported. Received: {options.saved_model}."
-        ) from None
-    except VerificationError as error:
-        print(f"keras-cnn verify: {error}", file=sys.stderr)
-        return 1
-    if options.json:
-        print(json.dumps(found.to_dict()))
-    else:
-        print(
-            f"{found.path}: {found.images} images, largest difference {found.difference:.1e}, "
-            f"loads in {found.load_seconds:.1f} s, {found.size / 1e6:.1f} MB"
-        )
-    return 0
 
 
 def _count(text):

@@ -79,7 +79,7 @@ def test_predict_rejects_and_writes_csv(version, images, capsys):
 
 def test_verify(version, capsys):
     assert cli.main(["verify", str(version), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 5
+    assert json.loads(capsys.readouterr().out)["images"] == 9
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_verify(version, capsys):
         (["predict", "{tmp}", "{photos}"], "The SavedModel must be a folder that `keras-cnn fit` exported"),
         (["predict", "{version}", "{tmp}/none.jpg"], "Received: {tmp}/none.jpg, which does not exist"),
         (["predict", "{version}", "{tmp}"], "holds no image"),
-        (["verify", "{tmp}"], "SAVED_MODEL must be a version that `fit` exported"),
+        (["verify", "{tmp}"], "The SavedModel must be a folder with a saved_model.pb. Received: {tmp}"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, sentence, version, sample_photos, tmp_path, capsys):

@@ -88,6 +88,7 @@ def test_checksums_are_those_of_hashlib(server, tmp_path):
     address = server.put("/weights.h5", CONTENT)
     for algorithm in (hashlib.sha256, hashlib.md5):
         assert fetching.download(address, algorithm(CONTENT).hexdigest()).read_bytes() == CONTENT
+        assert fetching.download(address, algorithm(CONTENT).hexdigest().upper()).read_bytes() == CONTENT
     (tmp_path / "abc").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1.
     assert fetching.digest(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -132,6 +133,13 @@ def test_what_is_not_there_is_one_sentence(server, cache, path):
 def test_no_connection_is_one_sentence():
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded: .*refused"):
         fetching.download("http://127.0.0.1:9/weights.h5")
+
+
+def test_a_cache_that_cannot_be_written_is_named(server, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match=rf"The cache {tmp_path}/file cannot be written: .*Name another folder by"):
+        fetching.download(server.put("/weights.h5", CONTENT))
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/x", "weights.h5"])

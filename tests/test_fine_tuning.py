@@ -22,7 +22,7 @@ def test_what_is_written(job):
     result, _, photos = job
     out = photos.parent / "out"
     assert (result.export, result.run, result.report) == (out / "1", out / "runs" / "1", out / "report.html")
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs", "serving"]
     assert {path.name for path in result.run.iterdir()} == {
         *("settings.json", "metrics.json", "history.csv", "catalog.csv", "model.keras", "report.html")
     }

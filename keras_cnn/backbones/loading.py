@@ -61,9 +61,9 @@ def load_backbone(handle, input_shape=None, weights="default", preprocessing=Non
     if channels not in (None, backbone.model.input_shape[-1]):
         model = adapt_input_channels(backbone.model, channels)
         backbone = replace(backbone, model=renewed(model, model.input_shape[1:]))
-    return (
-        backbone if preprocessing is None else replace(backbone, preprocessing=_fitting(preprocessing, backbone.model))
-    )
+    if preprocessing is not None:
+        backbone = replace(backbone, preprocessing=_fitting(preprocessing, backbone.model))
+    return backbone
 
 
 def _origin(handle):
@@ -75,13 +75,10 @@ def _origin(handle):
         return efficientnet_lite.load, handle
     if handle.endswith(".keras"):
         return model_files.load, handle
-    known = {one: one for one in efficientnet_lite.VARIANTS} | {
-        one.lower(): f"keras:{one}" for one in applications.names()
-    }
+    known = {one: one for one in efficientnet_lite.VARIANTS}
+    known |= {one.lower(): f"keras:{one}" for one in applications.names()}
     near = [known[one] for one in difflib.get_close_matches((name or origin).lower(), known, n=1, cutoff=0.7)]
-    kinds = (
-        "'efficientnet_lite0' to 'efficientnet_lite4', 'keras:NAME', 'keras_hub:PRESET', 'hub:MODULE' or 'PATH.keras'"
-    )
+    kinds = "'efficientnet_lite0' to '..4', 'keras:NAME', 'keras_hub:PRESET', 'hub:MODULE' or 'PATH.keras'"
     remedy = f"Did you mean {near[0]!r}?" if near else ""
     raise ValueError(arguments.message("load_backbone", "handle", kinds, handle, remedy))
 
@@ -91,12 +88,9 @@ def _checked(input_shape):
     if input_shape is None:
         return None, None
     shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
-    whole = [isinstance(side, numbers.Integral) and not isinstance(side, bool) and side > 0 for side in shape]
-    if (
-        len(shape) != 3
-        or not all(ok or side is None for ok, side in zip(whole[:2], shape[:2], strict=True))
-        or not whole[2]
-    ):
+    filled = [1 if side is None else side for side in shape[:2]] + list(shape[2:])
+    whole = [isinstance(side, numbers.Integral) and not isinstance(side, bool) and side > 0 for side in filled]
+    if len(shape) != 3 or not all(whole):
         expected = "(height, width, channels) of one image, height and width positive integers or None"
         raise ValueError(arguments.message("load_backbone", "input_shape", expected, input_shape))
     return shape[:2], shape[2]

@@ -56,4 +56,6 @@ def load(handle: str, size=None, weights="default", *, input_range=(0, 1), check
 
 
 def _stride(layer, height, width):
-    return round(height / layer.compute_output_spec(keras.KerasTensor((None, height, width, 3))).shape[1])
+    """Of the module's feature maps; None if it does not tell their size."""
+    rows = layer.compute_output_spec(keras.KerasTensor((None, height, width, 3))).shape[1]
+    return rows and round(height / rows)

@@ -83,6 +83,8 @@ def constant(function, shape, precision: str):
     (fed,), fetched = frozen.inputs, [tensor.name for tensor in frozen.outputs]
     graph = precisions.rewrite(frozen.graph, [fed.name], fetched, precision)
     graph.node.remove(next(node for node in graph.node if node.name == fed.op.name))
+    for node in graph.node:  # a function of another SavedModel may wait for the input besides using it
+        node.input[:] = [name for name in node.input if name != f"^{fed.op.name}"]
 
     def run(inputs):
         tensors = tf.graph_util.import_graph_def(graph, {fed.name: inputs}, fetched, name="")
