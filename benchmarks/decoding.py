@@ -8,8 +8,10 @@
 - keras: `keras.utils.image_dataset_from_directory`, which decodes at full size and resizes without anti-aliasing.
 - keras, anti-aliased: the same operations, with `tf.image.resize(..., antialias=True)`.
 
-All use as many threads as there are cores. They take turns, so that whatever else the machine does falls on all; the
-rates are medians, and ratios are taken within a turn. A turn starts its pipeline anew and does not count its first batch.
+All use as many threads as there are cores. They take turns, so that whatever else the machine does falls on all. A turn
+starts its pipeline anew and does not count its first batch. Rates and milliseconds of processor time an image are medians;
+ratios are those of the rates within a turn, with quartiles, and of the least processor times, which other work on the
+machine disturbs least.
 
 The photos are made of real ones, from scikit-image or from a folder: enlarged to twice their size at most, put side by
 side, with the noise of a sensor, and saved as cameras do (quality 90, 4:2:0).
@@ -86,15 +88,26 @@ def write_photos(folder, photos, width, height, different, count):
     return paths, statistics.mean(path.stat().st_size for path in paths) / (width * height)
 
 
+def times():
+    """Seconds that have passed, and seconds that all threads of this process have worked."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def spent(start, count):
+    """Images a second, and milliseconds of work an image."""
+    passed, worked = times() - start
+    return count / passed, 1000 * worked / count
+
+
 def libjpeg_turbo(paths):
     def decode(path):
         return simplejpeg.decode_jpeg(path.read_bytes(), min_height=SIZE, min_width=SIZE).shape
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(decode, paths[:BATCH]))
-        start = time.perf_counter()
+        start = times()
         list(pool.map(decode, paths[BATCH:]))
-        return (len(paths) - BATCH) / (time.perf_counter() - start)
+        return spent(start, len(paths) - BATCH)
 
 
 def pipeline(paths, load):
@@ -106,10 +119,10 @@ def pipeline(paths, load):
 def rate(dataset, count):
     batches = iter(dataset)
     next(batches)
-    start = time.perf_counter()
+    start = times()
     for _ in batches:
         pass
-    return (count - BATCH) / (time.perf_counter() - start)
+    return spent(start, count - BATCH)
 
 
 def anti_aliased(content):
@@ -118,7 +131,7 @@ def anti_aliased(content):
 
 
 def systems(folder, paths):
-    """name -> a function that runs over all files and gives the rate."""
+    """name -> a function that runs over all files and gives what `spent` gives."""
     record, count = kc.Preprocessing(SIZE), len(paths)
     ours = pipeline(paths, lambda content: kc.images.prepare(content, record))
     of_keras = keras.utils.image_dataset_from_directory(
@@ -134,22 +147,28 @@ def systems(folder, paths):
 
 
 def measure(runs, turns):
-    """name -> the rates of all turns; the order changes from turn to turn."""
-    rates = {name: [] for name in runs}
+    """name -> (rates, milliseconds) of all turns; the order changes from turn to turn."""
+    found = {name: [] for name in runs}
     for turn in range(turns):
         names = list(runs)[turn % len(runs) :] + list(runs)[: turn % len(runs)]
         for name in names:
-            rates[name].append(runs[name]())
-    return rates
+            found[name].append(runs[name]())
+    return {name: tuple(zip(*values, strict=True)) for name, values in found.items()}
 
 
-def summary(rates):
-    """Medians, and the median ratios of keras_cnn to the others with their quartiles."""
-    result = {name: {"images_per_second": statistics.median(values)} for name, values in rates.items()}
-    for name, values in rates.items():
-        ratios = [ours / other for ours, other in zip(rates["keras_cnn"], values, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-        result[name] |= {"ratio": middle, "quartiles": (low, high)}
+def summary(found):
+    """Medians, and ratios of the speed of keras_cnn to that of the others."""
+    ours, our_milliseconds = found["keras_cnn"]
+    result = {}
+    for name, (rates, milliseconds) in found.items():
+        ratios = [one / other for one, other in zip(ours, rates, strict=True)]
+        result[name] = {
+            "images_per_second": statistics.median(rates),
+            "milliseconds_of_work": statistics.median(milliseconds),
+            "ratio": statistics.median(ratios),
+            "quartiles": statistics.quantiles(ratios, n=4)[::2] if len(ratios) > 1 else ratios * 2,
+            "ratio_by_work": min(milliseconds) / min(our_milliseconds),
+        }
     return result
 
 
@@ -170,11 +189,11 @@ def main():
         results[megapixels] = {"bytes_per_pixel": density, "systems": found}
         if not options.json:
             print(f"{megapixels} megapixels, {width} x {height}, {density:.2f} bytes a pixel")
+            print("                            rate  ms of work   keras_cnn to it (quartiles)   by work")
             for name, row in found.items():
-                quartiles = "{:.2f}-{:.2f}".format(*row["quartiles"])
-                print(
-                    f"  {name:22}{row['images_per_second']:9.1f} /s   keras_cnn / it {row['ratio']:.2f}  ({quartiles})"
-                )
+                quartiles = "({:.2f}-{:.2f})".format(*row["quartiles"])
+                times = f"{row['images_per_second']:9.1f}{row['milliseconds_of_work']:12.2f}"
+                print(f"  {name:21}{times}{row['ratio']:12.2f} {quartiles:18}{row['ratio_by_work']:9.2f}")
     if options.json:
         print(json.dumps(results, indent=2))
 

@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from random_weights import randomise
 
 import keras_cnn as kc
 from keras_cnn.serving import publishing
@@ -37,13 +38,7 @@ def network(name):
         model = keras.Model(backbone.input, kc.heads.classification(1000)(backbone.output))
     else:
         model = getattr(keras.applications, name)(weights=None)
-    random = np.random.default_rng(0)
-    for weight in model.weights:
-        if weight.path.endswith(("bias", "beta", "moving_mean")):
-            weight.assign(random.normal(0, 0.1, weight.shape))
-        elif weight.path.endswith(("gamma", "moving_variance")):
-            weight.assign(random.uniform(0.8, 1.2, weight.shape))
-    return model
+    return randomise(model)
 
 
 def ways(model, folder):

@@ -47,20 +47,14 @@ PLAIN, OURS, JAX = "plain model.export(), float32", "serving_xla, bfloat16", "ja
 def network(case, precision):
     """The Keras model with random weights, computing in `precision`."""
     import keras
-    import numpy as np
+    from random_weights import randomise
 
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     if case["network"] == "small":
         model = keras.applications.MobileNetV2((case["side"], case["side"], 3), alpha=0.35, weights=None, classes=10)
     else:
         model = getattr(keras.applications, case["network"])(weights=None)
-    random = np.random.default_rng(0)
-    for weight in model.weights:
-        if weight.path.endswith(("bias", "beta", "moving_mean")):
-            weight.assign(random.normal(0, 0.1, weight.shape))
-        elif weight.path.endswith(("gamma", "moving_variance")):
-            weight.assign(random.uniform(0.8, 1.2, weight.shape))
-    return model
+    return randomise(model)
 
 
 def pixels(case, batch):

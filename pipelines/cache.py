@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_cnn import fetching
 from pipelines.errors import InputError
 
 LIMIT = 20 * 2**30  # bytes
@@ -62,8 +63,7 @@ class Cache:
     """
 
     def __init__(self, directory=None, limit: int = LIMIT):
-        directory = directory or os.environ.get("KERAS_CNN_CACHE") or "~/.cache/keras_cnn"
-        self.directory, self.limit = Path(directory).expanduser(), limit
+        self.directory, self.limit = Path(directory or fetching.cache()).expanduser(), limit
         self._warned = False
 
     def array(self, key: str, shape, dtype, fill) -> np.ndarray:

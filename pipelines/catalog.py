@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_cnn.images import SUFFIXES
+from keras_cnn.serving.publishing import UNUSABLE
 from pipelines.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.65, 0.15, 0.20)
 COLUMNS = ("path", "label", "split", "group", "reason")
 SMALLEST_CLASS = 2
-# Unicode categories that no list of labels can carry: control signs, halves of signs, ends of lines.
-UNUSABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 
 @dataclass(frozen=True)

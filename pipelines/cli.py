@@ -107,6 +107,7 @@ def _add_predict(commands):
     predict.add_argument(
         "--reject", type=_share, default=0.0, metavar="P", help='call it "unsure" below this probability'
     )
+    predict.add_argument("--trust", action="store_true", help="load it even if it may do more than compute")
     predict.add_argument("--csv", metavar="FILE", help="write path, label, probability, status to a file")
     predict.add_argument("--json", action="store_true", help="print a JSON list with the best labels of each image")
     predict.set_defaults(run=_predict)
@@ -116,7 +117,7 @@ def _predict(options):
     from pipelines.prediction import SURE, UNREADABLE, predict
 
     with _table(options.csv) as table:
-        found = list(predict(options.saved_model, options.images, options.reject))
+        found = list(predict(options.saved_model, options.images, options.reject, options.trust))
         if table:
             table.writerow(["path", "label", "probability", "status"])
             table.writerows([one.path, one.label, f"{one.probability:.4f}", one.status] for one in found)

@@ -1,4 +1,4 @@
-"""Fields and boxes by hand: published numbers, sizes that are not known, borders, axes in another order, what is refused."""
+"""Which cells a unit sees, by hand: borders, paddings of all kinds, axes in another order, rows that are cut and joined."""
 
 import re
 from fractions import Fraction
@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 import keras_cnn as kc
-from keras_cnn.analysis import analyze, receptive_field
+from keras_cnn.analysis import analyze
 from keras_cnn.geometry import Field
 
 NOTHING = ((None, None), (None, None))
@@ -19,93 +19,12 @@ def row_of(function, shape=(8, 8, 1)):
     return analyze(keras.Model(inputs, function(inputs))).rows[-1]
 
 
-def test_published_fields():
-    """VGG-16 212 / 32 / 90 and AlexNet 195 / 32 / 64: Araujo et al., 2019, doi:10.23915/distill.00021."""
-    vgg = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
-    assert receptive_field(vgg) == (Field(212, 32, 90),) * 2
-    vgg = analyze(vgg, (224, 224, 3))
-    assert vgg.receptive_field == (Field(212, 32, 90),) * 2
-    assert vgg.row("block5_conv3").field[0].size == 196
-    pool, same = {"pool_size": 3, "strides": 2}, {"padding": "same"}
-    alexnet = keras.Sequential(
-        [
-            keras.Input((224, 224, 3)),
-            layers.Conv2D(2, 11, 4),
-            layers.MaxPooling2D(**pool),
-            layers.Conv2D(2, 5, **same),
-            layers.MaxPooling2D(**pool),
-            *[layers.Conv2D(2, 3, **same) for _ in range(3)],
-            layers.MaxPooling2D(**pool),
-        ]
-    )
-    assert receptive_field(alexnet) == (Field(195, 32, 64),) * 2
-
-
-def test_dilation():
-    """A 3 x 3 kernel at rate 2 spans five cells."""
-    model = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(1, 3, dilation_rate=2)])
-    assert receptive_field(model) == (Field(5, 1, 0),) * 2
-
-
-def test_unknown_sizes():
-    """Kernel 3, stride 2: "same" pads 0 or 1 before the data, by the size."""
-    inputs = keras.Input((None, None, 1))
-    model = keras.Model(inputs, layers.Conv2D(1, 3, 2, padding="same", name="conv")(inputs))
-    assert receptive_field(model) == (Field(3, 2, None),) * 2
-    assert analyze(model, (8, 9, 1)).receptive_field == (Field(3, 2, 0), Field(3, 2, 1))
-    found = analyze(model)
-    assert (found.macs, found.memory) == (None, None) and "pass input_shape" in found.notes[0]
-    assert found.rows[0].box() == NOTHING
-
-
-@pytest.mark.parametrize(
-    ("function", "expected"),
-    [
-        (lambda x: x[:, 3:, 1::2], (Field(1, 1, -3), Field(1, 2, -1))),
-        (lambda x: ops.depth_to_space(layers.Conv2D(4, 3)(x), 2), (Field(3, Fraction(1, 2), Fraction(1, 2)),) * 2),
-        (lambda x: ops.roll(x, 2, 1), (Field(1, 1, 2), Field(1, 1, 0))),
-        (lambda x: ops.repeat(x, 2, axis=2), (Field(1, 1, 0), Field(1, Fraction(1, 2), Fraction(1, 2)))),
-        (lambda x: kc.layers.Conv2D(1, 3, padding=1, padding_mode="reflect")(x), (Field(3, 1, 1),) * 2),
-        (lambda x: ops.flip(x, 1), (Field(None, None, None),) * 2),
-        (lambda x: x[:, :-1], (Field(None, None, None),) * 2),
-    ],
-)
-def test_operations_on_unknown_sizes(function, expected):
-    """What needs no size is told without one; what does, is not guessed."""
-    inputs = keras.Input((None, None, 1))
-    found = analyze(keras.Model(inputs, function(inputs)))
-    assert found.receptive_field == expected
-    assert any("not known and cannot be followed" in note for note in found.notes) == (expected[0].size is None)
-
-
-def test_branches_of_the_same_unknown_padding_stay_aligned():
-    inputs = keras.Input((None, None, 4))
-    x = layers.Conv2D(4, 3, 2, padding="same")(inputs)
-    model = keras.Model(inputs, layers.Add(name="sum")([x, layers.Conv2D(4, 3, padding="same")(x)]))
-    assert receptive_field(model) == (Field(7, 2, None),) * 2
-    assert analyze(model).misaligned == ()
-
-
 def test_fractional_strides_and_turns():
     """After nearest upsampling by 2 a 3-cell window covers two input cells, {i/2 - 1, i/2} or {(i-1)/2, (i+1)/2}."""
     row = row_of(lambda x: layers.Conv1D(1, 3, padding="same")(layers.UpSampling1D(2)(x)), (16, 1))
     assert row.field == (Field(2, Fraction(1, 2), 1),)
     assert [row.box((unit,)) for unit in (8, 9)] == [((3, 4),), ((4, 5),)]
     assert row.to_dict()["receptive_field"] == [{"size": 2, "stride": 0.5, "padding": 1}]
-
-
-def test_sub_pixels_have_half_the_stride():
-    """Four channels become four pixels of one cell, whatever follows or stands beside them."""
-
-    def shuffle(x):
-        x = layers.Permute((1, 3, 2, 4, 5))(layers.Reshape((8, 8, 2, 2, 1))(layers.Conv2D(4, 3, padding="same")(x)))
-        return layers.Reshape((16, 16, 1))(x)
-
-    half = (Field(3, Fraction(1, 2), Fraction(3, 2)),) * 2
-    assert row_of(shuffle).field == half
-    assert row_of(lambda x: layers.ReLU()(shuffle(x))).field == half
-    assert row_of(lambda x: layers.Add()([shuffle(x), layers.UpSampling2D(2)(x)])).field == half
-    assert row_of(shuffle).box((5, 10)) == ((1, 3), (4, 6))
 
 
 def test_antialiasing_widens_the_kernel():
@@ -225,74 +144,50 @@ def test_parts_that_see_less_than_others():
     assert found.notes == ("halves: a unit of it, and of what follows, may see less than is said here.",)
 
 
-def test_attention_with_a_causal_mask_is_an_upper_bound():
-    inputs = keras.Input((6, 4))
-    attention = layers.MultiHeadAttention(1, 2, name="causal")
-    found = analyze(keras.Model(inputs, attention(inputs, inputs, use_causal_mask=True)))
-    assert found.notes == ("causal: a unit of it, and of what follows, may see less than is said here.",)
+def test_rows_that_meet_columns():
+    """An outer sum: each unit of the sum of a column and a row sees all of both, and along which axis is told apart."""
+    inputs = keras.Input((5, 7, 1))
+    rows, columns = ops.mean(inputs, axis=2, keepdims=True), ops.mean(inputs, axis=1, keepdims=True)
+    row = analyze(keras.Model(inputs, layers.Add(name="sum")([rows, columns]))).rows[-1]
+    assert row.field == (Field(1, 1, 0), Field(1, 1, 0)) and row.box((3, 2)) == ((3, 3), (2, 2))
+    assert row.global_field == (Field(5, 0, 0), Field(7, 0, 0))
 
 
-def test_misaligned_branches_give_the_union_box():
-    """Xception at 299 px: a 1 x 1 convolution of stride 2 beside convolutions and a "same" pooling."""
-    found = analyze(keras.applications.Xception(weights=None))
-    assert len(found.misaligned) == 1
-    inputs = keras.Input((9, 1))
-    branches = [layers.Conv1D(1, 1, 2)(inputs), layers.Conv1D(1, 2, 2, padding="same")(inputs)]
-    found = analyze(keras.Model(inputs, layers.Add(name="sum")(branches)))
-    assert found.misaligned == ("sum",) and found.receptive_field == (Field(2, 2, 0),)
+def test_a_ring_put_together_by_hand():
+    """The last two columns before the first: as circular padding of two, in theory and in fact."""
+    row = row_of(lambda x: ops.concatenate([x[:, :, -2:], x], axis=2))
+    assert row.field == (Field(1, 1, 0), Field(1, 1, 2))
+    assert [row.box((0, unit))[1] for unit in (0, 1, 2, 9)] == [(6, 6), (7, 7), (0, 0), (7, 7)]
 
 
-def test_branches_of_different_strides_raise():
-    inputs = keras.Input((9, 1))
-    branches = [layers.Conv1D(1, 5)(inputs), layers.Conv1D(1, 1, 2)(inputs)]
-    sentence = (
-        "analyze: 'sum' joins branches whose units stand 1 and 2 input cells apart; a unit of it has no one receptive "
-        "field. Give the branches equal strides."
-    )
-    with pytest.raises(ValueError, match=re.escape(sentence)):
-        analyze(keras.Model(inputs, layers.Concatenate(name="sum")(branches)))
+def test_strips_that_a_convolution_does_not_leave():
+    """Two strips of four rows: rows 3 and 4 lie side by side and do not see each other."""
+
+    def within(x):
+        x = layers.Conv3D(1, (1, 3, 1), padding="same")(layers.Reshape((2, 4, 8, 1))(x))
+        return layers.Reshape((8, 8, 1))(x)
+
+    row = row_of(within)
+    assert row.field == (Field(3, 1, 1), Field(1, 1, 0))
+    assert [row.box((unit, 0))[0] for unit in (2, 3, 4, 5)] == [(1, 3), (2, 3), (4, 5), (4, 6)]
 
 
-def u_net(size):
-    inputs = keras.Input((size, size, 3), name="image")
-    x = layers.Conv2D(4, 3, padding="same", name="contracting")(inputs)
-    y = layers.UpSampling2D(name="expanding")(layers.MaxPooling2D()(x))
-    return keras.Model(inputs, layers.Concatenate(name="skip")([y, x]))
+def test_the_adjoint_of_a_ring():
+    """Where the convolution reads the other end, its transpose gives to it: cell 0 reads the last unit too."""
+    conv = kc.layers.Conv1D(1, 3, padding=1, padding_mode="circular")
+    conv.build((None, 8, 1))
+    row = row_of(kc.layers.ConvAdjoint1D(conv, 8), (8, 1))
+    assert [row.box((unit,)) for unit in (0, 1, 7)] == [((0, 7),), ((0, 2),), ((0, 7),)]
 
 
-def test_maps_that_do_not_fit_are_refused():
-    """Half of 99 is 49, and twice 49 is 98: the network cannot run at that size, and Keras does not say so."""
-    sentence = "'skip' does not take the maps of 'expanding' (98, 98, 4) and 'contracting' (99, 99, 4)"
-    with pytest.raises(ValueError, match=re.escape(sentence)):
-        analyze(u_net(None), (99, 99, 3))
-    assert analyze(u_net(None), (96, 100, 3)).rows[-1].output_shape == (96, 100, 8)
-    inputs = keras.Input((None, None, 1), name="image")
-    cropped = layers.Cropping2D(((4, 0), (0, 0)), name="cropped")(inputs)
-    with pytest.raises(ValueError, match=re.escape("the maps of 'cropped' (4, 8, 1) and 'image' (8, 8, 1)")):
-        analyze(keras.Model(inputs, layers.Add(name="sum")([cropped, inputs])), (8, 8, 1))
+def test_a_kernel_that_is_made_of_the_input():
+    """Each unit sees its window, and, through the kernel, what that was made of."""
+    inputs = keras.Input((8, 8, 1), batch_size=1)
+    kernel = ops.reshape(ops.mean(inputs[:, :6, :6], axis=0), (6, 6, 1, 1))[:3, :3]
+    row = analyze(keras.Model(inputs, ops.conv(inputs, kernel, 1))).rows[-1]
+    assert row.field == (Field(3, 1, 0),) * 2 and row.global_field == (Field(3, 0, 0),) * 2
 
 
-def test_channels_first():
-    inputs = keras.Input((3, 32, 24))
-    x = layers.Conv2D(4, (3, 5), data_format="channels_first")(inputs)
-    model = keras.Model(inputs, layers.MaxPooling2D(2, data_format="channels_first")(x))
-    found = analyze(model)
-    assert found.receptive_field == (Field(4, 2, 0), Field(6, 2, 0)) and found.rows[-1].box((1, 2)) == ((2, 5), (4, 9))
-
-
-def test_images_without_channels():
-    row = row_of(lambda x: layers.Conv2D(4, 5)(layers.Reshape((28, 28, 1))(x)), (28, 28))
-    assert row.field == (Field(5, 1, 0),) * 2 and row.box((3, 4)) == ((3, 7), (4, 8))
-
-
-def test_frames_of_a_video():
-    inputs = keras.Input((6, 32, 32, 3))
-    frames = keras.Sequential([keras.Input((32, 32, 3)), layers.Conv2D(4, 3, 2, name="conv"), layers.ReLU()])
-    found = analyze(keras.Model(inputs, layers.TimeDistributed(frames, name="frames")(inputs)))
-    assert found.receptive_field == (Field(1, 1, 0), Field(3, 2, 0), Field(3, 2, 0))
-    assert found.macs == 6 * 15 * 15 * 9 * 3 * 4
-
-
-def test_sizes_that_an_ellipsis_stands_for():
-    """Keras says (None, 10, 12, 5) of this layer, and gives (None, 12, 10, 5)."""
-    assert row_of(layers.EinsumDense("...c,cd->...d", 5), (12, 10, 4)).output_shape == (12, 10, 5)
+def test_a_branch_that_is_not_known_leaves_nothing_known():
+    row = row_of(lambda x: layers.Add()([x, ops.sort(x, axis=1)]))
+    assert row.field == (Field(None, None, None),) * 2 and row.box((3, 3)) == NOTHING

@@ -207,7 +207,8 @@ def test_operations_are_those_of_pillow(photo, operation, amount, reference):
     inside = slice(None)
     if operation in ("shear_x", "shear_y", "rotate", "translate_x", "translate_y"):
         inside = (slice(8, 16), slice(8, 24))  # blank areas are Pillow's black here, and ours a reflection
-    assert np.abs(found - expected)[inside].max() < 1.5  # Pillow rounds the grey and cuts off the result
+    rounded = operation not in ("identity", "posterize", "solarize", "equalize")  # and cut off, by Pillow
+    assert np.abs(found - expected)[inside].max() <= (1.5 if rounded else 0)
 
 
 def test_a_uniform_picture_has_nothing_to_stretch():

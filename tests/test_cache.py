@@ -17,14 +17,14 @@ from pipelines.cache import Cache, NoRoomError, digest, stamps
 
 ROOT = Path(__file__).parent.parent
 KILOBYTE = 2**10
-# A process that fills an array of eight numbers and tells when it has begun; `sys.argv[2]` is how long it takes.
+# A process that fills an array of eight numbers, tells when it has begun, and ends when its input does.
 WRITER = """
-import sys, time
+import sys
 from pipelines.cache import Cache
 def fill(array):
     array[:4] = 1
     print("begun", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.read()
     array[:] = range(8)
 print(Cache(sys.argv[1]).array("key", (8,), "int64", fill).sum(), flush=True)
 """
@@ -52,10 +52,9 @@ def entries(directory):
     return [path for path in directory.iterdir() if path.name != ".lock"]
 
 
-def write(directory, seconds):
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, directory, str(seconds)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+def write(directory):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", WRITER, directory], cwd=ROOT, text=True, **pipes)
     assert process.stdout.readline() == "begun\n"
     return process
 
@@ -150,8 +149,8 @@ def test_what_cannot_be_kept_is_computed_with_one_warning(tmp_path):
     assert entries(tmp_path) == []
 
 
-def test_a_full_disk_is_noticed_before_it_is_written(tmp_path):
-    # The kernel refuses files beyond this size, as a full disk would; a mapped file that finds no room kills the process.
+def test_a_disk_that_refuses_is_no_obstacle(tmp_path):
+    # The kernel refuses files beyond this size, as a full disk would.
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10 * KILOBYTE, hard))
     try:
@@ -160,6 +159,14 @@ def test_a_full_disk_is_noticed_before_it_is_written(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert array.sum() == 7 * 2**20 and entries(tmp_path) == []
+
+
+def test_the_room_on_the_disk_is_taken_before_it_is_written(tmp_path):
+    def fill(array):
+        (path,) = tmp_path.glob("*/array.npy")
+        assert path.stat().st_blocks * 512 >= path.stat().st_size > 2**24
+
+    Cache(tmp_path).array("a", (2**24,), "uint8", fill)
 
 
 def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path, monkeypatch):
@@ -190,7 +197,7 @@ def test_nothing_is_kept_when_the_computation_fails(tmp_path):
 
 
 def test_a_killed_process_leaves_nothing_that_is_taken_for_complete(tmp_path):
-    process = write(tmp_path, 60)
+    process = write(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (left,) = entries(tmp_path)
@@ -200,8 +207,10 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_complete(tmp_path):
 
 
 def test_two_processes_compute_the_same_array(tmp_path):
-    slow = write(tmp_path, 0.5)
-    quick = write(tmp_path, 0)  # it must not sweep away what the other one is writing
+    slow = write(tmp_path)
+    (working,) = entries(tmp_path)
+    quick = write(tmp_path)
+    assert working in entries(tmp_path)  # it has not been swept away
     for process in (quick, slow):
         assert process.communicate()[0] == "28\n" and process.returncode == 0
     assert len(entries(tmp_path)) == 1

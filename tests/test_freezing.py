@@ -241,7 +241,10 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+FAST = ("momentum", "adamw", "own schedule", "accumulation", "average", "loss scale")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in OPTIMIZERS])
 def test_training_goes_on_as_if_nothing_else_had_ever_changed(name):
     reference, model = two_branches(), two_branches()
     for each in (reference, model):

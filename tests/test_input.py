@@ -301,6 +301,29 @@ def test_a_file_that_is_cut_off_while_it_is_decoded_is_named(photos, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_interrupted_fit_goes_on_in_mid_epoch(tmp_path):
+    class Interruption(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.optimizer.iterations == 9:  # of 6 steps an epoch
+                raise KeyboardInterrupt
+
+    def fit(directory, *callbacks):
+        keras.utils.set_random_seed(0)
+        layers = [keras.Input((*SIZE, 3)), keras.layers.Flatten(), keras.layers.Dense(22, "softmax")]
+        model, resume = keras.Sequential(layers), kc.training.ExactResume(directory, seconds=0)
+        model.compile("adam", "categorical_crossentropy")
+        varied = Augmentation(mirror=True, brightness=0.2)
+        batches = Batches(numbered(22), np.arange(22), SIZE, 4, classes=22, augmentation=varied)
+        model.fit(resume.data(batches), epochs=3, callbacks=[resume, *callbacks], shuffle=False, verbose=0)
+        return model.get_weights()
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "a", Interruption())
+    for interrupted, whole in zip(fit(tmp_path / "a"), fit(tmp_path / "b"), strict=True):
+        np.testing.assert_array_equal(interrupted, whole)
+
+
+@pytest.mark.slow
 def test_memory_is_flat():
     images = numbered(64, VARIED.stored_size((64, 64)))
     batches = Batches(images, np.arange(64), (64, 64), 16, classes=64, augmentation=VARIED)

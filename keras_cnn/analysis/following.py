@@ -46,7 +46,7 @@ class Follower:
             noted = len(self.bounded)
             for part in call.parts:
                 self.follow(part)
-            if isinstance(call.operation, ATTENTION):  # scores see less than all, what is made of them does not
+            if type(call.operation) in ATTENTION:  # scores see less than all, what is made of them does not
                 del self.bounded[noted:]
                 if call.kwargs.get("use_causal_mask"):
                     self.bounded.append((call.name, each(range(self.sources))))
@@ -75,7 +75,7 @@ class Follower:
         for name, sources in dict.fromkeys(self.bounded):
             if any(together <= set(spatial) for together in sources):
                 yield f"{name}: a unit of it, and of what follows, may see less than is said here."
-        scattered = [name for name, sources in self.scattered if sources & set(spatial)]
+        scattered = list(dict.fromkeys(name for name, sources in self.scattered if sources & set(spatial)))
         if scattered:
             more = f" and {len(scattered) - 5} more" if len(scattered) > 5 else ""
             yield (

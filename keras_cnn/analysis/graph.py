@@ -13,6 +13,7 @@ import keras
 from keras import tree
 
 from keras_cnn.analysis.probes import exchanged
+from keras_cnn.surgery.graph import graph_of
 
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__", "__pow__", "__matmul__")
 
@@ -46,6 +47,7 @@ class UntraceableError(ValueError):
 
 
 def is_tensor(x) -> bool:
+    """Whether it is a tensor without values."""
     return isinstance(x, keras.KerasTensor)
 
 
@@ -66,17 +68,10 @@ def calls_of(model, inputs, known):
     calls = []
     for tensor, own in zip(inputs, getattr(model, "inputs", None) or (), strict=False):
         tensor.name = own._keras_history.operation.name
-    graph = _graph(model)
+    graph = graph_of(model)
     structure = inputs if graph else _like_input(inputs)
     outputs = _walk(graph, inputs, "", calls, known) if graph else _trace(model, (structure,), {}, "", calls, known)
     return calls, tree.flatten(outputs)
-
-
-def _graph(operation):
-    """The graph of a functional or Sequential model; None for others."""
-    if isinstance(operation, keras.Sequential):
-        return operation._functional
-    return operation if isinstance(operation, keras.Function) else None
 
 
 def _like_input(inputs):
@@ -98,7 +93,7 @@ def _walk(graph, inputs, prefix, calls, known):
 
 def _call(operation, args, kwargs, prefix, calls, known):
     name = prefix + operation.name
-    graph = _graph(operation)
+    graph = graph_of(operation)
     if graph is not None:
         return _walk(graph, [x for x in tree.flatten((args, kwargs)) if is_tensor(x)], f"{name}/", calls, known)
     if isinstance(operation, keras.Model):

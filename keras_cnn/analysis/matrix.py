@@ -15,14 +15,8 @@ from keras import ops
 from scipy import sparse
 
 from keras_cnn import arguments, geometry, layers
+from keras_cnn.analysis.readings import PADS
 from keras_cnn.layers.convolution import axis_paddings
-
-PADS = {  # padding mode of a layer: how NumPy pads the numbers of the cells
-    "zeros": {"constant_values": -1},
-    "reflect": {"mode": "reflect"},
-    "replicate": {"mode": "edge"},
-    "circular": {"mode": "wrap"},
-}
 
 
 def convolution_matrix(layer, input_shape) -> sparse.csr_array:

@@ -48,7 +48,8 @@ def _in_parts(views, local):
     if len(views) < 2:
         return local
     common = [s for s in range(len(local)) if all(view.local[s] for view in views)]
-    seen = dict(zip(common, united([[view.local[s] for s in common] for view in views]), strict=True))
+    together = united([[view.local[s] for s in common] for view in views]) if common else ()
+    seen = dict(zip(common, together, strict=True))
     parts = max((len(rows) for rows in seen.values() if rows is not None), default=1)
     alone = [reach and reach.in_one_part(parts) for reach in local]
     return [replace(reach, seen=seen[s]) if s in seen else reach for s, reach in enumerate(alone)]

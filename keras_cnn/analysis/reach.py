@@ -123,13 +123,13 @@ def box(reaches, units, sizes) -> tuple:
 
     Args:
         reaches: For each axis, the reach of the row and that of what all units see besides, which counts if there is no
-            row. None for both: nothing is seen.
+            row, or if it is not known. None for both: nothing is seen.
         units, sizes: For each axis, which unit of the row it is, and how many cells the input has.
     """
     if any(local is None and whole is None for local, whole in reaches):
         return ((None, None),) * len(reaches)
     found = [
-        local.cells(unit, size) if local else whole.cells(0, size)
+        local.cells(unit, size) if local and (not whole or whole.step is not None) else whole.cells(0, size)
         for (local, whole), unit, size in zip(reaches, units, sizes, strict=True)
     ]
     alive = np.all(np.broadcast_arrays(*(cells[:, 0] <= cells[:, 1] for cells in found if cells is not None)), axis=0)

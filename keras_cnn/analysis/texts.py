@@ -40,6 +40,7 @@ def short(number, unit="") -> str:
 
 
 def shape_text(shape):
+    """Sizes joined by ×, "?" for one that is not known."""
     return " × ".join("?" if size is None else str(size) for size in shape)
 
 

@@ -147,12 +147,12 @@ class _Graph:
         for collection in self.meta.collection_def.values():
             starts.update(collection.node_list.value)
         by_name = {node.name: node for node in self.meta.graph_def.node}
-        waiting, nodes = [_node(name) for name in starts], {}
+        waiting, nodes = [node_of(name) for name in starts], {}
         while waiting:
             name = waiting.pop()
             if name in by_name and name not in nodes:
                 nodes[name] = by_name[name]
-                waiting += map(_node, by_name[name].input)
+                waiting += map(node_of, by_name[name].input)
         return self._with_functions(nodes.values())
 
     def _with_functions(self, nodes):
@@ -228,7 +228,7 @@ def _labels(path):
         return set()
 
 
-def _node(name):
+def node_of(name):
     """The node that a tensor, or a control input, comes from."""
     return name.removeprefix("^").split(":")[0]
 

@@ -32,8 +32,7 @@ class Network(tf.Module):
 
     def __init__(self, model: keras.Model, precision: str = "float32", temperature: float = 1.0):
         super().__init__()
-        channels, *sides = model.input_shape[1:]
-        self.image_shape = (*sides, channels) if _channels_first(model) else model.input_shape[1:]
+        self.image_shape = image_shape(model)
         self.kept_variables = []
         answer = self._frozen(model, precision, temperature)
 
@@ -123,6 +122,12 @@ def parts(model: keras.Model):
             except ValueError:  # it is used twice, or a path goes around it
                 break
     return None, None, None
+
+
+def image_shape(model: keras.Model) -> tuple:
+    """`(height, width, 3)` of the images that a model takes, in whichever order of the axes; None where any size will do."""
+    channels, *sides = model.input_shape[1:]
+    return (*sides, channels) if _channels_first(model) else model.input_shape[1:]
 
 
 def as_input(model: keras.Model, images):

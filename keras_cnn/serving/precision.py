@@ -10,6 +10,8 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.grappler import tf_optimizer
 
+from keras_cnn.serving.inspection import node_of
+
 # Passes of TensorFlow's graph optimizer: only what holds for every device. Fused kernels and layouts are chosen by the
 # server that loads the graph. Its own mixed precision is of no use here: without a word it does nothing on a machine
 # whose processor oneDNN is not switched on for.
@@ -68,7 +70,7 @@ def _halved(graph_def, fetched, kind):
     What stands before the first convolution stays in float32, and so do the tensors that are fetched.
     """
     result, half, casts = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library), set(), {}
-    kept = {_source(name) for name in fetched}
+    kept = {node_of(name) for name in fetched}
     constants = {node.name for node in graph_def.node if node.op == "Const"}
 
     def cast(name, target):
@@ -81,7 +83,7 @@ def _halved(graph_def, fetched, kind):
 
     for node in _in_order(graph_def):
         node = tf.compat.v1.NodeDef.FromString(node.SerializeToString())
-        sources = [_source(name) for name in node.input]
+        sources = [node_of(name) for name in node.input]
         wanted = node.op in GAINS or (FOLLOWS.fullmatch(node.op) and not half.isdisjoint(set(sources) - constants))
         if wanted and node.attr["T"].type == tf.float32.as_datatype_enum and node.name not in kept:
             for index in _typed_inputs(node):
@@ -107,17 +109,12 @@ def _typed_inputs(node):
         index += count
 
 
-def _source(name):
-    """The node that an input comes from."""
-    return name.removeprefix("^").split(":")[0]
-
-
 def _in_order(graph_def):
     """The nodes, each behind those that it takes its inputs from."""
     nodes, done, waiting = {node.name: node for node in graph_def.node}, set(), [node.name for node in graph_def.node]
     while waiting:
         name = waiting.pop()
-        before = [] if name in done else [_source(one) for one in nodes[name].input if _source(one) not in done]
+        before = [] if name in done else [node_of(one) for one in nodes[name].input if node_of(one) not in done]
         if before:
             waiting += [name, *before]
         elif name not in done:
@@ -129,7 +126,7 @@ def _optimized(graph_def, fed, fetched, passes):
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(graph_def, name="")
         meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=graph_def, graph=graph)
-    names = [name.split(":")[0] for name in (*fed, *fetched)]
+    names = [node_of(name) for name in (*fed, *fetched)]
     meta_graph.collection_def["train_op"].CopyFrom(
         meta_graph_pb2.CollectionDef(node_list=meta_graph_pb2.CollectionDef.NodeList(value=names))
     )

@@ -177,7 +177,9 @@ def _paired(examples, targets):
 
 
 def _squash(model):
-    size = model.input_shape[2:] if model.input_shape[1] == 3 != model.input_shape[-1] else model.input_shape[1:3]
+    from keras_cnn.serving.network import image_shape
+
+    size = image_shape(model)[:2]
     if None in size:
         expected = "given for a model that takes any size"
         raise ValueError(

@@ -6,6 +6,8 @@ import math
 
 import tensorflow as tf
 
+from pipelines.augment.geometry import pixels
+
 SMALLEST, LARGEST = 0.02, 0.4
 NARROWEST = 0.3
 
@@ -18,8 +20,8 @@ def erase(image, probability, draws):
     height, width = image.shape[:2]
     area = draws.uniform(SMALLEST, LARGEST) * height * width
     stretch = tf.exp(0.5 * draws.around(0.0, -math.log(NARROWEST)))
-    rows = _pixels(tf.sqrt(area) * stretch, height)
-    columns = _pixels(tf.sqrt(area) / stretch, width)
+    rows = pixels(tf.sqrt(area) * stretch, height)
+    columns = pixels(tf.sqrt(area) / stretch, width)
     top, left = draws.integer(height - rows + 1), draws.integer(width - columns + 1)
 
     def covered():
@@ -27,10 +29,6 @@ def erase(image, probability, draws):
         return tf.where(inside[..., None], draws.noise(image.shape, 255.0), image)
 
     return tf.cond(draws.coin(probability), covered, lambda: image)
-
-
-def _pixels(length, longest):
-    return tf.clip_by_value(tf.cast(tf.round(length), tf.int32), 1, longest)
 
 
 def _between(start, count, length):

@@ -19,13 +19,14 @@ def crop(image, smallest, draws):
     widest = tf.minimum(-math.log(NARROWEST), -tf.math.log(area))
     stretch = tf.exp(0.5 * widest * draws.uniform(-1.0, 1.0))
     height, width = image.shape[:2]
-    rows = _pixels(height * tf.sqrt(area) * stretch, height)
-    columns = _pixels(width * tf.sqrt(area) / stretch, width)
+    rows = pixels(height * tf.sqrt(area) * stretch, height)
+    columns = pixels(width * tf.sqrt(area) / stretch, width)
     top, left = draws.integer(height - rows + 1), draws.integer(width - columns + 1)
     return image[top : top + rows, left : left + columns]
 
 
-def _pixels(length, longest):
+def pixels(length, longest):
+    """Whole pixels, at least one."""
     return tf.clip_by_value(tf.cast(tf.round(length), tf.int32), 1, longest)
 
 

@@ -18,6 +18,7 @@ class Variant(NamedTuple):
 
 
 def of_object(function) -> list[Variant]:
+    """Those of a restored function of a reusable SavedModel."""
     variants = []
     for concrete in function.concrete_functions:
         positional, keywords = concrete.structured_input_signature
@@ -27,6 +28,7 @@ def of_object(function) -> list[Variant]:
 
 
 def of_signature(function) -> list[Variant]:
+    """The one of a signature, whose inputs have names."""
     inputs = dict(sorted(function.structured_input_signature[1].items()))
     return [Variant(inputs if len(inputs) > 1 else next(iter(inputs.values())), {})]
 

@@ -1,0 +1,87 @@
+"""Multiply-accumulates against those that TensorFlow's profiler counts, and of products of every form by hand."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_cnn as kc
+from keras_cnn.analysis import analyze
+from keras_cnn.analysis.costs import Cost
+
+
+def macs(function, shape, **options):
+    inputs = keras.Input(shape, **options)
+    return analyze(keras.Model(inputs, function(inputs))).macs
+
+
+def profiled_macs(model):
+    """Half the operations that `tf.profiler` counts for kernels and matrix products, for one example."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((1, *model.input_shape[1:]), "float32")
+    graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation())
+    kinds = [".*Conv2D.*", ".*Conv3D.*", ".*DepthwiseConv2dNative.*", ".*MatMul.*"]
+    options = options.with_empty_output().order_by("float_ops").with_accounted_types(kinds).build()
+    return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops / 2
+
+
+def test_a_chain_of_layers_equals_the_profiler():
+    """Strides and sizes that do not divide, every kind of kernel that the profiler knows."""
+    model = keras.Sequential(
+        [
+            keras.Input((29, 23, 3)),
+            layers.Conv2D(6, (3, 5), (2, 1), "same"),
+            layers.DepthwiseConv2D(3, 2, "valid", depth_multiplier=2),
+            layers.SeparableConv2D(5, 3, padding="same", depth_multiplier=2),
+            layers.Conv2DTranspose(4, (3, 2), 2, "same"),
+            kc.layers.Conv2D(4, 3, 2, padding=((2, 0), (1, 3)), dilation_rate=2),
+            layers.Flatten(),
+            layers.Dense(24),
+            layers.Reshape((6, 4)),
+            layers.Conv1D(3, 3, padding="causal"),
+            layers.SeparableConv1D(4, 3),
+            layers.Reshape((2, 2, 2, 2)),
+            layers.Conv3D(2, (1, 2, 1), padding="same"),
+        ]
+    )
+    assert analyze(model).macs == profiled_macs(model) > 0
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: ops.einsum("...c,cd->...d", x, np.ones((4, 5), "float32")), 6 * 4 * 5),
+        (lambda x: ops.einsum("bhc,bhd->bcd", x, x), 6 * 4 * 4),
+        (lambda x: ops.einsum("bhc->bch", x), 0),
+        (lambda x: ops.matmul(x, np.ones(4, "float32")), 6 * 4),
+        (lambda x: ops.einsum("bhc,bhd,bhe->bcde", x, x, x), None),
+        (lambda x: layers.Attention()([x, x]), 2 * 6 * 6 * 4),
+        (lambda x: layers.AdditiveAttention()([x, x]), 6 * 6 * 4),
+        (lambda x: layers.EinsumDense("...c,cd->...d", 5)(x), 6 * 4 * 5),
+        (lambda x: ops.conv(x, np.ones((3, 4, 8), "float32"), 1), 4 * 3 * 4 * 8),
+    ],
+)
+def test_products(function, expected):
+    """Of 6 places with 4 channels; three factors at once may be multiplied in any order, and are not counted."""
+    assert macs(function, (6, 4)) == expected
+
+
+def test_what_is_not_counted_is_said():
+    inputs = keras.Input((6, 4))
+    x = layers.Dense(3, name="dense")(inputs)
+    found = analyze(keras.Model(inputs, layers.Dense(2)(ops.cumsum(x, axis=1))))
+    assert found.row("cumsum").cost == Cost(None, None, None, None, None, None)
+    assert found.macs is None and [row.macs for row in found.rows] == [6 * 4 * 3, None, 6 * 3 * 2]
+    assert found.notes == (
+        "cumsum (Cumsum) is not known and cannot be followed: fields behind it are unknown, and its operations are not "
+        "counted.",
+    )
+
+
+def test_what_is_counted_though_its_field_is_not_known():
+    fit = layers.Resizing(4, 4, pad_to_aspect_ratio=True, name="fit")
+    found = analyze(keras.Sequential([keras.Input((8, 6, 2)), fit, layers.Conv2D(3, 2)]))
+    assert found.notes == ("fit (Resizing) is not known and cannot be followed: fields behind it are unknown.",)
+    assert found.macs == 9 * 4 * 2 * 3
