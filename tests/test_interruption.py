@@ -41,4 +41,4 @@ def test_a_job_stopped_in_the_middle(sample_photos, tmp_path, number, status):
         assert list(tmp_path.iterdir()) == []
     # The same command works afterwards, and clears up.
     subprocess.run(command, check=True, capture_output=True)
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs", "serving"]

@@ -33,7 +33,7 @@ def assert_same(found, expected):
 
 
 def test_killed_at_three_points_and_started_again(uninterrupted, tmp_path):
-    points = {"dataset": 2, "pydataset": STEPS + 3, "function": 3 * STEPS}  # the last one between two epochs
+    points = {"dataset": STEPS, "pydataset": STEPS + 3, "function": 3 * STEPS}  # two of them between epochs
     processes = {kind: killed(kind, tmp_path / kind, step) for kind, step in points.items()}
     for kind, process in processes.items():
         assert process.wait() == -9

@@ -75,8 +75,9 @@ class _Dataset(_Stream):
 
     def move(self, epoch, step):
         super().move(epoch, step)
-        for _ in range(epoch):
-            iter(self._whole)  # each iterator draws the next order from the seed; nothing is read
+        # Each iterator draws the next order from the seed; nothing is read. `fit` makes none for an epoch without batches.
+        for _ in range(epoch + (0 < self._cardinality() <= step)):
+            iter(self._whole)
 
 
 class _Function(_Stream):
