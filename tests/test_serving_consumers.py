@@ -245,7 +245,7 @@ def test_keras_hub(tmp_path):
 EXPORTER = """
 import sys
 import keras_cnn as kc
-from tests.test_serving import LABELS, RECORD, make_model
+from serving_cases import LABELS, RECORD, make_model
 model = make_model()
 print("ready", flush=True)
 kc.export(model, sys.argv[1], LABELS, RECORD)
