@@ -1,6 +1,8 @@
 """Decoding every kind of file, against Pillow; what is refused; the same everywhere."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +121,22 @@ def test_the_same_by_itself_in_tf_data_and_in_a_saved_model(tmp_path):
     np.testing.assert_array_equal(np.stack(alone[: len(WHOLE)]), np.stack(served[: len(WHOLE)]))
     assert all(image is None for image in served[len(WHOLE) :])
     assert dataset.element_spec.shape == (11, 17, 3)
+
+
+@pytest.mark.slow
+def test_beside_another_device():
+    """As on a machine with a GPU, here with a second logical CPU as the device of choice: broken files are named as such."""
+    program = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+from keras_cnn import Preprocessing, images
+for content in (b"GIF89a", b"\\xff\\xd8\\xff", b"\\x89PNG\\r\\n\\x1a\\n", b"BM", b"RIFF....WEBP", b"text", b""):
+    try:
+        with tf.device("CPU:1"):
+            images.prepare(content, Preprocessing((32, 32)))
+    except tf.errors.InvalidArgumentError:
+        continue
+    raise SystemExit(f"decoded: {content}")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

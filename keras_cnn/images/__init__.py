@@ -83,7 +83,8 @@ def _on_cpu(function):
 def _concise(function, content):
     """`function(content)`, with an error that says what is wrong with the file and not where in the graph it came up."""
     try:
-        return function(content)
+        with tf.device("CPU:0"):
+            return function(content)
     except tf.errors.InvalidArgumentError as error:
         line = error.message.split("\n\t [[")[0].splitlines()[-1]
         sentence = re.sub(r"^assertion failed: \[(.*?)\]", r"\1", line)
