@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import platform
-from importlib.metadata import version
 
+from keras_cnn.serving import card
 from pipelines.keep_best import quality
 
 
@@ -36,13 +35,12 @@ def metrics(catalog, evaluation, validation, proof, seconds) -> dict:
 
 def write(run, model, network, catalog, chosen, history, figures) -> None:
     """Write settings.json, metrics.json, catalog.csv, history.csv and model.keras into the folder `run`."""
-    versions = {name: version(name) for name in ("tensorflow", "keras", "keras-cnn")}
     about = {
         **chosen.to_dict(),
         "backbone": network.model.name,
         "weights": str(network.source),
         "preprocessing": network.preprocessing.to_dict(),
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": card.versions(),
     }
     for name, content in (("settings.json", about), ("metrics.json", figures)):
         (run / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import platform
-from importlib.metadata import version
 from pathlib import Path
+
+import keras
+import tensorflow as tf
 
 from keras_cnn import arguments
 from keras_cnn.version import __version__
@@ -34,11 +36,17 @@ def describe(labels, preprocessing, precision: str, temperature: float, metadata
         "precision": precision,
         "temperature": temperature,
         "training": training,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("tensorflow", "keras")},
-            "keras-cnn": __version__,
-        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict:
+    """What a model was made with: name -> version."""
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "keras-cnn": __version__,
     }
 
 
