@@ -41,8 +41,10 @@ class Batches:
         balance: "sampling": instead of every example once, every class comes equally often (`order.balanced`). "weights":
             a third element, `(batch,)`, weighs the loss (`order.class_weights`). None: neither.
         drop_remainder: Whether to leave out the last batch of an epoch where it is smaller than the others.
+        rows: Which images of `source` are the examples, in the order of `targets`; None: all.
 
     Attributes:
+        examples: Examples an epoch.
         steps: Batches an epoch.
 
     Raises:
@@ -62,18 +64,20 @@ class Batches:
         shuffle: bool = True,
         balance: str | None = None,
         drop_remainder: bool = False,
+        rows=None,
     ):
-        targets, self._size = np.asarray(targets), tuple(size)
-        self._classes = _check(source, targets, self._size, batch_size, classes, augmentation, seed, balance)
-        self.steps = len(source) // batch_size if drop_remainder else math.ceil(len(source) / batch_size)
+        targets, self._size, self.examples = np.asarray(targets), tuple(size), len(targets)
+        rows = np.arange(len(source)) if rows is None else np.asarray(rows)
+        self._classes = _check(source, rows, targets, self._size, batch_size, classes, augmentation, seed, balance)
+        self.steps = self.examples // batch_size if drop_remainder else math.ceil(self.examples / batch_size)
         if not self.steps:
             remedy = "Leave drop_remainder off, or take smaller batches."
-            raise ValueError(arguments.message("Batches", "batch_size", f"at most {len(source)}", batch_size, remedy))
+            raise ValueError(arguments.message("Batches", "batch_size", f"at most {self.examples}", batch_size, remedy))
         self._batch_size, self._augmentation, self._seed = batch_size, augmentation, seed
-        self._rows = _order(len(source), targets, seed, shuffle, balance)
-        self._images, self._targets = _images(source), _targets(targets, self._classes)
+        self._rows = _order(self.examples, targets, seed, shuffle, balance)
+        self._images, self._targets = _images(source, rows), _targets(targets, self._classes)
         self._weights = order.class_weights(order.labels_of(targets), self._classes) if balance == "weights" else None
-        self._length = batch_size if drop_remainder or len(source) % batch_size == 0 else None
+        self._length = batch_size if drop_remainder or self.examples % batch_size == 0 else None
 
     def __call__(self, epoch=0, step=0) -> tf.data.Dataset:
         """The batches of an epoch, from 0, from a step on; both may be int64 tensors."""
@@ -86,12 +90,12 @@ class Batches:
 
         numbers = tf.data.Dataset.range(tf.cast(step, tf.int64), self.steps)
         dataset = numbers.map(batch, num_parallel_calls=PARALLEL, deterministic=True).prefetch(PARALLEL)
-        return dataset.with_options(_options())
+        return dataset.with_options(options())
 
     def epochs(self, count: int) -> tf.data.Dataset:
         """The batches of the first epochs, one after another: for `fit(..., steps_per_epoch=batches.steps)`."""
         dataset = tf.data.Dataset.range(count).flat_map(self)
-        return dataset.apply(tf.data.experimental.assert_cardinality(count * self.steps)).with_options(_options())
+        return dataset.apply(tf.data.experimental.assert_cardinality(count * self.steps)).with_options(options())
 
     def _batch(self, epoch, first, rows):
         rows = tf.ensure_shape(rows, (self._length,))
@@ -101,15 +105,15 @@ class Batches:
         return batch if self._weights is None else (*batch, tf.linalg.matvec(batch[1], self._weights))
 
 
-def _check(source, targets, size, batch_size, classes, augmentation, seed, balance):
+def _check(source, rows, targets, size, batch_size, classes, augmentation, seed, balance):
     """The number of classes, if the arguments of `Batches` fit together."""
     arguments.integer("Batches", "batch_size", batch_size)
     arguments.integer("Batches", "examples", len(targets))
     arguments.integer("Batches", "seed", seed, 0)
     arguments.one_of("Batches", "balance", balance, (None, "sampling", "weights"))
     expected = (len(targets), *augmentation.stored_size(size), 3)
-    if tuple(source.shape) != expected or source.dtype != np.uint8:
-        received = f"{source.dtype} {tuple(source.shape)}"
+    if (len(rows), *source.shape[1:]) != expected or source.dtype != np.uint8:
+        received = f"{source.dtype} {(len(rows), *source.shape[1:])}"
         raise ValueError(arguments.message("Batches", "source", f"uint8 {expected}, an image a target", received))
     if targets.ndim == 2:
         return targets.shape[1]
@@ -130,14 +134,20 @@ def _order(count, targets, seed, shuffle, balance):
     return lambda epoch: tf.range(count, dtype=tf.int64)
 
 
-def _images(source):
-    """A function of a tensor of rows: their images."""
+def _images(source, rows):
+    """A function of a tensor of positions: the images at those of `rows`."""
+    rows = tf.constant(rows, tf.int64)
     if isinstance(source, Files):
-        return source.read
+        return lambda positions: source.read(tf.gather(rows, positions))
+    array = as_tensor(source)
+    return lambda positions: tf.gather(array, tf.gather(rows, positions))
+
+
+def as_tensor(source: np.ndarray):
+    """An array as a tensor, where possible without a copy."""
     # An array that is mapped from the disk is shared, not read into memory. TensorFlow wants it aligned as it is there.
     shared = source.flags.writeable and source.flags.c_contiguous and source.ctypes.data % ALIGNMENT == 0
-    array = tf.experimental.dlpack.from_dlpack(source.__dlpack__()) if shared else tf.constant(source)
-    return lambda rows: tf.gather(array, rows)
+    return tf.experimental.dlpack.from_dlpack(source.__dlpack__()) if shared else tf.constant(source)
 
 
 def _targets(targets, width):
@@ -149,8 +159,9 @@ def _targets(targets, width):
     return lambda rows: tf.one_hot(tf.gather(labels, rows), width)
 
 
-def _options():
-    options = tf.data.Options()
+def options():
+    """Of a pipeline that takes from arrays in memory."""
+    chosen = tf.data.Options()
     # To rewrite the pipeline, TensorFlow would copy all images into it.
-    options.experimental_optimization.apply_default_optimizations = False
-    return options
+    chosen.experimental_optimization.apply_default_optimizations = False
+    return chosen

@@ -1,46 +1,55 @@
-"""Batches for `model.fit` from activations that are kept in memory."""
+"""Batches for `model.fit` from activations that are kept."""
 
 from __future__ import annotations
 
 import math
 
-import keras
 import numpy as np
+import tensorflow as tf
+
+from pipelines import order
+from pipelines.batches import as_tensor, options
 
 
-class CachedBatches(keras.utils.PyDataset):
+class CachedBatches:
     """Shuffled batches of views of examples; each epoch holds every example once, in one of its views.
 
-    Order and views are a pure function of the seed and the epoch.
+    Order and views are a pure function of seed and epoch. Called with an epoch and a step this gives the rest of that epoch,
+    for `keras_cnn.training.ExactResume`.
 
     Args:
         views: Arrays of one shape `(examples, ...)`: row i of each shows example i.
-        targets: `(examples,)` class numbers; given to `fit` as one-hot vectors, which label smoothing needs.
+        targets: `(examples, classes)`: float32, one-hot or multi-hot.
         batch_size: Examples a step; the last batch of an epoch may be smaller.
-        classes: Number of classes.
         seed: An integer.
+
+    Attributes:
+        steps: Batches an epoch.
     """
 
-    def __init__(self, views, targets, batch_size: int, classes: int, seed: int):
-        super().__init__()
-        self._views, self._targets = views, np.eye(classes, dtype="float32")[targets]
-        self._batch_size, self._seed, self._epoch = batch_size, seed, 0
-        self._shuffle()
+    def __init__(self, views, targets, batch_size: int, seed: int):
+        self._views, self._targets = [as_tensor(view) for view in views], tf.constant(targets, tf.float32)
+        self._batch_size, self._seed, self._examples = batch_size, seed, len(targets)
+        self.steps = math.ceil(self._examples / batch_size)
 
-    def __len__(self):
-        return math.ceil(len(self._targets) / self._batch_size)
+    def __call__(self, epoch=0, step=0) -> tf.data.Dataset:
+        """The batches of an epoch, from 0, from a step on; both may be int64 tensors."""
+        rows = order.shuffled(self._examples, self._seed, epoch)
+        chance = tf.random.fold_in(tf.constant([self._seed, 3], tf.int64), epoch)
+        views = tf.random.stateless_uniform([self._examples], chance, 0, len(self._views), tf.int32)
 
-    def __getitem__(self, index):
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        activations = [self._views[view][row] for row, view in zip(rows, self._view[rows], strict=True)]
-        return np.stack(activations).astype("float32"), self._targets[rows]
+        def batch(step):
+            chosen = rows[step * self._batch_size : (step + 1) * self._batch_size]
+            view = tf.reshape(tf.gather(views, chosen), (-1, *[1] * (self._views[0].shape.rank - 1)))
+            activations = tf.gather(self._views[0], chosen)
+            for number, other in enumerate(self._views[1:], 1):
+                activations = tf.where(view == number, tf.gather(other, chosen), activations)
+            return tf.cast(activations, tf.float32), tf.gather(self._targets, chosen)
 
-    def on_epoch_end(self):
-        """Called by `fit`: the next epoch has its own order and views."""
-        self._epoch += 1
-        self._shuffle()
+        numbers = tf.data.Dataset.range(tf.cast(step, tf.int64), self.steps)
+        return numbers.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(options())
 
-    def _shuffle(self):
-        random = np.random.default_rng((self._seed, self._epoch))
-        self._order = random.permutation(len(self._targets))
-        self._view = random.integers(len(self._views), size=len(self._targets))
+
+def one_hot(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Class numbers as float32 rows `(examples, classes)`, which label smoothing needs."""
+    return np.eye(classes, dtype="float32")[targets]

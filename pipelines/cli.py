@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager
 
 from pipelines import analyze_command, export_command, verify_command
-from pipelines.errors import InputError
+from pipelines.errors import InputError, TrainingError
 from pipelines.quiet import load_tensorflow
 
 
@@ -24,16 +24,23 @@ def main(arguments=None) -> int:
     try:
         load_tensorflow()
         return options.run(options) or 0
-    except InputError as error:
+    except (InputError, TrainingError) as error:
         print(f"keras-cnn {options.command}: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
-        print(f"keras-cnn {options.command}: interrupted; nothing half-written is left.", file=sys.stderr)
+        left = "the same command goes on where it was" if _unfinished(options) else "nothing half-written is left"
+        print(f"keras-cnn {options.command}: interrupted; {left}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does; say nothing, now or when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _unfinished(options):
+    from pipelines import unfinished
+
+    return options.command == "fit" and unfinished.exists(options.out)
 
 
 def _parsed(arguments):
@@ -67,11 +74,22 @@ def _add_fit(commands):
         "--out", required=True, metavar="DIR", help="such as saved_models/photos; a second fit adds version 2"
     )
     fit.add_argument("--backbone", default="efficientnet_lite0", help="the pretrained network (default: %(default)s)")
+    fit.add_argument("--size", type=_count, help="pixels, height and width of the input (default: as pretrained)")
+    fit.add_argument(
+        "--train", choices=("head", "last", "all"), help="the head; the last stage too; all (default: by the data)"
+    )
     fit.add_argument(
         "--epochs", type=_count, help="passes over the training images, 0: the head only (default: by the data)"
     )
-    fit.add_argument("--no-mirror", action="store_true", help="left and right matter: text, digits, traffic signs")
+    fit.add_argument("--batch-size", type=_count, help="images a step (default: 32)")
+    fit.add_argument("--learning-rate", type=float, help="the highest of the schedule (default: by the data)")
+    fit.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="whether mirror images are as good: not for text, digits, traffic signs (default: as validation says)",
+    )
     fit.add_argument("--seed", type=_count, default=0, help="of the split, the order and dropout (default: 0)")
+    fit.add_argument("--restart", action="store_true", help="drop what an interrupted job has left")
     fit.add_argument("--quiet", action="store_true", help="no progress bars")
     fit.add_argument("--json", action="store_true", help="print the result as JSON")
     fit.set_defaults(run=_fit)
@@ -86,9 +104,14 @@ def _fit(options):
         DIRECTORY if options.data == "sample" and not os.path.exists("sample") else options.data,
         options.out,
         options.backbone,
+        size=options.size,
+        train=options.train,
         epochs=options.epochs,
-        mirror=not options.no_mirror,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        mirror=options.mirror,
         seed=options.seed,
+        restart=options.restart,
         progress=not options.quiet,
     )
     if options.json:

@@ -1,5 +1,15 @@
-"""The one kind of error that is the input's fault: the command line turns it into one line and exit status 2."""
+"""Errors that the command line turns into one line."""
 
 
 class InputError(ValueError):
-    """Data, a path or an option that no job can work with; the text says what, what was expected and what to do."""
+    """Data, a path or an option that no job can work with; the text says what, what was expected and what to do.
+
+    Exit status 2.
+    """
+
+
+class TrainingError(Exception):
+    """Training broke down; the text says how, and what to do.
+
+    Exit status 1.
+    """

@@ -1,21 +1,43 @@
-"""Activations of the frozen part of a network, computed once for every image."""
+"""Activations of the frozen part of a network: computed once for every image, and kept for later jobs."""
 
 from __future__ import annotations
+
+import hashlib
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines import input as inputs
+from keras_cnn import surgery
+from keras_cnn.serving.network import constant
+from pipelines import device
+from pipelines.cache import Cache, digest
 
 BATCH_SIZE = 32
+FOLDED_FROM = 1000  # images: to rewrite the network takes as long as a few hundred
+VIEWS = ("plain", "mirrored")
 
 
-def inference(model: keras.Model):
-    """A function of a float32 batch of any size: what `model` gives in inference mode, as an array."""
+def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
+    """A function of a float32 batch of any size: what `model` gives in inference mode, as an array.
+
+    Args:
+        model: A functional model with one input and one output.
+        images: How many it will be called for; where they are many, the network is rewritten first: batch norms folded,
+            weights constant.
+        precision: Of that rewritten network, one of `keras_cnn.serving.precision.PRECISIONS`.
+    """
     # One trace for all batch sizes; `model.predict` traces anew for the last batch and for each call on other data.
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
-    run = tf.function(lambda batch: model(batch, training=False), input_signature=signature)
+    if images < FOLDED_FROM:
+        answer = lambda batch: model(batch, training=False)  # noqa: E731
+    else:
+        folded = surgery.fold_batch_norm(model)
+        frozen = constant(
+            lambda batch: {"": tf.cast(folded(batch, training=False), tf.float32)}, model.input_shape, precision
+        )
+        answer = lambda batch: frozen(batch)[""]  # noqa: E731
+    run = tf.function(answer, input_signature=signature, jit_compile=device.has_gpu(), autograph=False)
     return lambda batch: run(tf.cast(batch, tf.float32)).numpy()
 
 
@@ -24,29 +46,55 @@ def in_batches(run, activations: np.ndarray) -> np.ndarray:
     return np.concatenate([run(activations[i : i + BATCH_SIZE]) for i in range(0, len(activations), BATCH_SIZE)])
 
 
-def compute(run, paths, preprocessing, progress, files) -> list[np.ndarray]:
-    """Run the frozen front of a network over image files, each decoded once.
+class Front:
+    """The frozen part of a network, and the cache of what it gave.
 
     Args:
-        run: A function from `inference`: images `(batch, height, width, 3)` RGB 0..255 -> activations `(batch, ...)`.
-        paths: Readable image files.
-        preprocessing: `keras_cnn.Preprocessing` of the network.
-        progress: Called with the number of images done since the last call.
-        files: Where to keep the activations, a path for each view: of the images, and if there is a second one, of the
-            same with left and right turned round.
-
-    Returns:
-        For each view a float16 array `(len(paths), ...)` that lies on disk and is read as needed: half the size, with a
-        rounding (2^-11) far below what training adds as noise.
+        model: Images RGB 0..255 -> activations.
+        network: The `keras_cnn.Backbone` that it is a part of.
+        cache: A `Cache`.
+        images: How many it will be run over.
     """
-    views, filled = None, 0
-    for batch in inputs.complete_batches(paths, preprocessing, BATCH_SIZE):
-        found = [run(image) for image in (batch, batch[:, :, ::-1])[: len(files)]]
-        if views is None:
-            shape = (len(paths), *found[0].shape[1:])
-            views = [np.lib.format.open_memmap(file, "w+", np.float16, shape) for file in files]
-        for view, activations in zip(views, found, strict=True):
-            view[filled : filled + len(batch)] = activations
-        filled += len(batch)
-        progress(len(batch))
-    return views
+
+    def __init__(self, model: keras.Model, network, cache: Cache, images: int):
+        precision = "bfloat16" if images >= FOLDED_FROM and device.has_bfloat16() else "float32"
+        self._run, self._cache = None, cache
+        self._make = lambda: inference(model, images, precision)
+        self._shape = model.compute_output_shape((1, *network.preprocessing.size, 3))[1:]
+        self._key = digest(precision, str(network.source), model.layers[-1].name, weights_digest(model))
+
+    def activations(self, batches, key: str, view: str, progress) -> np.ndarray:
+        """Those of one view of some images: float16 `(images, ...)`, from the cache where they are there.
+
+        Float16 is half the size, with a rounding (2^-11) far below what training adds as noise.
+
+        Args:
+            batches: `pipelines.batches.Batches`, not shuffled.
+            key: A digest of the images.
+            view: "plain", or "mirrored": left and right turned round.
+            progress: Called with the number of images done since the last call.
+        """
+        done = 0
+
+        def fill(array):
+            nonlocal done
+            self._run = self._run or self._make()
+            for images, _ in batches():
+                array[done : done + len(images)] = self._run(images if view == "plain" else images[:, :, ::-1])
+                done += len(images)
+                progress(len(images))
+
+        name = digest("activations", self._key, key, view)
+        array = self._cache.array(name, (batches.examples, *self._shape), np.float16, fill)
+        progress(batches.examples - done)
+        return array
+
+
+def weights_digest(model: keras.Model) -> str:
+    """The same for equal weights in equal layers."""
+    found = hashlib.sha256()
+    for layer in model._flatten_layers(include_self=False):
+        found.update(type(layer).__name__.encode())
+    for weight in model.weights:
+        found.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return found.hexdigest()

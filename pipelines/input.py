@@ -30,26 +30,7 @@ def decoded(paths, preprocessing, dtype=tf.float32) -> tf.data.Dataset:
     return files.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).ignore_errors()
 
 
-def complete_batches(paths, preprocessing, batch_size: int, dtype=tf.float32):
-    """Yield images `(batch, height, width, 3)` of files that were readable a moment ago; the last batch may be smaller.
-
-    They are those of `decoded`.
-
-    Raises:
-        InputError: With the name of the first file that cannot be read any more.
-    """
-    expected = 0
-    for positions, batch in decoded(paths, preprocessing, dtype).batch(batch_size).prefetch(tf.data.AUTOTUNE):
-        missing = np.flatnonzero(positions.numpy() != np.arange(expected, expected + len(positions)))
-        if len(missing):
-            raise _gone(paths[expected + missing[0]])
-        expected += len(positions)
-        yield batch
-    if expected != len(paths):
-        raise _gone(paths[expected])
-
-
-def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda count: None):
+def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda count: None, blacken=False):
     """Decoded images, made once and kept, for this job and later ones on the same files with the same settings.
 
     Args:
@@ -57,6 +38,7 @@ def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda cou
         preprocessing: `keras_cnn.Preprocessing` with the size to keep: see `Augmentation.stored_size`.
         cache: Where to keep them; None: `Cache()`.
         progress: Called with the number of images done since the last call.
+        blacken: Whether a file that cannot be read becomes a black image, for the caller to look into.
 
     Returns:
         A uint8 array `(len(paths), height, width, 3)`, RGB, or `Files` where there is no room for one.
@@ -68,14 +50,21 @@ def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda cou
 
     def fill(array):
         nonlocal done
-        for batch in complete_batches(paths, preprocessing, 64, tf.uint8):
-            array[done : done + len(batch)] = batch
-            done += len(batch)
-            progress(len(batch))
+        for positions, batch in decoded(paths, preprocessing, tf.uint8).batch(64).prefetch(tf.data.AUTOTUNE):
+            positions = positions.numpy()
+            end = int(positions[-1]) + 1
+            missing = np.setdiff1d(np.arange(done, end), positions)
+            if len(missing) and not blacken:
+                raise _gone(paths[missing[0]])
+            array[missing], array[positions] = 0, batch
+            progress(end - done)
+            done = end
+        if done < len(paths) and not blacken:
+            raise _gone(paths[done])
+        array[done:] = 0
 
-    key = digest("images", files.stamps, preprocessing.to_dict(), _decoder())
     try:
-        found = (cache or Cache()).array(key, files.shape, np.uint8, fill)
+        found = (cache or Cache()).array(files.key, files.shape, np.uint8, fill)
     except NoRoomError as error:
         warnings.warn(f"The images are decoded again in every epoch. {error}", stacklevel=2)
         found = files
@@ -103,6 +92,11 @@ class Files:
             self.stamps = stamps(paths)
         except OSError as error:
             raise _gone(error.filename) from None
+
+    @property
+    def key(self) -> str:
+        """A digest of all that the images depend on."""
+        return digest("images", self.stamps, self.preprocessing.to_dict(), _decoder())
 
     def __len__(self):
         return len(self.paths)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import keras
+import numpy as np
 
 
 def quality(score: dict) -> tuple[float, float]:
@@ -13,31 +17,51 @@ def quality(score: dict) -> tuple[float, float]:
 class KeepBest(keras.callbacks.Callback):
     """At the end of `fit`, puts the best weights back.
 
-    Needs the metrics `accuracy` and `crossentropy` and validation data.
+    Needs the metrics `accuracy` and `crossentropy` and validation data. The weights lie in a file and the rest of its state
+    is plain values, so that `keras_cnn.training.ExactResume` can go on with it.
 
     Args:
         start: The score of the weights that training begins with: `accuracy`, and `loss`, the cross-entropy in nats.
-
-    Attributes:
-        best: The score of the best epoch.
+        file: Where the best weights are kept, an `.npz` file. If it is there, it is that of an interrupted job.
     """
 
-    def __init__(self, start: dict):
+    def __init__(self, start: dict, file):
         super().__init__()
-        self._start, self.best = start, None
+        self._kept, self._best, self._file = _pair(start), None, str(file)
+
+    @property
+    def best(self) -> dict | None:
+        """The score of the best epoch."""
+        return None if self._best is None else {"accuracy": self._best[0], "loss": self._best[1]}
 
     def on_train_begin(self, logs=None):
         """Remember where training begins."""
-        self._weights, self._kept = self.model.get_weights(), self._start
+        if not os.path.exists(self._file):
+            self._write()
 
     def on_epoch_end(self, epoch, logs=None):
         """Remember the weights if they are the best so far."""
-        score = {"accuracy": float(logs["val_accuracy"]), "loss": float(logs["val_crossentropy"])}
-        if self.best is None or quality(score) > quality(self.best):
-            self.best = score
-        if quality(score) > quality(self._kept):
-            self._weights, self._kept = self.model.get_weights(), score
+        score = [float(logs["val_accuracy"]), float(logs["val_crossentropy"])]
+        if self._best is None or _better(score, self._best):
+            self._best = score
+        if _better(score, self._kept):
+            self._write()
+            self._kept = score
 
     def on_train_end(self, logs=None):
         """Put the best weights back."""
-        self.model.set_weights(self._weights)
+        with np.load(self._file, allow_pickle=False) as file:
+            self.model.set_weights([file[str(number)] for number in range(len(file.files))])
+
+    def _write(self):
+        part = Path(self._file).with_suffix(".part.npz")
+        np.savez(part, **{str(number): weight for number, weight in enumerate(self.model.get_weights())})
+        os.replace(part, self._file)
+
+
+def _pair(score):
+    return [score["accuracy"], score["loss"]]
+
+
+def _better(one, other):
+    return (one[0], -one[1]) > (other[0], -other[1])

@@ -9,13 +9,14 @@ from keras_cnn.serving import card
 from pipelines.keep_best import quality
 
 
-def metrics(catalog, evaluation, validation, proof, seconds) -> dict:
+def metrics(catalog, evaluation, validation, temperature, proof, seconds) -> dict:
     """All figures of a run, as plain values.
 
     Args:
         catalog: The `Catalog` with splits and reasons.
         evaluation: `Evaluation` of the test split.
         validation: Scores on the validation split, of the solved head and of the fine-tuned network.
+        temperature: That the exported network divides its logits by.
         proof: `Verification` of the exported version.
         seconds: Dict of step -> seconds.
     """
@@ -27,6 +28,7 @@ def metrics(catalog, evaluation, validation, proof, seconds) -> dict:
         "left_out": sum(bool(reason) for reason in catalog.reasons),
         "kept": max(validation, key=lambda name: quality(validation[name])),
         "validation": validation,
+        "temperature": temperature,
         "by_class": evaluation.by_class(),
         "verification": {"images": proof.images, "largest_difference": proof.difference},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},

@@ -1,11 +1,15 @@
-"""Every default of a job, as a pure function of the data and the backbone."""
+"""Every default of a job, as a pure function of the data, the backbone and the machine."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
 
-from keras_cnn import Backbone
+from keras_cnn import Backbone, arguments
+
+TRAINED = ("head", "last", "all")
+FEW, MANY = 1_000, 20_000  # training images
+IMAGES = 27_000  # that pass through the whole network in training, where the data do not ask for more or less
 
 
 @dataclass(frozen=True)
@@ -13,29 +17,35 @@ class Settings:
     """What a job does, in numbers.
 
     Attributes:
-        frozen_through: Name of the last stage that is left as it was pretrained; its activations are computed once.
-        trained_from: Name of the stage after it, the first one that is trained.
-        epochs: Passes over the training images while the later stages are trained; 0 leaves the solved head as it is.
+        trained: "head": only the head, which is solved; "last": the last stage too, on kept activations of the stages
+            before it; "all": the whole network, on varied pictures.
+        boundary: Name of the layer whose activations are kept: what comes before it is not trained on them.
+        epochs: Passes over the training images; 0 leaves the solved head as it is.
         batch_size: Images a step.
         learning_rate: Peak of AdamW's rate: reached after `warm_up` of all steps, falling to zero along a cosine.
+        layer_decay: Factor of the rate from each layer with a kernel to the one before it; see
+            `keras_cnn.training.layerwise_optimizer`.
         warm_up: Share of all steps.
         weight_decay: AdamW's, decoupled.
         label_smoothing: Share of the truth that is spread over all classes.
         dropout: Share of the pooled features dropped in training.
-        mirror: Whether a mirrored picture is as good an example as the picture itself.
-        seed: Of splits, order and dropout.
+        augmentation: Name of a preset of `pipelines.augment`, where pictures are varied.
+        mirror: Whether a mirrored picture is as good an example as the picture itself; None: as validation says.
+        seed: Of splits, order, views and dropout.
     """
 
-    frozen_through: str
-    trained_from: str
+    trained: str
+    boundary: str
     epochs: int
     batch_size: int
     learning_rate: float
+    layer_decay: float
     warm_up: float
     weight_decay: float
     label_smoothing: float
     dropout: float
-    mirror: bool
+    augmentation: str
+    mirror: bool | None
     seed: int
 
     def to_dict(self) -> dict:
@@ -43,28 +53,75 @@ class Settings:
         return asdict(self)
 
 
-def choose(backbone: Backbone, training_images: int, seed: int = 0, epochs: int | None = None, mirror=True) -> Settings:
-    """The defaults: all but the last stage frozen, about 1,500 steps but 5 to 12 epochs, gentle where there is little data.
+def choose(
+    backbone: Backbone,
+    training_images: int,
+    *,
+    gpu: bool = False,
+    train: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    mirror: bool | None = None,
+    seed: int = 0,
+) -> Settings:
+    """The defaults, and what overrules them.
+
+    With fewer than 1,000 training images the last stage is trained, gently: more would learn them by heart. With more, the
+    whole network; on a processor without GPU up to 20,000, where an epoch of the whole network takes ten minutes, and the
+    last stage again beyond.
 
     Args:
-        backbone: The network; its last stage is the one that is trained.
+        backbone: The network.
         training_images: Number of images in the training split.
-        seed: Of splits, order and dropout.
-        epochs: To overrule the number of epochs.
-        mirror: Whether a mirrored picture is as good an example as the picture itself.
+        gpu: Whether there is one.
+        train: "head", "last" or "all", to overrule what is trained.
+        epochs: To overrule their number; 0 trains the head only.
+        batch_size: To overrule it.
+        learning_rate: To overrule it.
+        mirror: Whether a mirrored picture is as good an example as the picture itself; None to ask the validation images.
+        seed: Of splits, order, views and dropout.
+
+    Raises:
+        ValueError: If an option is out of range, or the network has a single stage and "last" is asked for.
     """
-    batch_size = 32
-    steps_an_epoch = math.ceil(training_images / batch_size)
+    trained = _trained(backbone, training_images, gpu, train, epochs)
+    whole = trained == "all"
+    batch_size = 32 if batch_size is None else arguments.integer("fit", "batch_size", batch_size)
     return Settings(
-        frozen_through=backbone.stages[-2].name,
-        trained_from=backbone.stages[-1].name,
-        epochs=min(12, max(5, 1500 // steps_an_epoch)) if epochs is None else epochs,
+        trained=trained,
+        boundary=backbone.stages[-2].name if trained == "last" else "pool",
+        epochs=0 if trained == "head" else epochs or _epochs(training_images, batch_size, whole),
         batch_size=batch_size,
-        learning_rate=1e-4 if training_images < 500 else 3e-4,
-        warm_up=0.1,
+        learning_rate=learning_rate or (6e-4 if whole else 1e-4 if training_images < 500 else 3e-4),
+        layer_decay=1.0,
+        warm_up=0.07 if whole else 0.1,
         weight_decay=0.02,
         label_smoothing=0.1,
         dropout=0.2,
+        augmentation="light" if whole else "none",
         mirror=mirror,
         seed=seed,
     )
+
+
+def _trained(backbone, training_images, gpu, train, epochs):
+    if train is not None:
+        arguments.one_of("fit", "train", train, TRAINED)
+    if epochs is not None:
+        arguments.integer("fit", "epochs", epochs, 0)
+    if epochs == 0:
+        return "head"
+    if train == "last" and len(backbone.stages) < 2:
+        raise ValueError(arguments.message("fit", "train", '"head" or "all" for a network of one stage', train))
+    if train:
+        return train
+    if len(backbone.stages) < 2 or (training_images >= FEW and (gpu or training_images <= MANY)):
+        return "all"
+    return "last"
+
+
+def _epochs(training_images, batch_size, whole):
+    if whole:
+        return min(20, max(5, round(IMAGES / training_images)))
+    return min(12, max(5, 1500 // math.ceil(training_images / batch_size)))

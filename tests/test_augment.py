@@ -28,7 +28,8 @@ from pipelines.augment import (
 )
 from pipelines.augment.colour import hue, jitter
 from pipelines.augment.draws import Draws
-from pipelines.input import complete_batches
+from pipelines.cache import Cache
+from pipelines.input import stored
 from pipelines.sample import DIRECTORY
 
 SIZE = (24, 32)
@@ -381,7 +382,7 @@ def test_one_harmed_class_of_many_is_found():
 
 
 @pytest.mark.slow
-def test_a_pretrained_network_tells_arrows_from_drawings():
+def test_a_pretrained_network_tells_arrows_from_drawings(tmp_path):
     """Mirroring is harmless for the drawings of the sample, and harmful where left and right are classes."""
     backbone = kc.load_backbone("efficientnet_lite0", input_shape=(96, 96, 3))
     run = features.inference(
@@ -397,7 +398,7 @@ def test_a_pretrained_network_tells_arrows_from_drawings():
         return mirroring(*(softmax(scores, axis=1) for scores in logits), targets[check])
 
     files = [path for name in ("birds", "music", "plants") for path in sorted((DIRECTORY / name).iterdir())[:30]]
-    drawings = np.concatenate(list(complete_batches(files, kc.Preprocessing(96), 32)))
+    drawings = stored(files, kc.Preprocessing(96), Cache(tmp_path)).astype("float32")
     assert judge(drawings, np.repeat(np.arange(3), 30)).harmless
     random, arrows = np.random.default_rng(0), []
     for _ in range(60):

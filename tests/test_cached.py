@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 import keras_cnn as kc
 from pipelines import features
-from pipelines.cached import CachedBatches
+from pipelines.batches import Batches
+from pipelines.cache import Cache
+from pipelines.cached import CachedBatches, one_hot
 from pipelines.keep_best import KeepBest
 
 
-def epoch(batches):
-    """The activations and targets of one epoch, and on to the next."""
-    found = [batches[index] for index in range(len(batches))]
-    batches.on_epoch_end()
+def epoch(batches, number, step=0):
+    """The activations and targets of one epoch, from a step on."""
+    found = [(x.numpy(), y.numpy()) for x, y in batches(number, step)]
     return np.concatenate([x for x, _ in found])[:, 0], np.concatenate([y for _, y in found])
 
 
@@ -22,42 +22,76 @@ def epoch(batches):
 def batches():
     # View 0 of example i is i, view 1 is i + 100.
     views = [np.arange(10, dtype="float16")[:, None], np.arange(100, 110, dtype="float16")[:, None]]
-    return lambda seed=0: CachedBatches(views, np.arange(10) % 3, batch_size=4, classes=3, seed=seed)
+    return lambda seed=0: CachedBatches(views, one_hot(np.arange(10) % 3, 3), batch_size=4, seed=seed)
 
 
 def test_each_epoch_holds_every_example_once_with_its_target(batches):
     dataset = batches()
-    assert [len(dataset[index][0]) for index in range(len(dataset))] == [4, 4, 2]
-    for _ in range(3):
-        values, targets = epoch(dataset)
+    assert dataset.steps == 3 and [len(x) for x, _ in dataset()] == [4, 4, 2]
+    for number in range(3):
+        values, targets = epoch(dataset, number)
         assert sorted(values % 100) == list(range(10))
         np.testing.assert_array_equal(targets.argmax(1), values % 100 % 3)
 
 
 def test_order_and_views_change_by_epoch_and_depend_on_the_seed(batches):
     first, again, other = batches(), batches(), batches(seed=1)
-    epochs = [epoch(first)[0] for _ in range(20)]
-    np.testing.assert_array_equal(epochs, [epoch(again)[0] for _ in range(20)])
-    assert not np.array_equal(epochs[0], epochs[1]) and not np.array_equal(epochs[0], epoch(other)[0])
+    epochs = [epoch(first, number)[0] for number in range(20)]
+    np.testing.assert_array_equal(epochs, [epoch(again, number)[0] for number in range(20)])
+    assert not np.array_equal(epochs[0], epochs[1]) and not np.array_equal(epochs[0], epoch(other, 0)[0])
     # Of 200 draws about half are of either view: 100 with a deviation of 7.
     assert 70 < (np.array(epochs) >= 100).sum() < 130
 
 
-def test_the_second_view_is_the_mirror_image(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), "uint8")
-    for number, image in enumerate((pixels, pixels[::-1])):
-        Image.fromarray(image).save(tmp_path / f"{number}.png")
+def test_the_rest_of_an_epoch(batches):
+    np.testing.assert_array_equal(epoch(batches(), 5, 1)[0], epoch(batches(), 5)[0][4:])
+
+
+@pytest.fixture
+def front(tmp_path):
+    """The front of a network that gives its input, and two images."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), "uint8")
+    model = kc.build((4, 6, 3), {"stage": lambda x: x})
+    network = kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here")
+    examples = Batches(pixels, np.zeros(2, int), (4, 6), 2, classes=1, shuffle=False)
+    made = lambda images=0: features.Front(model, network, Cache(tmp_path / "cache"), images)  # noqa: E731
+    return made, examples, pixels
+
+
+def test_the_views_of_an_image(front):
+    made, examples, pixels = front
     seen = []
-    plain, mirrored = features.compute(
-        lambda batch: tf.cast(batch, tf.float32).numpy(),
-        [str(tmp_path / "0.png"), str(tmp_path / "1.png")],
-        kc.Preprocessing((4, 6)),
-        seen.append,
-        [tmp_path / "plain.npy", tmp_path / "mirrored.npy"],
-    )
-    np.testing.assert_array_equal(plain, [pixels, pixels[::-1]])
-    np.testing.assert_array_equal(mirrored, [pixels[:, ::-1], pixels[::-1, ::-1]])
-    assert sum(seen) == 2
+    plain, mirrored = (made().activations(examples, "two", view, seen.append) for view in ("plain", "mirrored"))
+    assert plain.dtype == "float16" and sum(seen) == 4
+    np.testing.assert_array_equal(plain, pixels)
+    np.testing.assert_array_equal(mirrored, pixels[:, :, ::-1])
+
+
+def test_activations_are_computed_once(front, monkeypatch):
+    made, examples, pixels = front
+    made().activations(examples, "two", "plain", lambda count: None)
+    monkeypatch.setattr(features, "inference", None)  # nothing is computed from here on
+    np.testing.assert_array_equal(made().activations(examples, "two", "plain", lambda count: None), pixels)
+    for images, key in ((0, "others"), (features.FOLDED_FROM, "two")):
+        if images and not features.device.has_bfloat16():
+            continue
+        with pytest.raises(TypeError):
+            made(images).activations(examples, key, "plain", lambda count: None)
+
+
+def test_weights_tell_networks_apart():
+    models = [kc.build((4, 4, 3), {"stage": lambda x: kc.blocks.conv_norm_act(x, filters=2)}) for _ in range(2)]
+    assert len({features.weights_digest(model) for model in models}) == 2
+    models[1].set_weights(models[0].get_weights())
+    assert len({features.weights_digest(model) for model in models}) == 1
+
+
+def test_the_rewritten_network_gives_the_same():
+    model = kc.load_backbone("efficientnet_lite0", input_shape=(64, 64, 3)).model
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3))
+    expected = model(pixels, training=False).numpy()
+    found = features.inference(model, features.FOLDED_FROM)(tf.constant(pixels))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 class Weights:
@@ -67,10 +101,10 @@ class Weights:
         self.value = "start"
 
     def get_weights(self):
-        return self.value
+        return [np.array(self.value)]
 
     def set_weights(self, value):
-        self.value = value
+        self.value = str(value[0])
 
 
 @pytest.mark.parametrize(
@@ -81,8 +115,8 @@ class Weights:
         ((0.5, 1.0), [(0.5, 1.0)], "start"),
     ],
 )
-def test_the_best_weights_stay(start, epochs, kept):
-    keeper = KeepBest(dict(zip(("accuracy", "loss"), start, strict=True)))
+def test_the_best_weights_stay(start, epochs, kept, tmp_path):
+    keeper = KeepBest(dict(zip(("accuracy", "loss"), start, strict=True)), tmp_path / "best.npz")
     model = Weights()
     keeper.set_model(model)
     keeper.on_train_begin()

@@ -13,7 +13,6 @@ import tensorflow as tf
 import keras_cnn as kc
 from pipelines import InputError, cli, fine_tune
 from pipelines.evaluate import wilson_interval
-from pipelines.input import complete_batches
 from pipelines.sample import DIRECTORY
 from pipelines.summary import print_summary
 
@@ -144,15 +143,6 @@ def test_pretraining_is_what_makes_it_work(tmp_path):
     pretrained = fine_tune(photos, tmp_path / "pretrained", **options).accuracy
     random = fine_tune(photos, tmp_path / "random", weights=None, **options).accuracy
     assert pretrained >= random + 0.25
-
-
-def test_a_file_that_goes_meanwhile_is_named(tmp_path):
-    (tmp_path / "there.png").write_bytes((DIRECTORY / "birds" / "duck.png").read_bytes())
-    paths = [str(tmp_path / name) for name in ("there.png", "gone.png", "there.png")]
-    with pytest.raises(InputError, match=r"gone\.png was readable a moment ago and is not any more"):
-        list(complete_batches(paths, kc.Preprocessing(8), 2))
-    with pytest.raises(InputError, match=r"gone\.png was readable"):
-        list(complete_batches(paths[:2], kc.Preprocessing(8), 2))
 
 
 @pytest.mark.slow

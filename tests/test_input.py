@@ -234,7 +234,7 @@ def test_decoded_images_are_kept(photos, tmp_path, monkeypatch):
     first = stored(photos, preprocessing, cache, done.append)
     assert sum(done) == 12 and first.dtype == np.uint8
     np.testing.assert_array_equal(first, numbered(12, (20, 30)))
-    monkeypatch.setattr(inputs, "complete_batches", None)  # nothing is decoded from here on
+    monkeypatch.setattr(inputs, "decoded", None)  # nothing is decoded from here on
     np.testing.assert_array_equal(stored(photos, preprocessing, cache, done.append), first)
     assert sum(done) == 24
 
@@ -243,11 +243,12 @@ def test_decoded_images_are_kept(photos, tmp_path, monkeypatch):
 def test_what_is_kept_is_forgotten_when_anything_changes(photos, tmp_path, monkeypatch, change):
     cache, preprocessing, decoded = Cache(tmp_path / "cache"), kc.Preprocessing((20, 30)), []
 
-    def decode(paths, preprocessing, batch_size, dtype):
+    def decode(paths, preprocessing, dtype):
         decoded.append(paths)
-        yield np.zeros((len(paths), *preprocessing.size, 3), "uint8")
+        images = np.zeros((len(paths), *preprocessing.size, 3), "uint8")
+        return tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), images))
 
-    monkeypatch.setattr(inputs, "complete_batches", decode)
+    monkeypatch.setattr(inputs, "decoded", decode)
     stored(photos, preprocessing, cache)
     if change == "content":
         Path(photos[5]).write_bytes(b"another")
@@ -298,6 +299,10 @@ def test_a_file_that_is_cut_off_while_it_is_decoded_is_named(photos, tmp_path):
     with pytest.raises(InputError, match=f"^{photos[3]} was readable"):
         stored(photos, kc.Preprocessing((20, 30)), Cache(tmp_path / "cache"))
     assert not list((tmp_path / "cache").glob("*/array.npy"))
+    found = stored(photos, kc.Preprocessing((20, 30)), Cache(tmp_path / "cache"), blacken=True)
+    expected = numbered(12, (20, 30))
+    expected[3] = 0
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from pathlib import Path
 
 LOCK = ".lock"
 STAGING = ".staging-"
-OWN = {"runs", "serving", "report.html", LOCK, ".DS_Store"}
+UNFINISHED = ".unfinished"  # what an interrupted job goes on from
+OWN = {"runs", "serving", "report.html", LOCK, UNFINISHED, ".DS_Store"}
 
 
 class FolderError(ValueError):

@@ -18,7 +18,7 @@ MOST_IN_TABLE = 40
 MOST_CONFUSED = 30
 
 
-def write_report(run: Path, evaluation, catalog, preprocessing) -> None:
+def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> None:
     """Write `run/report.html` from the records in `run` and the test scores.
 
     Args:
@@ -26,6 +26,7 @@ def write_report(run: Path, evaluation, catalog, preprocessing) -> None:
         evaluation: `Evaluation` of the test split.
         catalog: The `Catalog` with the paths of its images.
         preprocessing: How the network saw them.
+        sheet: A picture of how training images were varied, `(height, width, 3)` uint8, or None.
     """
     rows = catalog.used("test")
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in catalog.paths])
@@ -48,6 +49,7 @@ def write_report(run: Path, evaluation, catalog, preprocessing) -> None:
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         metrics=json.loads((run / "metrics.json").read_text(encoding="utf-8")),
         settings=json.loads((run / "settings.json").read_text(encoding="utf-8")),
+        sheet=None if sheet is None else pictures.jpeg(sheet),
         curves=pictures.curves(history) if history else None,
         confusion=_confusion(evaluation) if len(evaluation.classes) <= MOST_IN_TABLE else None,
         confused=_most_confused(evaluation),

@@ -20,8 +20,13 @@ BLUE, ORANGE = "#1f6feb", "#d97706"
 def thumbnail(path, preprocessing) -> str:
     """An image as the network saw it, small."""
     pixels = images.prepare(tf.io.read_file(os.fsencode(path)), preprocessing).numpy().clip(0, 255).astype("uint8")
+    return jpeg(pixels, THUMBNAIL)
+
+
+def jpeg(pixels, longest: int = 1600) -> str:
+    """An image `(height, width, 3)` uint8, with sides of at most `longest` pixels."""
     image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((longest, longest))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return _source("image/jpeg", buffer.getvalue())

@@ -1,0 +1,85 @@
+"""`model.fit` as a job runs it: schedule, exact resume, the best epoch kept, and clear words when training breaks down."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+import keras_cnn as kc
+from pipelines import device
+from pipelines.errors import TrainingError
+from pipelines.keep_best import KeepBest
+
+
+class StopWhenNotFinite(keras.callbacks.Callback):
+    """Ends training at the step whose loss is no number any more."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(float((logs or {}).get("loss", 0.0))):
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            raise TrainingError(
+                f"The loss is not a finite number any more in batch {batch + 1} of epoch {self._epoch + 1}, at a learning rate "
+                f"of {rate:.2g}. Run again with --restart and a lower --learning-rate."
+            )
+
+
+def fit(model, batches, validation, start: dict, chosen, folder, callbacks=()):
+    """Train what is trainable in `model`, and put the weights of the best epoch in it.
+
+    Args:
+        model: Images or activations -> scores.
+        batches: A function of epoch and step, with `steps`.
+        validation: What `model.fit` takes as `validation_data`.
+        start: The score of the weights that training begins with.
+        chosen: `Settings`.
+        folder: Where the state of the job is kept; from there it goes on if it was interrupted.
+        callbacks: More Keras callbacks.
+
+    Returns:
+        The history, a dict an epoch, and the score of the best epoch.
+
+    Raises:
+        TrainingError: If the loss is no finite number, or memory does not suffice.
+    """
+    _compile(model, batches.steps, chosen)
+    best = KeepBest(start, folder / "best.npz")
+    resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best])
+    try:
+        history = model.fit(
+            resume.data(batches),
+            epochs=chosen.epochs,
+            validation_data=validation,
+            callbacks=[StopWhenNotFinite(), resume, best, *callbacks],
+            shuffle=False,  # the batches come shuffled
+            verbose=0,
+        ).history
+    except tf.errors.ResourceExhaustedError:
+        smaller = max(1, chosen.batch_size // 2)
+        raise TrainingError(
+            f"A batch of {chosen.batch_size} images needs more memory than there is. Run again with "
+            f"--restart --batch-size {smaller}."
+        ) from None
+    epochs = [{name: float(values[epoch]) for name, values in history.items()} for epoch in range(len(history["loss"]))]
+    return epochs, best.best
+
+
+def _compile(model, steps, chosen):
+    total = chosen.epochs * steps
+    warm_up = round(chosen.warm_up * total)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, total - warm_up, warmup_target=chosen.learning_rate, warmup_steps=warm_up
+    )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=chosen.weight_decay)
+    if chosen.layer_decay < 1:
+        optimizer = kc.training.layerwise_optimizer(optimizer, model, chosen.layer_decay)
+    model.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(label_smoothing=chosen.label_smoothing),
+        metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name="crossentropy")],
+        jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
+    )

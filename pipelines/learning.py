@@ -1,0 +1,202 @@
+"""From a pretrained network to a classifier: the head is solved, the network is trained from there, the better one stays."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+import keras_cnn as kc
+from keras_cnn import heads, surgery
+from keras_cnn.builder import attach
+from keras_cnn.training import calibration, solve_head
+from pipelines import augment, features
+from pipelines import input as inputs
+from pipelines.augment.mirroring import mirroring
+from pipelines.batches import Batches
+from pipelines.cache import digest
+from pipelines.cached import CachedBatches, one_hot
+from pipelines.fitting import fit
+from pipelines.progress import EpochBar
+
+SOLVED, TUNED = "solved head", "fine-tuned"
+IN_SHEET = 6
+
+
+class Learning:
+    """A network that learns from a catalog.
+
+    Args:
+        network: `keras_cnn.Backbone`; its model becomes a part of `model`.
+        catalog: `Catalog` with splits.
+        images: `pipelines.doctor.Images` of the catalog.
+        chosen: `Settings`.
+        cache: A `Cache`.
+        steps: `Steps`, to show progress.
+
+    Attributes:
+        model: The classifier.
+        chosen: The settings, with what was decided on the way.
+        validation: Accuracy and loss (cross-entropy in nats) on the validation images, of the solved head and of the
+            fine-tuned network.
+        history: A dict an epoch.
+        sheet: A picture of how training images were varied, `(height, width, 3)` uint8, or None.
+    """
+
+    def __init__(self, network, catalog, images, chosen, cache, steps):
+        keras.utils.set_random_seed(chosen.seed)
+        self.chosen, self.validation, self.history, self.sheet = chosen, {}, [], None
+        self._network, self._catalog, self._images, self._cache, self._steps = network, catalog, images, cache, steps
+        self._classes = len(catalog.classes)
+        self.model = attach(network.model, heads.classification(self._classes, dropout=chosen.dropout))
+        # What the network was before anything was trained: `train` may change it in place.
+        self._description = {
+            **chosen.to_dict(),
+            "backbone": str(network.source),
+            "weights": features.weights_digest(network.model),
+            "images": digest(images.key, catalog.labels, catalog.splits),
+        }
+
+    def description(self) -> dict:
+        """All that decides the outcome, as plain values by name."""
+        return self._description
+
+    def solve(self) -> None:
+        """Put the solved head into the model."""
+        front, self._rest = surgery.split(self.model, self.chosen.boundary)
+        self._run_rest, self._run_model = features.inference(self._rest), None
+        if self.chosen.boundary != "pool":
+            self._run_pool = features.inference(surgery.split(self._rest, "pool")[0])
+        self._front = features.Front(front, self._network, self._cache, len(self._catalog.used()))
+        self._views = [self._activations("train", "plain")]
+        self._held_out = self._activations("validation", "plain")
+        self._solve()
+        if self.chosen.mirror is None:
+            self.chosen = replace(self.chosen, mirror=self._mirror_is_harmless())
+            more = self.chosen.mirror and self.chosen.trained == "last"
+        else:
+            more = self.chosen.mirror and self.chosen.trained != "all"
+        if more:
+            self._views.append(self._activations("train", "mirrored"))
+            self._solve()
+
+    def train(self, folder, callbacks=()) -> None:
+        """Train the network from the solved head on.
+
+        Args:
+            folder: Where the state is kept; an interrupted training goes on from there.
+            callbacks: Keras callbacks.
+        """
+        prepare = self._on_pictures if self.chosen.trained == "all" else self._on_activations
+        model, batches, validation, named = prepare()
+        with (
+            self._steps.step("Fine-tuning", self.chosen.epochs * batches.steps) as advance,
+            kc.check_frozen(self.model),
+            named,
+        ):
+            bar = EpochBar(advance)
+            self.history, best = fit(
+                model, batches, validation, self.validation[SOLVED], self.chosen, folder, [bar, *callbacks]
+            )
+        self.validation[TUNED] = best
+
+    def scores(self, split, advance=lambda count: None) -> np.ndarray:
+        """What the model, trained by now, gives for the images of a split: `(images, classes)`."""
+        self._run_model = self._run_model or features.inference(self.model, len(self._rows(split)))
+        found = []
+        for batch, _ in self._batches(split)():
+            found.append(self._run_model(batch))
+            advance(len(batch))
+        return np.concatenate(found)
+
+    def truth(self, split) -> np.ndarray:
+        """The class numbers of a split."""
+        return self._catalog.targets(self._rows(split))
+
+    def _rows(self, split):
+        return self._catalog.used(split)
+
+    def _batches(self, split):
+        """The images of a split as they are, in order."""
+        positions, size = self._images.positions(self._rows(split)), self._network.preprocessing.size
+        return Batches(
+            self._images.source,
+            self.truth(split),
+            size,
+            features.BATCH_SIZE,
+            classes=self._classes,
+            shuffle=False,
+            rows=positions,
+        )
+
+    def _activations(self, split, view):
+        rows = self._rows(split)
+        key = digest(self._images.key, self._images.positions(rows).tolist())
+        mirrored = ", mirrored" if view == "mirrored" else ""
+        with self._steps.step(f"Features of {split}{mirrored}", len(rows)) as advance:
+            return self._front.activations(self._batches(split), key, view, advance)
+
+    def _solve(self):
+        with self._steps.step("Solving the head"):
+            views, held_out = [self._pooled(view) for view in self._views], self._pooled(self._held_out)
+            targets = np.tile(self.truth("train"), len(views))
+            head = solve_head(np.concatenate(views), targets, self._classes, held_out, self.truth("validation"))
+            self._rest.get_layer("logits").set_weights([head.kernel, head.bias])
+            scores, truth = features.in_batches(self._run_rest, self._held_out), self.truth("validation")
+            self.validation[SOLVED] = _score(scores, truth)
+
+    def _pooled(self, activations):
+        """What the solved head is computed from, in float32."""
+        if self.chosen.boundary == "pool":
+            return activations.astype("float32")
+        return features.in_batches(self._run_pool, activations)
+
+    def _mirror_is_harmless(self):
+        """As a head says that has seen no mirror images. A handful of images could not tell."""
+        truth = self.truth("validation")
+        if len(truth) < calibration.FEWEST:
+            return True
+        views = (self._held_out, self._activations("validation", "mirrored"))
+        return mirroring(*(features.in_batches(self._run_rest, view) for view in views), truth).harmless
+
+    def _on_activations(self):
+        """The later stages, and batches of what goes into them."""
+        kc.freeze(self.model)
+        kc.unfreeze(self.model, from_=self._network.stages[-1].name)
+        targets = one_hot(self.truth("train"), self._classes)
+        batches = CachedBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
+        validation = (self._held_out.astype("float32"), one_hot(self.truth("validation"), self._classes))
+        return self._rest, batches, validation, nullcontext()
+
+    def _on_pictures(self):
+        """The whole network, and batches of varied pictures."""
+        kc.unfreeze(self.model)
+        preprocessing, rows = self._network.preprocessing, self._rows("train")
+        augmentation = augment.preset(self.chosen.augmentation, mirror=self.chosen.mirror)
+        larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size))
+        with self._steps.step("Reading larger images", len(rows)) as advance:
+            source = inputs.stored([self._catalog.paths[row] for row in rows], larger, self._cache, advance)
+        batches = Batches(
+            source,
+            self.truth("train"),
+            preprocessing.size,
+            self.chosen.batch_size,
+            classes=self._classes,
+            augmentation=augmentation,
+            seed=self.chosen.seed,
+        )
+        named = nullcontext()
+        if isinstance(source, inputs.Files):
+            named = source.named_in_errors()
+        else:
+            shown = source[:: -(-len(rows) // IN_SHEET)]
+            self.sheet = augment.contact_sheet(shown, preprocessing.size, augmentation, self.chosen.seed)
+        return self.model, batches, self._batches("validation")(), named
+
+
+def _score(scores, truth):
+    """Accuracy and loss of probabilities."""
+    likelihood = scores[np.arange(len(truth)), truth]
+    return {"accuracy": float((scores.argmax(1) == truth).mean()), "loss": float(-np.log(likelihood + 1e-12).mean())}
