@@ -12,7 +12,7 @@ from keras_cnn.images import SUFFIXES
 from keras_cnn.serving import VerificationError
 from keras_cnn.serving.folder import highest_version
 from keras_cnn.serving.verification import require_harmless
-from pipelines.catalog import visible_files
+from pipelines.catalog import folders
 from pipelines.errors import InputError
 
 BATCH_SIZE = 32
@@ -96,10 +96,10 @@ def find_images(images) -> list[str]:
     paths = []
     for given in map(Path, images):
         if given.is_dir():
-            found = [path for path in visible_files(given) if path.suffix.lower() in SUFFIXES and path.is_file()]
+            found = folders.images(given)
             if not found:
                 raise InputError(f"The folder {given} holds no image ({', '.join(SUFFIXES)}). Name another one.")
-            paths += map(str, found)
+            paths += found
         elif given.is_file():
             paths.append(str(given))
         else:
