@@ -23,7 +23,9 @@ def add_to(command) -> None:
         help="the class; given several times: columns of 0 and 1, several labels an image (default: label)",
     )
     table.add_argument("--split", metavar="COLUMN", help="train, validation or test (default: split, if there is one)")
-    table.add_argument("--group", metavar="COLUMN", help="what no split may tear apart (default: group, if there is one)")
+    table.add_argument(
+        "--group", metavar="COLUMN", help="what no split may tear apart (default: group, if there is one)"
+    )
     table.add_argument("--path", metavar="COLUMN", help="the image file (default: path)")
     table.add_argument("--root", metavar="DIR", help="what paths are relative to (default: the folder of the table)")
     folder = command.add_argument_group("where DATA is a folder")

@@ -87,7 +87,7 @@ def test_verify(version, capsys):
     [
         (
             ["fit", "{tmp}/none", "--out", "{tmp}/out"],
-            "a folder with a folder of images for each class. Received: {tmp}/none",
+            "or a table of image files. Received: {tmp}/none, which does not exist",
         ),
         (["fit", "{photos}", "--out", "{photos}"], "The output must be a new or empty folder"),
         (["fit", "{photos}", "--out", "{photos}/out"], "The output must not be inside the data"),

@@ -16,7 +16,9 @@ def rows(folder: str, class_folder: str):
     if class_folder not in CLASS_FOLDERS:
         raise InputError(f"The folder of a class must be 'first' or 'last'. Received: {class_folder!r}.")
     if not os.path.isdir(folder):
-        raise InputError(f"The data must be a folder with a folder of images for each class. Received: {folder}, no folder.")
+        raise InputError(
+            f"The data must be a folder with a folder of images for each class. Received: {folder}, no folder."
+        )
     listed = list(_visible(folder))
     splits = _splits(folder, listed[0][2])
     depth, level, found, empty = bool(splits), 0 if class_folder == "first" else -1, set(), {}
@@ -72,7 +74,9 @@ def _visible(top):
             with os.scandir(folder) as entries:
                 visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
         except OSError as error:
-            raise InputError(f"The folder {folder} cannot be read: {error.strerror}. Allow it, or move it away.") from None
+            raise InputError(
+                f"The folder {folder} cannot be read: {error.strerror}. Allow it, or move it away."
+            ) from None
         files, folders = [], []
         for entry in visible:
             kind, reason = _kind(entry, around)

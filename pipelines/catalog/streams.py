@@ -24,7 +24,9 @@ def from_arrays(images, labels, classes, split, group):
     columns = {"labels": labels, "split": split, "group": group}
     for name, column in columns.items():
         if column is not None and len(column) != len(images):
-            raise InputError(f"There must be as many entries of {name} as images. Received: {len(column)} and {len(images)}.")
+            raise InputError(
+                f"There must be as many entries of {name} as images. Received: {len(column)} and {len(images)}."
+            )
     blank = [""] * len(images)
     splits = blank if split is None else [spelled(str(name)) for name in split]
     groups = blank if group is None else map(str, group)
@@ -47,7 +49,9 @@ def from_tfrecord(files, image, label, split, group, classes):
                 where = f"record {number} of {file}"
                 values = {name: _feature(record, name, where) for name in filter(None, (image, label, split, group))}
                 if not isinstance(values[image], bytes):
-                    raise InputError(f"The image feature must hold the bytes of a file. Received: {image!r} of {where}.")
+                    raise InputError(
+                        f"The image feature must hold the bytes of a file. Received: {image!r} of {where}."
+                    )
                 own = spelled(_text(values[split])) if split else official
                 yield values[image], _name(values[label], classes), own, _text(values[group]) if group else ""
 
@@ -67,7 +71,9 @@ def from_tfds(name, data_dir, image, label):
     features = builder.info.features
     for key in (image, label):
         if key not in features:
-            raise InputError(f"The data set {name} has no feature {key!r}. Received: {', '.join(features)}. Name one of these.")
+            raise InputError(
+                f"The data set {name} has no feature {key!r}. Received: {', '.join(features)}. Name one of these."
+            )
     builder.download_and_prepare()
     classes = getattr(features[label], "names", None)
     labelled = [split for split in builder.info.splits if split in SPELLINGS] or list(builder.info.splits)
@@ -119,12 +125,16 @@ def _one_by_one(dataset):
     if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(part, tf.TensorSpec) for part in spec):
         raise InputError(f"A data set must give pairs (image, label) of tensors. Received: {spec}. Map it to such.")
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise InputError("A data set must come to an end. Received: one that repeats for ever. Give it without repeat().")
+        raise InputError(
+            "A data set must come to an end. Received: one that repeats for ever. Give it without repeat()."
+        )
     image, rank = spec[0], spec[0].shape.rank
     if (image.dtype, rank) in ((tf.string, 1), (tf.uint8, 4)):
         dataset = dataset.unbatch()
     elif (image.dtype, rank) not in ((tf.string, 0), (tf.uint8, 3)):
-        raise _no_pixels(f"{image.dtype.name} {image.shape}", "dataset.map(lambda x, y: (tf.cast(tf.round(x), tf.uint8), y))")
+        raise _no_pixels(
+            f"{image.dtype.name} {image.shape}", "dataset.map(lambda x, y: (tf.cast(tf.round(x), tf.uint8), y))"
+        )
     for image, label in dataset.as_numpy_iterator():
         if not isinstance(image, bytes) and image.shape[2] not in CHANNELS:
             raise _no_pixels(f"uint8 {image.shape}", "one that takes channels out or puts them together")
@@ -141,7 +151,9 @@ def _files(names):
     for name in [names] if isinstance(names, (str, os.PathLike)) else names:
         matches = sorted(glob.glob(os.fspath(name))) or [name] * os.path.isfile(name)
         if not matches:
-            raise InputError(f"A TFRecord must be a file, or a pattern of files. Received: {name}, which does not exist.")
+            raise InputError(
+                f"A TFRecord must be a file, or a pattern of files. Received: {name}, which does not exist."
+            )
         found += matches
     return found
 
@@ -161,7 +173,9 @@ def _records(file):
 def _feature(record, name, where):
     """The one value of a feature, bytes or a number."""
     if name not in record:
-        raise InputError(f"There is no feature {name!r} in {where}. Received: {', '.join(sorted(record))}. Name one of these.")
+        raise InputError(
+            f"There is no feature {name!r} in {where}. Received: {', '.join(sorted(record))}. Name one of these."
+        )
     kind = record[name].WhichOneof("kind")
     values = getattr(record[name], kind).value if kind else []
     if len(values) != 1:

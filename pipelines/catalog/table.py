@@ -127,7 +127,14 @@ class Catalog:
 
     @classmethod
     def from_tfrecord(
-        cls, files, image: str, label: str, split: str | None = None, group: str | None = None, classes=None, folder=None
+        cls,
+        files,
+        image: str,
+        label: str,
+        split: str | None = None,
+        group: str | None = None,
+        classes=None,
+        folder=None,
     ) -> Catalog:
         """TFRecords of `tf.train.Example`, plain or compressed with gzip; the images become files, once.
 
@@ -243,9 +250,12 @@ class Catalog:
             InputError: If a group has two official splits, a class has no file to train with, or a split has none at all.
         """
         rows, numbers = self.used(), {name: number for number, name in enumerate(self.classes)}
-        units = [self.groups[row] or self._name(row) for row in rows]
-        classes = [[numbers[name] for name in _names(self.labels[row])] for row in rows]
-        drawn = splits.draw(units, classes, [self.splits[row] for row in rows], seed)
+        classes = {label: [numbers.get(name) for name in _names(label)] for label in set(self.labels)}
+        relative = _relative_to(self.root)
+        units = [self.groups[row] or relative(self.paths[row]) for row in rows]
+        drawn = splits.draw(
+            units, [classes[self.labels[row]] for row in rows], [self.splits[row] for row in rows], seed
+        )
         found = [""] * len(self.paths)
         for row, split in zip(rows, drawn, strict=True):
             found[row] = split
@@ -265,13 +275,6 @@ class Catalog:
                 row = (os.path.abspath(name), ", ".join(_names(label)), *rest)
                 writer.writerow((*row, *(int(one in label) for one in several)))
 
-    def _name(self, row):
-        """The path of a file below the root, with slashes: what its split is drawn from."""
-        path, root = self.paths[row], os.path.join(self.root, "")
-        # The short way where it is as good: millions of names by relpath take minutes.
-        name = path[len(root) :] if path.startswith(root) else os.path.relpath(path, self.root or os.curdir)
-        return name.replace(os.sep, "/")
-
     def _check_splits(self):
         trained = {name for row in self.used("train") for name in _names(self.labels[row])}
         lacking = [name for name in self.classes if name not in trained]
@@ -282,12 +285,26 @@ class Catalog:
             )
         for split in splits.SPLITS:
             if not len(self.used(split)):
-                raise InputError(f"Each split needs an image. Received: none for {split}. Add images, or smaller groups.")
+                raise InputError(
+                    f"Each split needs an image. Received: none for {split}. Add images, or smaller groups."
+                )
         return self
 
 
 def _columns(rows):
     return tuple(zip(*rows, strict=True))
+
+
+def _relative_to(root):
+    """A function of a path: the path below the root, with slashes; what the split of a file is drawn from."""
+    start = os.path.join(root, "")
+
+    def relative(path):
+        # The short way where it is as good: millions of names by `relpath` take minutes.
+        name = path[len(start) :] if path.startswith(start) else os.path.relpath(path, root or os.curdir)
+        return name.replace(os.sep, "/")
+
+    return relative
 
 
 def _names(label):

@@ -39,16 +39,22 @@ def _csv(table):
         with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             first = file.readline()
             if "\0" in first:
-                raise InputError(f"{table} must be text in UTF-8. Received: zero bytes, as in UTF-16. Save it as UTF-8.")
+                raise InputError(
+                    f"{table} must be text in UTF-8. Received: zero bytes, as in UTF-16. Save it as UTF-8."
+                )
             separator = max(SEPARATORS, key=lambda sign: len(next(csv.reader([first], delimiter=sign), ())))
             file.seek(0)
             reader = csv.reader(file, delimiter=separator, strict=True)
             header = next(reader, None)
             if not header:
-                raise InputError(f"{table} must be a table of image files. Received: nothing in its first line. {HEADER}")
+                raise InputError(
+                    f"{table} must be a table of image files. Received: nothing in its first line. {HEADER}"
+                )
             return _filled(table, header, reader)
     except csv.Error as error:
-        raise InputError(f"{table} cannot be read as a table from line {reader.line_num} on: {error}. Correct it.") from None
+        raise InputError(
+            f"{table} cannot be read as a table from line {reader.line_num} on: {error}. Correct it."
+        ) from None
     except OSError as error:
         raise InputError(f"{table} cannot be read: {error.strerror}.") from None
 
@@ -118,7 +124,9 @@ def _labels(table, columns, label, paths, reasons):
         labels = _column(table, columns, label if isinstance(label, str) else label[0])
         for path, name, reason in zip(paths, labels, reasons, strict=True):
             if not name and not reason:
-                raise InputError(f"Each row of {table} needs a label. Received: none for {path}. Fill it or remove the row.")
+                raise InputError(
+                    f"Each row of {table} needs a label. Received: none for {path}. Fill it or remove the row."
+                )
         return labels
     cells = [_column(table, columns, name) for name in label]
     labels = []
@@ -126,7 +134,9 @@ def _labels(table, columns, label, paths, reasons):
         values = [TRUTH.get(cell.lower()) for cell in row]
         if None in values:
             name, cell = label[values.index(None)], row[values.index(None)]
-            raise InputError(f"Each of several label columns of {table} must hold 0 or 1. Received: {cell!r} in {name!r} for {path}.")
+            raise InputError(
+                f"Each of several label columns of {table} must hold 0 or 1. Received: {cell!r} in {name!r} for {path}."
+            )
         labels.append(tuple(name for name, value in zip(label, values, strict=True) if value))
     return labels
 
@@ -144,7 +154,9 @@ def _split(table, name, path):
 
 def _every(labels):
     """All names in a column of labels."""
-    return dict.fromkeys(name for label in dict.fromkeys(labels) for name in ([label] if isinstance(label, str) else label))
+    return dict.fromkeys(
+        name for label in dict.fromkeys(labels) for name in ([label] if isinstance(label, str) else label)
+    )
 
 
 def _check_text(table, texts):
