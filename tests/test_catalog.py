@@ -109,7 +109,9 @@ def test_a_class_may_be_called_train(tmp_path):
 
 def test_folders_beside_those_of_splits_are_refused(tmp_path):
     folder(tmp_path, **{"train/a": ["1.jpg"], "test/a": ["1.jpg"], "more/a": ["1.jpg"]})
-    sentence = r"there must be no others\. Received: test, train and more in .*\. Move more into a split or elsewhere\.$"
+    sentence = (
+        r"there must be no others\. Received: test, train and more in .*\. Move more into a split or elsewhere\.$"
+    )
     with pytest.raises(InputError, match=sentence):
         Catalog.from_folder(tmp_path)
 
@@ -139,7 +141,9 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
     (root / "b" / "deep" / "over").symlink_to(root / "a")
     catalog = Catalog.from_folder(root)
     circle = "a link to a folder that it lies in"
-    assert {os.path.relpath(path, root): reason for path, reason in zip(catalog.paths, catalog.reasons, strict=True)} == {
+    assert {
+        os.path.relpath(path, root): reason for path, reason in zip(catalog.paths, catalog.reasons, strict=True)
+    } == {
         "a/1.jpg": "",
         "a/again/deep/2.jpg": "",
         "a/again/deep/over": circle,
@@ -171,7 +175,9 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         return listing(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(InputError, match=r"^The folder .*b cannot be read: Permission denied\. Allow it, or move it away\.$"):
+    with pytest.raises(
+        InputError, match=r"^The folder .*b cannot be read: Permission denied\. Allow it, or move it away\.$"
+    ):
         Catalog.from_folder(root)
 
 

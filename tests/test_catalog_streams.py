@@ -85,7 +85,9 @@ def test_an_image_keeps_its_split_wherever_it_stands_and_copies_share_it(tmp_pat
 
 def test_official_splits_and_groups(tmp_path):
     arrays = noise(4, 3, 3)
-    catalog = Catalog.from_arrays(arrays, "abab", split=["train", "val", "test", ""], group=[1, 2, 3, 1], folder=tmp_path)
+    catalog = Catalog.from_arrays(
+        arrays, list("abab"), split=["train", "val", "test", ""], group=[1, 2, 3, 1], folder=tmp_path
+    )
     assert catalog.splits == ("train", "validation", "test", "") and catalog.groups == ("1", "2", "3", "1")
     parts = {"train": tf.data.Dataset.from_tensor_slices((arrays[..., None], [0, 1, 0, 1])).batch(3)}
     parts["test"] = tf.data.Dataset.from_tensor_slices((arrays[:2, ..., None], [0, 1]))
@@ -101,8 +103,12 @@ def test_what_keras_lists_is_read(tmp_path):
     for label in "ab":
         (tmp_path / label).mkdir()
         Image.fromarray(noise(1, 9, 9, 3)[0]).save(tmp_path / label / "0.png")
-    dataset = keras.utils.image_dataset_from_directory(tmp_path, image_size=(9, 9), label_mode="categorical", shuffle=False, verbose=False)
-    with pytest.raises(InputError, match=r"Received: float32 \(None, 9, 9, 3\)\. Convert them first: dataset\.map\(.*\)\.$"):
+    dataset = keras.utils.image_dataset_from_directory(
+        tmp_path, image_size=(9, 9), label_mode="categorical", shuffle=False, verbose=False
+    )
+    with pytest.raises(
+        InputError, match=r"Received: float32 \(None, 9, 9, 3\)\. Convert them first: dataset\.map\(.*\)\.$"
+    ):
         Catalog.from_dataset(dataset, folder=tmp_path / "kept")
     # By the sentence itself.
     cast = dataset.map(lambda x, y: (tf.cast(tf.round(x), tf.uint8), y))
@@ -129,11 +135,17 @@ def write(path, records):
 
 def test_tfrecords(tmp_path):
     files = [jpeg(pixels) for pixels in noise(5, 8, 8, 3)]
-    first = write(tmp_path / "train-0", [record(img=files[k], y=k % 2, who=b"p%d" % k, part=b"training") for k in range(3)])
+    first = write(
+        tmp_path / "train-0", [record(img=files[k], y=k % 2, who=b"p%d" % k, part=b"training") for k in range(3)]
+    )
     write(tmp_path / "train-1", [record(img=files[3], y=1, who=b"p3", part=b"val")])
-    (tmp_path / "train-2").write_bytes(gzip.compress(write(tmp_path / "plain", [record(img=files[4], y=0, who=b"p4", part=b"test")]).read_bytes()))
+    (tmp_path / "train-2").write_bytes(
+        gzip.compress(write(tmp_path / "plain", [record(img=files[4], y=0, who=b"p4", part=b"test")]).read_bytes())
+    )
     kept = tmp_path / "kept"
-    catalog = Catalog.from_tfrecord(tmp_path / "train-*", "img", "y", "part", "who", classes=["cat", "dog"], folder=kept)
+    catalog = Catalog.from_tfrecord(
+        tmp_path / "train-*", "img", "y", "part", "who", classes=["cat", "dog"], folder=kept
+    )
     assert [Path(path).read_bytes() for path in catalog.paths] == files
     assert catalog.labels == ("cat", "dog", "cat", "dog", "cat")
     assert catalog.splits == ("train", "train", "train", "validation", "test")
@@ -148,7 +160,10 @@ def test_tfrecords(tmp_path):
     [
         ({"img": b"?"}, r"^There is no feature 'y' in record 0 of .*data\. Received: img\. Name one of these\.$"),
         ({"img": b"?", "y": [1, 2]}, r"^The feature 'y' must hold one value\. Received: 2 in record 0 of .*data\.$"),
-        ({"img": 3, "y": 1}, r"^The image feature must hold the bytes of a file\. Received: 'img' of record 0 of .*data\.$"),
+        (
+            {"img": 3, "y": 1},
+            r"^The image feature must hold the bytes of a file\. Received: 'img' of record 0 of .*data\.$",
+        ),
         ({"img": b"?", "y": 5}, r"^A label of 2 classes must be a class number, .*\. Received: 5\.$"),
         ({"img": b"?", "y": b"\xff"}, r"^A label must be text in UTF-8\. Received: b'\\xff'\.$"),
         ({"img": b"?", "y": 0.5}, r"^A label of 2 classes must be .*\. Received: 0\.5\.$"),
@@ -169,7 +184,10 @@ def test_damaged_and_missing_records_are_refused(tmp_path):
     for file in (path, other, write(tmp_path / "strings", [b"\xff\xff\xff"])):
         with pytest.raises(InputError, match=rf"^{file} cannot be read as a TFRecord of tf\.train\.Example: "):
             Catalog.from_tfrecord(file, "img", "y", folder=tmp_path / "kept")
-    with pytest.raises(InputError, match=r"^A TFRecord must be a file, or a pattern of files\. Received: .*none-\*, which does not exist\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"^A TFRecord must be a file, or a pattern of files\. Received: .*none-\*, which does not exist\.$",
+    ):
         Catalog.from_tfrecord(tmp_path / "none-*", "img", "y", folder=tmp_path / "kept")
 
 
@@ -182,7 +200,12 @@ def test_damaged_and_missing_records_are_refused(tmp_path):
         (noise(0, 3, 3), [], {}, r"Received: uint8 \(0, 3, 3\)\."),
         (noise(2, 3, 3), [0], {}, r"^There must be as many entries of labels as images\. Received: 1 and 2\.$"),
         (noise(2, 3, 3), [0, 1], {"split": ["train"]}, r"as many entries of split as images\. Received: 1 and 2\.$"),
-        (noise(2, 3, 3), [0, 1], {"split": ["train", "x"]}, r"^A split must be train, validation or test\. Received: 'x'\."),
+        (
+            noise(2, 3, 3),
+            [0, 1],
+            {"split": ["train", "x"]},
+            r"^A split must be train, validation or test\. Received: 'x'\.",
+        ),
         (noise(2, 3, 3), [0, 9], {"classes": ["a", "b"]}, r"^A label of 2 classes must be .*\. Received: 9\.$"),
         (noise(2, 3, 3), [[0, 2], [1, 0]], {}, r"^A label must be .*\. Received: \[0, 2\]\.$"),
     ],
@@ -197,7 +220,10 @@ def test_wrong_datasets_are_refused(tmp_path):
     images_, labels = noise(2, 3, 3, 3), [0, 1]
     for dataset, sentence in (
         (tf.data.Dataset.from_tensor_slices(images_), r"must give pairs \(image, label\) of tensors\."),
-        (tf.data.Dataset.from_tensor_slices((images_, labels)).repeat(), r"must come to an end\. .* without repeat\(\)\.$"),
+        (
+            tf.data.Dataset.from_tensor_slices((images_, labels)).repeat(),
+            r"must come to an end\. .* without repeat\(\)\.$",
+        ),
         (tf.data.Dataset.from_tensor_slices((images_[..., :2], labels)), r"Received: uint8 \(3, 3, 2\)\."),
         ([1, 2], r"Received: None\. Map it to such\.$"),
     ):
@@ -207,7 +233,9 @@ def test_wrong_datasets_are_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "kept").write_text("a file")
-    with pytest.raises(InputError, match=r"kept as files, and .* cannot be written: Not a directory\. Name another folder\.$"):
+    with pytest.raises(
+        InputError, match=r"kept as files, and .* cannot be written: Not a directory\. Name another folder\.$"
+    ):
         Catalog.from_arrays(noise(2, 3, 3), [0, 1], folder=tmp_path / "kept")
 
 
@@ -242,12 +270,12 @@ def test_tfds(tmp_path):
 
         def _info(self):
             features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=["cat", "dog"])}
-            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, manager):
-            return {name: self._examples(source / name) for name in ("train", "test")}
+            return {name: self._generate_examples(source / name) for name in ("train", "test")}
 
-        def _examples(self, folder):
+        def _generate_examples(self, folder):
             for path in sorted(folder.rglob("*.jpg")):
                 yield path.name, {"image": path, "label": path.parent.name}
 
@@ -256,7 +284,9 @@ def test_tfds(tmp_path):
         [("cat", "train"), ("dog", "train")] * 2 + [("cat", "test"), ("dog", "test")]
     )
     assert {Path(path).read_bytes() for path in catalog.paths} == {jpeg(pixels) for pixels in arrays}
-    with pytest.raises(InputError, match=r"^The data set pets has no feature 'kind'\. Received: image, label\. Name one of these\.$"):
+    with pytest.raises(
+        InputError, match=r"^The data set pets has no feature 'kind'\. Received: image, label\. Name one of these\.$"
+    ):
         Catalog.from_tfds("pets", data_dir=tmp_path / "tfds", label="kind")
     with pytest.raises(InputError, match=r"^TFDS has no data set 'of no such name'"):
         Catalog.from_tfds("of no such name", data_dir=tmp_path / "tfds")

@@ -52,7 +52,9 @@ def test_paths_are_relative_to_the_table_or_to_a_root(photos, tmp_path):
 
 
 def test_several_columns_are_several_labels(photos):
-    path = table(photos, "path,cat,dog,reason", "a/0.jpg,1,0,", "a/1.jpg,1,1,", "a/2.jpg,0,0.0,odd", "a/3.jpg,False,true,")
+    path = table(
+        photos, "path,cat,dog,reason", "a/0.jpg,1,0,", "a/1.jpg,1,1,", "a/2.jpg,0,0.0,odd", "a/3.jpg,False,true,"
+    )
     catalog = Catalog.from_csv(path, label=("cat", "dog"))
     assert catalog.labels == (("cat",), ("cat", "dog"), (), ("dog",))
     assert catalog.multi_label and catalog.classes == ("cat", "dog")
@@ -75,7 +77,9 @@ def test_what_a_job_writes_is_read_again(photos, tmp_path):
 
 
 def test_several_labels_are_read_again(photos):
-    path = table(photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,1", "a/2.jpg,0,0", "a/3.jpg,0,1", "b/1.jpg,1,0", "b/0.jpg,0,1")
+    path = table(
+        photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,1", "a/2.jpg,0,0", "a/3.jpg,0,1", "b/1.jpg,1,0", "b/0.jpg,0,1"
+    )
     catalog = Catalog.from_csv(path, label=("cat", "dog")).split()
     catalog.to_csv(photos / "catalog.csv")
     assert (photos / "catalog.csv").read_text().splitlines()[:2] == [
@@ -116,7 +120,9 @@ def test_parquet_without_pyarrow_names_what_to_install(photos, monkeypatch):
 
     (photos / "data.parquet").write_bytes(b"PAR1")
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=r'not installed\. Received: .*data\.parquet\. Run: pip install "keras-cnn\[parquet\]"$'):
+    with pytest.raises(
+        InputError, match=r'not installed\. Received: .*data\.parquet\. Run: pip install "keras-cnn\[parquet\]"$'
+    ):
         open_data(photos / "data.parquet")
 
 
@@ -149,7 +155,8 @@ WRONG = {
     ),
     "unknown split": (
         ["path,label,split", "a/0.jpg,x,fold3"],
-        "The splits of {table} must be train, validation or test. Received: 'fold3' for {folder}/a/0.jpg. Rename it, or the column.",
+        "The splits of {table} must be train, validation or test. Received: 'fold3' for {folder}/a/0.jpg. Rename it, "
+        "or the column.",
     ),
     "nothing": ([""], "{table} must be a table of image files. Received: nothing in its first line. "),
     "a header only": (["path,label"], "{table} must be a table of image files. Received: no row below the first line."),
@@ -185,7 +192,9 @@ def test_wrong_tables_are_refused_in_one_sentence(photos, kind):
 )
 def test_other_encodings_are_refused(photos, content, received):
     (photos / "data.csv").write_bytes(content)
-    with pytest.raises(InputError, match=rf"data\.csv must be text in UTF-8\. Received: {received}\. Save it as UTF-8\.$"):
+    with pytest.raises(
+        InputError, match=rf"data\.csv must be text in UTF-8\. Received: {received}\. Save it as UTF-8\.$"
+    ):
         open_data(photos / "data.csv")
 
 
@@ -209,13 +218,18 @@ def test_options_must_fit_the_kind_of_data(photos):
 def test_a_class_without_images_to_train_with_is_refused(photos):
     lines = [f"a/{n}.jpg,x,{split}" for n, split in enumerate(("train", "validation", "test"))]
     path = table(photos, "path,label,split", *lines, "b/0.jpg,y,test", "b/1.jpg,y,test")
-    with pytest.raises(InputError, match=r"^Each class needs an image to train with\. Received: none of 'y' in the split train\. "):
+    with pytest.raises(
+        InputError, match=r"^Each class needs an image to train with\. Received: none of 'y' in the split train\. "
+    ):
         Catalog.from_csv(path).check().split()
 
 
 def test_one_group_cannot_be_split(photos):
     lines = [f"{label}/{n}.jpg,{label},one" for label in "ab" for n in range(5)]
-    with pytest.raises(InputError, match=r"^Each split needs an image\. Received: none for validation\. Add images, or smaller groups\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"^Each split needs an image\. Received: none for validation\. Add images, or smaller groups\.$",
+    ):
         Catalog.from_csv(table(photos, "path,label,group", *lines)).split()
 
 

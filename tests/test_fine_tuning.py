@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 import keras_cnn as kc
-from pipelines import InputError, cli, fine_tune
+from pipelines import Catalog, InputError, cli, fine_tune
+from pipelines.catalog import open_data
 from pipelines.evaluate import wilson_interval
 from pipelines.input import complete_batches
 from pipelines.sample import DIRECTORY
@@ -130,6 +131,56 @@ def test_bad_data_writes_nothing(tmp_path, change, sentence):
     with pytest.raises(InputError, match=sentence):
         fine_tune(tmp_path / "photos", tmp_path / "out", progress=False)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_records_are_data_with_the_same_rows_and_splits(job):
+    catalog = open_data(job[0].run / "catalog.csv").check().split(seed=5)
+    with open(job[0].run / "catalog.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 27
+    assert list(catalog.paths) == [row["path"] for row in rows] and list(catalog.splits) == [
+        row["split"] for row in rows
+    ]
+
+
+def test_several_labels_are_refused_before_anything_is_written(job, tmp_path):
+    paths = [str(path) for path in sorted(job[2].rglob("*.png"))[:6]]
+    catalog = Catalog(tuple(paths), (("a", "b"), ("a",), ()) * 2, ("",) * 6, ("",) * 6, ("",) * 6)
+    with pytest.raises(
+        InputError, match=r"^A job trains with one label an image\. Received: 2 for one, a, b\. Name one"
+    ):
+        fine_tune(catalog, tmp_path / "out", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_table_and_the_records_of_its_run(sample_photos, tmp_path, capsys):
+    """Columns of other names, an official test split, and the same again from catalog.csv."""
+    lines = ["file;kind;part"]
+    for row, path in enumerate(sorted(sample_photos.rglob("*.png"))):
+        lines.append(f"{path.relative_to(sample_photos)};{path.parent.name};{'test' if row % 4 == 0 else 'train'}")
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    columns = ["--label", "kind", "--split", "part", "--path", "file", "--root", str(sample_photos)]
+    out = ["--out", str(tmp_path / "out"), "--epochs", "0", "--json"]
+    assert cli.main(["fit", str(tmp_path / "data.csv"), *columns, *out]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["images"]["test"] == 6 and first["images"]["train"] + first["images"]["validation"] == 18
+    assert cli.main(["fit", str(tmp_path / "out" / "runs" / "1" / "catalog.csv"), *out]) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert second["export"].endswith("/2") and second["accuracy"] == first["accuracy"]
+    tables = [(tmp_path / "out" / "runs" / number / "catalog.csv").read_text() for number in "12"]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
+def test_arrays(tmp_path):
+    """Tiny digits-like arrays: squares of three colours, learned from memory to an exported version."""
+    colours = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], "uint8")
+    labels = np.arange(36) % 3
+    noise = np.random.default_rng(0).integers(0, 20, (36, 16, 16, 3), "uint8")
+    images = colours[labels][:, None, None] + noise
+    catalog = Catalog.from_arrays(images, labels, ["red", "green", "blue"], folder=tmp_path / "images")
+    assert fine_tune(catalog, tmp_path / "out", epochs=0, progress=False).accuracy == 1
 
 
 @pytest.mark.slow

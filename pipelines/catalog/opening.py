@@ -23,9 +23,7 @@ def open_data(data, out=None, *, class_folder: str | None = None, **columns) -> 
     data, columns = Path(data), {name: value for name, value in columns.items() if value is not None}
     if data.is_file():
         if class_folder is not None:
-            raise InputError(
-                f"The folder of a class can be chosen where the data are a folder. Received: {data}, a file."
-            )
+            raise InputError(f"The option class_folder is for folders. Received: {data}, a file.")
         return Catalog.from_csv(data, **columns)
     if not data.is_dir():
         raise InputError(
@@ -33,9 +31,7 @@ def open_data(data, out=None, *, class_folder: str | None = None, **columns) -> 
             f"Received: {data}, which does not exist."
         )
     if columns:
-        raise InputError(
-            f"A {next(iter(columns))} column can be named where the data are a table. Received: {data}, a folder."
-        )
+        raise InputError(f"The option {next(iter(columns))} is for tables. Received: {data}, a folder.")
     if out is not None and Path(out).resolve().is_relative_to(data.resolve()) and Path(out).resolve() != data.resolve():
         raise InputError(
             f"The output must not be inside the data, where it would be a class. Received: {out}. Name another."

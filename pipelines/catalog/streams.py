@@ -1,4 +1,4 @@
-"""Examples that are no files: NumPy arrays, TFRecords, data sets of TFDS and of `tf.data`, as tuples of image, label, split, group."""
+"""Examples that are no files: arrays, TFRecords, data sets. Each source gives tuples of image, label, split, group."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def from_tfds(name, data_dir, image, label):
             raise InputError(
                 f"The data set {name} has no feature {key!r}. Received: {', '.join(features)}. Name one of these."
             )
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except (OSError, ImportError) as error:
+        raise InputError(f"TFDS cannot prepare {name}: {str(error).splitlines()[0]}") from None
     classes = getattr(features[label], "names", None)
     labelled = [split for split in builder.info.splits if split in SPELLINGS] or list(builder.info.splits)
     for split in labelled:
