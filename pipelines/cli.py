@@ -1,4 +1,4 @@
-"""The command line: `keras-cnn fit`, `predict`, `export`, `verify`, `analyze`."""
+"""The command line: `keras-cnn fit`, `predict`, `evaluate`, `export`, `verify`, `analyze`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 from contextlib import contextmanager
 
-from pipelines import analyze_command, export_command, verify_command
+from pipelines import analyze_command, evaluate_command, export_command, source_options, verify_command
 from pipelines.errors import InputError, TrainingError
 from pipelines.quiet import load_tensorflow
 
@@ -59,6 +59,7 @@ def _parser():
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_fit(commands)
     _add_predict(commands)
+    evaluate_command.add_to(commands)
     export_command.add_to(commands)
     verify_command.add_to(commands)
     analyze_command.add_to(commands)
@@ -69,7 +70,7 @@ def _parser():
 
 def _add_fit(commands):
     fit = commands.add_parser("fit", help="fine-tune a pretrained network on labelled images and export it")
-    fit.add_argument("data", metavar="DATA", help="a folder with a folder of images for each class, or 'sample'")
+    source_options.add_to(fit)
     fit.add_argument(
         "--out", required=True, metavar="DIR", help="such as saved_models/photos; a second fit adds version 2"
     )
@@ -97,11 +98,10 @@ def _add_fit(commands):
 
 def _fit(options):
     from pipelines import fine_tune
-    from pipelines.sample import DIRECTORY
     from pipelines.summary import print_summary
 
     result = fine_tune(
-        DIRECTORY if options.data == "sample" and not os.path.exists("sample") else options.data,
+        source_options.read(options, options.out),
         options.out,
         options.backbone,
         size=options.size,

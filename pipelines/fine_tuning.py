@@ -10,7 +10,7 @@ from keras_cnn.serving import publishing
 from keras_cnn.training import calibration
 from pipelines import device, doctor, output, records, settings, unfinished
 from pipelines.cache import Cache
-from pipelines.catalog import Catalog
+from pipelines.catalog import Catalog, open_data
 from pipelines.errors import InputError
 from pipelines.evaluate import Evaluation
 from pipelines.learning import Learning
@@ -65,7 +65,7 @@ def fine_tune(
     `keras_cnn.Backbone` that is given is trained in place.
 
     Args:
-        data: A folder with a folder of images for each class, or a `Catalog`.
+        data: A folder with a folder of images for each class, a table (`Catalog.from_csv`), or a `Catalog`.
         out: The folder to write; a second job into it writes version 2.
         backbone: A handle of `keras_cnn.load_backbone`, or a `keras_cnn.Backbone`.
         callbacks: Keras callbacks for the part that trains with `model.fit`.
@@ -91,7 +91,7 @@ def fine_tune(
         TrainingError: If the loss is no number any more, or memory does not suffice.
     """
     output.check(out)
-    catalog = data if isinstance(data, Catalog) else _from_folder(data, out)
+    catalog = _single_label(data if isinstance(data, Catalog) else open_data(data, out))
     steps, cache = Steps(visible=progress), Cache()
     with output.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
@@ -139,12 +139,14 @@ def fine_tune(
     return Result(evaluation.accuracy, evaluation.interval, export, run, Path(out) / "report.html", metrics)
 
 
-def _from_folder(data, out):
-    if Path(out).resolve().is_relative_to(Path(data).resolve()) and Path(out).resolve() != Path(data).resolve():
+def _single_label(catalog):
+    if catalog.multi_label:
+        several = max(catalog.labels, key=len)
         raise InputError(
-            f"The output must not be inside the data, where it would be a class. Received: {out}. Name another."
+            f"A job trains with one label an image. Received: {len(several)} for one, {', '.join(several)}. Name one label "
+            "column; to train with several, see the data guide."
         )
-    return Catalog.from_folder(data)
+    return catalog
 
 
 def _load(handle, weights, size):

@@ -12,7 +12,7 @@ from keras_cnn.images import SUFFIXES
 from keras_cnn.serving import VerificationError
 from keras_cnn.serving.folder import highest_version
 from keras_cnn.serving.verification import require_harmless
-from pipelines.catalog import visible_files
+from pipelines.catalog import folders
 from pipelines.errors import InputError
 
 BATCH_SIZE = 32
@@ -62,18 +62,14 @@ def predict(saved_model, images, reject: float = 0.0, trust: bool = False):
     paths = find_images(images)
     for start in range(0, len(paths), BATCH_SIZE):
         batch = paths[start : start + BATCH_SIZE]
-        answer = serve(image_bytes=tf.constant([_content(path) for path in batch]))
+        answer = serve(image_bytes=tf.constant([content(path) for path in batch]))
         rows = zip(batch, answer["labels"].numpy(), answer["probabilities"].numpy(), strict=True)
         yield from (_prediction(path, labels, probabilities, reject) for path, labels, probabilities in rows)
 
 
 def load(saved_model, trust: bool = False):
     """The default signature of an exported version: call it with `image_bytes=`. As to `trust`, see `predict`."""
-    path = Path(saved_model)
-    if not (path / "saved_model.pb").is_file() and highest_version(path):
-        path = path / str(highest_version(path))
-    if not (path / "saved_model.pb").is_file():
-        raise InputError(f"The SavedModel must be a folder that `keras-cnn fit` exported. Received: {saved_model}.")
+    path = version_in(saved_model)
     try:
         require_harmless(path, trust)
         signatures = tf.saved_model.load(str(path)).signatures
@@ -91,15 +87,25 @@ def load(saved_model, trust: bool = False):
     return serve
 
 
+def version_in(saved_model) -> Path:
+    """The path of a version: as given, or the highest in a folder of versions."""
+    path = Path(saved_model)
+    if not (path / "saved_model.pb").is_file() and highest_version(path):
+        path = path / str(highest_version(path))
+    if not (path / "saved_model.pb").is_file():
+        raise InputError(f"The SavedModel must be a folder that `keras-cnn fit` exported. Received: {saved_model}.")
+    return path
+
+
 def find_images(images) -> list[str]:
     """Files as they are, and the images in folders at any depth; each path once."""
     paths = []
     for given in map(Path, images):
         if given.is_dir():
-            found = [path for path in visible_files(given) if path.suffix.lower() in SUFFIXES and path.is_file()]
+            found = folders.images(given)
             if not found:
                 raise InputError(f"The folder {given} holds no image ({', '.join(SUFFIXES)}). Name another one.")
-            paths += map(str, found)
+            paths += found
         elif given.is_file():
             paths.append(str(given))
         else:
@@ -109,7 +115,8 @@ def find_images(images) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _content(path):
+def content(path) -> bytes:
+    """The bytes of a file; none if it cannot be read, and then it is unreadable as an image too."""
     try:
         return Path(os.fspath(path)).read_bytes()
     except OSError:

@@ -77,6 +77,23 @@ def test_predict_rejects_and_writes_csv(version, images, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_evaluate_on_the_records_of_a_run_gives_its_accuracy(job, capsys):
+    result = job[0]
+    assert cli.main(["evaluate", str(result.export), str(result.run / "catalog.csv"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == result.accuracy and found["images"] == 5 and found["unreadable"] == []
+    assert [row["images"] for row in found["by_class"]] == [row["images"] for row in result.metrics["by_class"]]
+
+
+def test_evaluate_takes_all_images_where_there_is_no_official_split(job, sample_photos, tmp_path, capsys):
+    shutil.copytree(sample_photos, tmp_path / "photos")
+    (tmp_path / "photos" / "birds" / "torn.png").write_bytes(b"?")
+    assert cli.main(["evaluate", str(job[0].export.parent), str(tmp_path / "photos")]) == 0
+    accuracy, unreadable, *classes = capsys.readouterr().out.splitlines()
+    assert "of 24 images (95 % interval " in accuracy and unreadable.endswith("/birds/torn.png")
+    assert [line.split()[0] for line in classes] == ["8", "8", "8"]
+
+
 def test_verify(version, capsys):
     assert cli.main(["verify", str(version), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 9
@@ -87,11 +104,30 @@ def test_verify(version, capsys):
     [
         (
             ["fit", "{tmp}/none", "--out", "{tmp}/out"],
-            "a folder with a folder of images for each class. Received: {tmp}/none",
+            "or a table of image files. Received: {tmp}/none, which does not exist",
         ),
         (["fit", "{photos}", "--out", "{photos}"], "The output must be a new or empty folder"),
         (["fit", "{photos}", "--out", "{photos}/out"], "The output must not be inside the data"),
         (["fit", "{photos}", "--out", "{tmp}/out", "--backbone", "resnet"], "Received: handle='resnet'"),
+        (["fit", "{photos}/../labels.csv", "--out", "{tmp}/out"], "labels.csv, which does not exist"),
+        (
+            ["fit", "{photos}", "--out", "{tmp}/out", "--label", "fine"],
+            "The option label is for tables. Received: {photos}",
+        ),
+        (
+            ["fit", "{catalog}", "--out", "{tmp}/out", "--label", "fine"],
+            "catalog.csv has no column 'fine'. Received: 'path', ",
+        ),
+        (
+            ["fit", "{catalog}", "--out", "{tmp}/out", "--class-folder", "last"],
+            "The option class_folder is for folders.",
+        ),
+        (["evaluate", "{tmp}", "{photos}"], "The SavedModel must be a folder that `keras-cnn fit` exported"),
+        (["evaluate", "{version}", "{catalog}", "--label", "group"], "Each row of {catalog} needs a label."),
+        (
+            ["evaluate", "{version}", "{catalog}", "--label", "split"],
+            "classes of the SavedModel: birds, music, plants. Rec",
+        ),
         (["predict", "{tmp}", "{photos}"], "The SavedModel must be a folder that `keras-cnn fit` exported"),
         (["predict", "{version}", "{tmp}/none.jpg"], "Received: {tmp}/none.jpg, which does not exist"),
         (["predict", "{version}", "{tmp}"], "holds no image"),
@@ -99,7 +135,8 @@ def test_verify(version, capsys):
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, sentence, version, sample_photos, tmp_path, capsys):
-    places = {"tmp": tmp_path, "photos": sample_photos, "version": version}
+    catalog = version.parent / "runs" / "1" / "catalog.csv"
+    places = {"tmp": tmp_path, "photos": sample_photos, "version": version, "catalog": catalog}
     assert cli.main([argument.format(**places) for argument in arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and sentence.format(**places) in err

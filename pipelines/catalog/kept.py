@@ -1,0 +1,85 @@
+"""Images that are no files, such as rows of an array or of a TFRecord, kept as files: everything behind a catalog reads files.
+
+An image that comes as the bytes of a file is kept as these, pixels become a PNG, which loses nothing. Why files, and not a
+second kind of source: one way of reading serves checks, training, reports, export and a later run from its `catalog.csv`;
+a TFRecord cannot be read at a row in TensorFlow operations, and arrays beyond memory do not exist. The price is a copy on the
+disk, at the speed of the disk, once: a file is named by a digest of its content, complete when it has its name, and not
+written again. The digest is also what the splits are drawn from, so that an image keeps its split wherever it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections import Counter
+
+import numpy as np
+from PIL import Image
+
+from keras_cnn import fetching
+from pipelines.errors import InputError
+
+SIGNS = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
+
+
+def default_folder() -> str:
+    """Where the files lie if nothing else is asked for. They stay there: catalogs of runs name them."""
+    return str(fetching.cache() / "images")
+
+
+def keep(examples, folder):
+    """Yield `(path, label, split, group)` of examples once they are files.
+
+    Args:
+        examples: Tuples of image, label, split and group. An image is a uint8 array `(height, width)` or `(height, width,
+            channels)` with 1, 3 or 4 channels, or the bytes of a file.
+        folder: Where the files are to lie.
+
+    Copies of an image are files of their own. Without a split and a group they get the first one's name as their group: drawn
+    by its name too, they come into its split.
+    """
+    copies = Counter()
+    for image, label, split, group in examples:
+        digest, encode, ending = _told(image)
+        number, first = copies[digest], f"{digest[:2]}/{digest}"
+        copies[digest] += 1
+        path = os.path.join(folder, first + (f"-{number}" if number else "") + ending)
+        if not (os.path.isfile(path) and os.path.getsize(path)):
+            _write(path, encode(image))
+        yield path, label, split, group or (first + ending if number and not split else "")
+
+
+def _told(image):
+    """The digest of an image, what makes a file of it, and the ending of that."""
+    if isinstance(image, bytes):
+        ending = next((ending for sign, ending in SIGNS if image.startswith(sign)), ".bin")
+        return hashlib.sha256(image).hexdigest(), bytes, ending
+    pixels = np.ascontiguousarray(image)
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.data).hexdigest(), _png, ".png"
+
+
+def _png(pixels):
+    buffer = io.BytesIO()
+    pixels = np.asarray(pixels)
+    Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _write(path, content):
+    """Put a file in place, complete or not at all."""
+    part = None
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".part-", dir=os.path.dirname(path))
+        with open(handle, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(
+            f"Images that are no files are kept as files, and {path} cannot be written: {error.strerror}. Name another folder."
+        ) from None
+    finally:
+        if part and os.path.exists(part):
+            os.unlink(part)

@@ -1,0 +1,39 @@
+"""Data as a job is told of it: the path of a folder or of a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.catalog.table import Catalog
+from pipelines.errors import InputError
+
+
+def open_data(data, out=None, *, class_folder: str | None = None, **columns) -> Catalog:
+    """The catalog of a folder (`Catalog.from_folder`) or of a table (`Catalog.from_csv`).
+
+    Args:
+        data: A path.
+        out: Where a job is going to write: not inside a folder of data.
+        class_folder: As in `Catalog.from_folder`.
+        columns: As in `Catalog.from_csv`.
+
+    Raises:
+        InputError: If there is nothing of that name, it is not such data, or an option is for the other kind.
+    """
+    data, columns = Path(data), {name: value for name, value in columns.items() if value is not None}
+    if data.is_file():
+        if class_folder is not None:
+            raise InputError(f"The option class_folder is for folders. Received: {data}, a file.")
+        return Catalog.from_csv(data, **columns)
+    if not data.is_dir():
+        raise InputError(
+            "The data must be a folder with a folder of images for each class, or a table of image files. "
+            f"Received: {data}, which does not exist."
+        )
+    if columns:
+        raise InputError(f"The option {next(iter(columns))} is for tables. Received: {data}, a folder.")
+    if out is not None and Path(out).resolve().is_relative_to(data.resolve()) and Path(out).resolve() != data.resolve():
+        raise InputError(
+            f"The output must not be inside the data, where it would be a class. Received: {out}. Name another."
+        )
+    return Catalog.from_folder(data, class_folder or "first")

@@ -1,0 +1,188 @@
+"""Tables that name image files: CSV, and Parquet where `pyarrow` is installed."""
+
+from __future__ import annotations
+
+import csv
+import os
+
+from pipelines.catalog.splits import SPELLINGS
+from pipelines.errors import InputError
+
+SEPARATORS = ",;\t"
+COLUMNS = ("path", "label", "split", "group", "reason")
+TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+HEADER = "The first line must name the columns, separated by commas, semicolons or tabs."
+
+
+def rows(table, path, label, split, group, root):
+    """Yield `(path, label, split, group, reason)` for every row of a table; see `Catalog.from_csv`."""
+    columns = _parquet(table) if _is_parquet(table) else _csv(table)
+    names = tuple(columns)
+    saved = names[: len(COLUMNS)] == COLUMNS  # by `Catalog.to_csv`; its further columns are classes
+    if label is None:
+        label = (names[len(COLUMNS) :] if saved else ()) or "label"
+    paths = [os.path.join(root, name) for name in _column(table, columns, path)]
+    reasons = columns["reason"] if saved else [""] * len(paths)
+    labels = _labels(table, columns, label, paths, reasons)
+    splits = _optional(table, columns, split, "split", paths)
+    splits = [_split(table, name, file) for name, file in zip(splits, paths, strict=True)]
+    groups = _optional(table, columns, group, "group", paths)
+    _check_text(table, [*names, *dict.fromkeys(splits + groups), *_every(labels)])
+    _check_files(table, paths, labels, reasons, root)
+    return zip(paths, labels, splits, groups, reasons, strict=True)
+
+
+def _csv(table):
+    """The cells of a CSV file: a list for each column, by name."""
+    try:
+        # Names of files need not be text; the other columns are looked at later.
+        with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            first = file.readline()
+            if "\0" in first:
+                raise InputError(
+                    f"{table} must be text in UTF-8. Received: zero bytes, as in UTF-16. Save it as UTF-8."
+                )
+            separator = max(SEPARATORS, key=lambda sign: len(next(csv.reader([first], delimiter=sign), ())))
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            header = next(reader, None)
+            if not header:
+                raise InputError(
+                    f"{table} must be a table of image files. Received: nothing in its first line. {HEADER}"
+                )
+            return _filled(table, header, reader)
+    except csv.Error as error:
+        raise InputError(
+            f"{table} cannot be read as a table from line {reader.line_num} on: {error}. Correct it."
+        ) from None
+    except OSError as error:
+        raise InputError(f"{table} cannot be read: {error.strerror}.") from None
+
+
+def _filled(table, header, reader):
+    twice = [name for number, name in enumerate(header) if name in header[:number]]
+    if twice:
+        raise InputError(f"Each column needs a name of its own. Received: {twice[0]!r} twice in {table}. {HEADER}")
+    columns, shared = [[] for _ in header], {}
+    for cells in reader:
+        if len(cells) != len(header):
+            if not cells:  # an empty line
+                continue
+            raise InputError(
+                f"Each line of {table} must have {len(header)} cells, as the first one has. Received: {len(cells)} in line "
+                f"{reader.line_num}. Put cells that hold a separator into double quotes."
+            )
+        for column, cell in zip(columns, cells, strict=True):
+            column.append(shared.setdefault(cell, cell) if len(cell) < 32 else cell)  # millions of labels are few texts
+    if not columns[0]:
+        raise InputError(f"{table} must be a table of image files. Received: no row below the first line.")
+    return dict(zip(header, columns, strict=True))
+
+
+def _is_parquet(table):
+    try:
+        with open(table, "rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError as error:
+        raise InputError(f"{table} cannot be read: {error.strerror}.") from None
+
+
+def _parquet(table):
+    """The cells of a Parquet file as texts, "" for those without a value."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise InputError(
+            f'Parquet needs pyarrow, which is not installed. Received: {table}. Run: pip install "keras-cnn[parquet]"'
+        ) from None
+    try:
+        columns = parquet.read_table(table).to_pydict()
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{table} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    if not any(columns.values()):
+        raise InputError(f"{table} must be a table of image files. Received: no row.")
+    return {name: ["" if cell is None else str(cell) for cell in cells] for name, cells in columns.items()}
+
+
+def _column(table, columns, name):
+    if name not in columns:
+        received = ", ".join(map(repr, list(columns)[:20]))
+        raise InputError(f"{table} has no column {name!r}. Received: {received}. Name one of these. {HEADER}")
+    return columns[name]
+
+
+def _optional(table, columns, name, usual, paths):
+    """A column that is asked for, or the one of the usual name if there is one."""
+    if name is None and usual not in columns:
+        return [""] * len(paths)
+    return _column(table, columns, name or usual)
+
+
+def _labels(table, columns, label, paths, reasons):
+    """The label of each row; with several columns the names of those that hold true, a tuple."""
+    if isinstance(label, str) or len(label) == 1:
+        labels = _column(table, columns, label if isinstance(label, str) else label[0])
+        for path, name, reason in zip(paths, labels, reasons, strict=True):
+            if not name and not reason:
+                raise InputError(
+                    f"Each row of {table} needs a label. Received: none for {path}. Fill it or remove the row."
+                )
+        return labels
+    cells = [_column(table, columns, name) for name in label]
+    labels = []
+    for path, *row in zip(paths, *cells, strict=True):
+        values = [TRUTH.get(cell.lower()) for cell in row]
+        if None in values:
+            name, cell = label[values.index(None)], row[values.index(None)]
+            raise InputError(
+                f"Each of several label columns of {table} must hold 0 or 1. Received: {cell!r} in {name!r} for {path}."
+            )
+        labels.append(tuple(name for name, value in zip(label, values, strict=True) if value))
+    return labels
+
+
+def _split(table, name, path):
+    if not name:
+        return ""
+    split = SPELLINGS.get(name.strip().lower())
+    if split is None:
+        raise InputError(
+            f"The splits of {table} must be train, validation or test. Received: {name!r} for {path}. Rename it, or the column."
+        )
+    return split
+
+
+def _every(labels):
+    """All names in a column of labels."""
+    return dict.fromkeys(
+        name for label in dict.fromkeys(labels) for name in ([label] if isinstance(label, str) else label)
+    )
+
+
+def _check_text(table, texts):
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{table} must be text in UTF-8. Received: {os.fsencode(text)!r}. Save it as UTF-8."
+            ) from None
+
+
+def _check_files(table, paths, labels, reasons, root):
+    """One row a file, and a file for each row that is used."""
+    first = {}
+    for row, path in enumerate(map(os.path.normpath, paths)):
+        other = first.setdefault(path, row)
+        if other != row:
+            raise InputError(
+                f"Each file may have one row. Received: {path} in two rows of {table}, labelled {labels[other]!r} and "
+                f"{labels[row]!r}. Remove one; several labels of a file are several columns of 0 and 1."
+            )
+    missing = [path for path, reason in zip(paths, reasons, strict=True) if not reason and not os.path.isfile(path)]
+    if missing:
+        _check_text(table, missing[:1])
+        raise InputError(
+            f"Each row of {table} must name a file. Received: {len(missing)} of {len(paths)} that do not exist, such as "
+            f"{missing[0]}. Correct the paths, which are relative to {root or 'the working folder'}, or remove the rows."
+        )

@@ -1,0 +1,105 @@
+"""`keras-cnn evaluate`: how good an exported version is on labelled images."""
+
+from __future__ import annotations
+
+import json
+
+from pipelines import source_options
+from pipelines.errors import InputError
+
+
+def add_to(commands) -> None:
+    """Add the subcommand to the ones of `argparse`."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure an exported version on labelled images",
+        description="Where DATA have official splits, only the images of test are taken, otherwise all.",
+    )
+    evaluate.add_argument(
+        "saved_model", metavar="SAVED_MODEL", help="a version, or the folder of versions for the highest"
+    )
+    source_options.add_to(evaluate)
+    evaluate.add_argument("--trust", action="store_true", help="load it even if it may do more than compute")
+    evaluate.add_argument("--json", action="store_true", help="print the result as JSON")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluate(options):
+    catalog = source_options.read(options)
+    evaluation, unreadable = measure(options.saved_model, catalog, options.trust)
+    found = {
+        "accuracy": evaluation.accuracy,
+        "interval_95": evaluation.interval,
+        "images": len(evaluation.targets),
+        "unreadable": unreadable,
+        "by_class": evaluation.by_class(),
+    }
+    print(json.dumps(found) if options.json else _told(found))
+
+
+def measure(saved_model, catalog, trust: bool = False):
+    """The `Evaluation` of a version on the official test split of a catalog or, without one, on all of it.
+
+    Args:
+        saved_model: As in `pipelines.prediction.predict`.
+        catalog: A `Catalog` with one label an image.
+        trust: As in `pipelines.prediction.predict`.
+
+    Returns:
+        The `Evaluation`, and the paths of the images that cannot be read; it does not count these.
+
+    Raises:
+        InputError: If the version does not know a label, or there is no image to measure it on.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from keras_cnn.serving.card import LABELS
+    from pipelines import prediction
+    from pipelines.evaluate import Evaluation
+
+    if catalog.multi_label:
+        raise InputError("A version is measured with one label an image. Received: several. Name one label column.")
+    serve = prediction.load(saved_model, trust)
+    names = tuple((prediction.version_in(saved_model) / LABELS).read_text(encoding="utf-8").splitlines())
+    rows = catalog.used("test") if len(catalog.used("test")) else catalog.used()
+    numbers = {name: number for number, name in enumerate(names)}
+    for row in rows:
+        if catalog.labels[row] not in numbers:
+            known = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
+            raise InputError(
+                f"The labels must be classes of the SavedModel: {known}. Received: {catalog.labels[row]!r} for "
+                f"{catalog.paths[row]}. Rename or remove it."
+            )
+    scores, readable = [], []
+    for start in range(0, len(rows), prediction.BATCH_SIZE):
+        batch = [prediction.content(catalog.paths[row]) for row in rows[start : start + prediction.BATCH_SIZE]]
+        answer = serve(image_bytes=tf.constant(batch))
+        scores.append(answer["scores"].numpy())
+        readable.append(answer["labels"].numpy()[:, 0] != b"")
+    good = np.concatenate(readable) if len(rows) else np.zeros(0, bool)
+    if not good.any():
+        raise InputError(f"There must be images to measure on. Received: {len(rows)} files, and none can be read.")
+    targets = np.array([numbers[catalog.labels[row]] for row in rows])
+    unreadable = [catalog.paths[row] for row in rows[~good]]
+    return Evaluation(np.concatenate(scores)[good], targets[good], names), unreadable
+
+
+def _told(found):
+    low, high = found["interval_95"]
+    lines = [
+        f"accuracy {100 * found['accuracy']:.1f} % of {found['images']} images "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    ]
+    if found["unreadable"]:
+        lines.append(f"{len(found['unreadable'])} files cannot be read, such as {found['unreadable'][0]}")
+    lines += [
+        f"{row['images']:7} images  recall {_percent(row['recall'])}  precision {_percent(row['precision'])}  {row['class']}"
+        for row in found["by_class"]
+        if row["images"] or row["precision"] is not None
+    ]
+    return "\n".join(lines)
+
+
+def _percent(share):
+    return "      –" if share is None else f"{100 * share:5.1f} %"

@@ -1,0 +1,240 @@
+"""Tables of image files: what is read, what a job writes and reads again, and one sentence for each thing that is wrong."""
+
+import builtins
+import os
+
+import pytest
+
+from pipelines import Catalog, InputError
+from pipelines.catalog import open_data
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Files to name: a/0.jpg to a/4.jpg, b/0.jpg to b/4.jpg."""
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(5):
+            (tmp_path / label / f"{number}.jpg").touch()
+    return tmp_path
+
+
+def table(folder, *lines, name="data.csv", encoding="utf-8"):
+    path = folder / name
+    path.write_bytes("\n".join(lines).encode(encoding, "surrogateescape") + b"\n")
+    return path
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_columns_by_name(photos, separator, encoding):
+    lines = ["file|kind|part|person", "a/0.jpg|crème|Train|p1", "", '"b/1.jpg"|"b, or; c"|VAL|', "b/2.jpg|d||p1"]
+    path = table(photos, *(line.replace("|", separator) for line in lines), encoding=encoding)
+    catalog = Catalog.from_csv(path, label="kind", split="part", group="person", path="file")
+    assert catalog.paths == tuple(str(photos / name) for name in ("a/0.jpg", "b/1.jpg", "b/2.jpg"))
+    assert catalog.labels == ("crème", "b, or; c", "d")
+    assert catalog.splits == ("train", "validation", "")
+    assert catalog.groups == ("p1", "", "p1") and catalog.reasons == ("", "", "")
+
+
+def test_usual_names_need_not_be_told(photos):
+    catalog = open_data(table(photos, "split,label,path", "test,x,a/0.jpg", "train,y,a/1.jpg"))
+    assert (catalog.labels, catalog.splits) == (("x", "y"), ("test", "train"))
+    assert open_data(table(photos, "label,path", "x,a/0.jpg")).splits == ("",)
+
+
+def test_paths_are_relative_to_the_table_or_to_a_root(photos, tmp_path):
+    (photos / "tables").mkdir()
+    path = table(photos / "tables", "path,label", "0.jpg,x", f"{photos}/b/0.jpg,y")
+    assert Catalog.from_csv(path, root=photos / "a").paths == (str(photos / "a/0.jpg"), str(photos / "b/0.jpg"))
+    with pytest.raises(InputError, match=r"relative to .*/tables"):
+        Catalog.from_csv(path)
+
+
+def test_several_columns_are_several_labels(photos):
+    path = table(
+        photos, "path,cat,dog,reason", "a/0.jpg,1,0,", "a/1.jpg,1,1,", "a/2.jpg,0,0.0,odd", "a/3.jpg,False,true,"
+    )
+    catalog = Catalog.from_csv(path, label=("cat", "dog"))
+    assert catalog.labels == (("cat",), ("cat", "dog"), (), ("dog",))
+    assert catalog.multi_label and catalog.classes == ("cat", "dog")
+    assert catalog.targets(catalog.used()).tolist() == [[1, 0], [1, 1], [0, 0], [0, 1]]
+
+
+def test_what_a_job_writes_is_read_again(photos, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (photos / "a").rename(folder / "a, b")
+    (photos / "b").rename(folder / " c")
+    (folder / " c" / "notes.txt").touch()
+    catalog = Catalog.from_folder(folder).leave_out({1: "torn; or, 'so'"}).split(seed=3)
+    (tmp_path / "runs").mkdir()
+    catalog.to_csv(tmp_path / "runs" / "catalog.csv")
+    again = open_data(tmp_path / "runs" / "catalog.csv")
+    for column in ("paths", "labels", "splits", "groups", "reasons"):
+        assert getattr(again, column) == getattr(catalog, column)
+    assert again.split(seed=4).splits == catalog.splits
+
+
+def test_several_labels_are_read_again(photos):
+    path = table(
+        photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,1", "a/2.jpg,0,0", "a/3.jpg,0,1", "b/1.jpg,1,0", "b/0.jpg,0,1"
+    )
+    catalog = Catalog.from_csv(path, label=("cat", "dog")).split()
+    catalog.to_csv(photos / "catalog.csv")
+    assert (photos / "catalog.csv").read_text().splitlines()[:2] == [
+        "path,label,split,group,reason,cat,dog",
+        f"{photos}/a/0.jpg,cat,{catalog.splits[0]},,,1,0",
+    ]
+    again = Catalog.from_csv(photos / "catalog.csv")
+    assert (again.labels, again.splits) == (catalog.labels, catalog.splits)
+
+
+def test_a_group_stays_whole(photos):
+    lines = [f"{label}/{number}.jpg,{label},{label}{number // 2}" for label in "ab" for number in range(5)]
+    for seed in range(20):
+        catalog = Catalog.from_csv(table(photos, "path,label,group", *lines)).split(seed)
+        assert len(set(zip(catalog.groups, catalog.splits, strict=True))) == 6
+
+
+def test_parquet(photos):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    columns = {"path": ["a/0.jpg", "b/1.jpg"], "label": [7, 10], "split": ["train", None], "dog": [True, False]}
+    parquet.write_table(pyarrow.table({**columns, "cat": [1, 0]}), photos / "data.parquet")
+    catalog = open_data(photos / "data.parquet")
+    assert (catalog.labels, catalog.splits, catalog.classes) == (("7", "10"), ("train", ""), ("7", "10"))
+    assert Catalog.from_csv(photos / "data.parquet", label=("cat", "dog")).labels == (("cat", "dog"), ())
+    (photos / "torn.parquet").write_bytes((photos / "data.parquet").read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"torn\.parquet cannot be read as Parquet: "):
+        open_data(photos / "torn.parquet")
+
+
+def test_parquet_without_pyarrow_names_what_to_install(photos, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *arguments):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *arguments)
+
+    (photos / "data.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(
+        InputError, match=r'not installed\. Received: .*data\.parquet\. Run: pip install "keras-cnn\[parquet\]"$'
+    ):
+        open_data(photos / "data.parquet")
+
+
+WRONG = {
+    "missing files": (
+        ["path,label", "a/0.jpg,x", "a/none.jpg,x", "a/gone.jpg,y"],
+        "Each row of {table} must name a file. Received: 2 of 3 that do not exist, such as {folder}/a/none.jpg. Correct the "
+        "paths, which are relative to {folder}, or remove the rows.",
+    ),
+    "no such column": (
+        ["path,fine,coarse", "a/0.jpg,x,y"],
+        "{table} has no column 'label'. Received: 'path', 'fine', 'coarse'. Name one of these. The first line must name the "
+        "columns, separated by commas, semicolons or tabs.",
+    ),
+    "no header": (["a/0.jpg,x", "a/1.jpg,y"], "{table} has no column 'path'. Received: 'a/0.jpg', 'x'."),
+    "wrong separator": (["path|label", "a/0.jpg|x"], "{table} has no column 'path'. Received: 'path|label'."),
+    "mixed separators": (
+        ["path,label", "a/0.jpg,x", "a/1.jpg;y"],
+        "Each line of {table} must have 2 cells, as the first one has. Received: 1 in line 3. Put cells that hold a separator "
+        "into double quotes.",
+    ),
+    "a file twice": (
+        ["path,label", "a/0.jpg,x", "a/../a/./0.jpg,y"],
+        "Each file may have one row. Received: {folder}/a/0.jpg in two rows of {table}, labelled 'x' and 'y'. Remove one; "
+        "several labels of a file are several columns of 0 and 1.",
+    ),
+    "no label": (
+        ["path,label", "a/0.jpg,x", "a/1.jpg,"],
+        "Each row of {table} needs a label. Received: none for {folder}/a/1.jpg. Fill it or remove the row.",
+    ),
+    "unknown split": (
+        ["path,label,split", "a/0.jpg,x,fold3"],
+        "The splits of {table} must be train, validation or test. Received: 'fold3' for {folder}/a/0.jpg. Rename it, "
+        "or the column.",
+    ),
+    "nothing": ([""], "{table} must be a table of image files. Received: nothing in its first line. "),
+    "a header only": (["path,label"], "{table} must be a table of image files. Received: no row below the first line."),
+    "a column twice": (
+        ["path,label,label", "a/0.jpg,x,y"],
+        "Each column needs a name of its own. Received: 'label' twice in {table}. ",
+    ),
+    "a quote left open": (
+        ["path,label", '"a/0.jpg,x', "a/1.jpg,y"],
+        "{table} cannot be read as a table from line 3 on: unexpected end of data. Correct it.",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_tables_are_refused_in_one_sentence(photos, kind):
+    lines, sentence = WRONG[kind]
+    path = table(photos, *lines)
+    with pytest.raises(InputError) as error:
+        open_data(path)
+    expected = sentence.format(table=path, folder=photos)
+    assert str(error.value)[: len(expected)] == expected and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [
+        ("path,label\na/0.jpg,café\n".encode("latin-1"), r"b'caf\\xe9'"),
+        ("path,label,größe\na/0.jpg,x,1\n".encode("latin-1"), r"b'gr\\xf6\\xdfe'"),
+        ("path,label\na/café.jpg,x\n".encode("latin-1"), r"b'.*a/caf\\xe9\.jpg'"),
+        ("path,label\na/0.jpg,x\n".encode("utf-16"), "zero bytes, as in UTF-16"),
+    ],
+)
+def test_other_encodings_are_refused(photos, content, received):
+    (photos / "data.csv").write_bytes(content)
+    with pytest.raises(
+        InputError, match=rf"data\.csv must be text in UTF-8\. Received: {received}\. Save it as UTF-8\.$"
+    ):
+        open_data(photos / "data.csv")
+
+
+def test_unknown_values_of_label_columns_are_refused(photos):
+    path = table(photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,yes")
+    sentence = r"columns of .* must hold 0 or 1\. Received: 'yes' in 'dog' for .*a/1\.jpg\.$"
+    with pytest.raises(InputError, match=sentence):
+        Catalog.from_csv(path, label=("cat", "dog"))
+
+
+def test_options_must_fit_the_kind_of_data(photos):
+    path = table(photos, "path,label", "a/0.jpg,x")
+    with pytest.raises(InputError, match=r"^The option class_folder is for folders\. Received: .*csv, a file\.$"):
+        open_data(path, class_folder="last")
+    with pytest.raises(InputError, match=r"^The option label is for tables\. Received: .*, a folder\.$"):
+        open_data(photos, label="fine")
+    with pytest.raises(InputError, match=r"/a cannot be read: Is a directory\.$"):
+        Catalog.from_csv(photos / "a")
+
+
+def test_a_class_without_images_to_train_with_is_refused(photos):
+    lines = [f"a/{n}.jpg,x,{split}" for n, split in enumerate(("train", "validation", "test"))]
+    path = table(photos, "path,label,split", *lines, "b/0.jpg,y,test", "b/1.jpg,y,test")
+    with pytest.raises(
+        InputError, match=r"^Each class needs an image to train with\. Received: none of 'y' in the split train\. "
+    ):
+        Catalog.from_csv(path).check().split()
+
+
+def test_one_group_cannot_be_split(photos):
+    lines = [f"{label}/{n}.jpg,{label},one" for label in "ab" for n in range(5)]
+    with pytest.raises(
+        InputError,
+        match=r"^Each split needs an image\. Received: none for validation\. Add images, or smaller groups\.$",
+    ):
+        Catalog.from_csv(table(photos, "path,label,group", *lines)).split()
+
+
+def test_labels_with_zero_bytes_and_long_paths_do_no_harm(photos):
+    path = table(photos, "path,label", "a/0.jpg,x", f"{'x' * 5000}.jpg,y", "a/\0.jpg,y")
+    with pytest.raises(InputError, match=r"Received: 2 of 3 that do not exist"):
+        Catalog.from_csv(path)
+    assert os.listdir(photos).count("data.csv") == 1

@@ -1,0 +1,124 @@
+"""Who trains, who chooses, who tests: shares, guarantees, and that nobody moves."""
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from pipelines import InputError
+from pipelines.catalog.splits import draw
+
+
+def own_split(seed, name):
+    """What the hash alone says, written down a second time."""
+    place = int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:16], 16) / 16**16
+    return "test" if place < 0.20 else "validation" if place < 0.35 else "train"
+
+
+def split_of(names, classes=None, given=None, seed=0):
+    """Dict name -> split, of units in one class unless told otherwise."""
+    classes = [(0,)] * len(names) if classes is None else classes
+    return dict(zip(names, draw(names, classes, given or [""] * len(names), seed), strict=True))
+
+
+def test_shares():
+    found = Counter(split_of([f"{number}.jpg" for number in range(10_000)]).values())
+    # Binomial: standard deviations of 40 and 35.7 around 2,000 and 1,500.
+    assert abs(found["test"] - 2000) < 160 and abs(found["validation"] - 1500) < 143
+
+
+@pytest.mark.parametrize(
+    ("count", "needed"),
+    [(1, {"train"}), (2, {"train", "test"}), *((n, {"train", "test", "validation"}) for n in (3, 4, 7, 12))],
+)
+def test_a_small_class_has_an_image_in_each_split(count, needed):
+    for seed in range(200):
+        assert set(split_of([f"{number}.jpg" for number in range(count)], seed=seed).values()) == needed
+
+
+def test_nobody_moves_when_others_come_or_go():
+    """A class grows from 3 to 150 images: wherever the hash fills every split, each image is where the hash says."""
+    moves = []
+    for seed in range(10):
+        names = [f"{number}.jpg" for number in range(150)]
+        before = split_of(names[:3], seed=seed)
+        for count in range(4, 151):
+            after = split_of(names[:count], seed=seed)
+            moved = [name for name in before if before[name] != after[name]]
+            alone = {name: own_split(seed, name) for name in names[:count]}
+            if len(set(alone.values())) == 3:
+                assert after == alone
+            assert len(moved) <= 2  # one returns, and another one who had taken its place
+            moves += [count] * len(moved)
+            before = after
+    assert len(moves) > 0 and np.percentile(moves, 95) < 30
+
+
+def test_classes_do_not_disturb_each_other():
+    names, classes = [f"{number}" for number in range(400)], [(number % 4,) for number in range(400)]
+    everything = split_of(names, classes)
+    for number in range(4):
+        some = names[number::4]
+        assert split_of(some) == {name: everything[name] for name in some}
+
+
+def test_groups_stay_whole_and_classes_have_every_split():
+    """A group may have images of two classes: of 40 groups, one in three has."""
+    random = np.random.default_rng(0)
+    for seed in range(100):
+        groups = random.integers(0, 40, 300)
+        own = random.integers(0, 4, 40)
+        other = np.where(random.random(40) < 0.3, random.integers(0, 4, 40), own)
+        classes = [((own if random.random() < 0.5 else other)[group],) for group in groups]
+        names = [f"person {group}" for group in groups]
+        found = draw(names, classes, [""] * 300, seed)
+        assert len(set(zip(names, found, strict=True))) == len(set(names))
+        assert set(zip((one for (one,) in classes), found, strict=True)) == {
+            (number, split) for number in range(4) for split in ("train", "validation", "test")
+        }
+
+
+def test_several_labels_an_image():
+    random = np.random.default_rng(0)
+    names = [f"{number}.jpg" for number in range(60)]
+    classes = [tuple(np.flatnonzero(random.random(8) < 0.15)) for _ in names]
+    for seed in range(50):
+        found = draw(names, classes, [""] * 60, seed)
+        for number in range(8):
+            images = [split for own, split in zip(classes, found, strict=True) if number in own]
+            assert len(images) >= 3 and set(images) == {"train", "validation", "test"}
+
+
+def test_official_splits_stay_and_one_that_is_absent_comes_out_of_train():
+    names = [f"{number}.jpg" for number in range(300)]
+    given = ["train" if number < 200 else "test" for number in range(300)]
+    found = split_of(names, given=given)
+    assert {found[name] for name in names[200:]} == {"test"}
+    assert {name: split for name, split in found.items() if split == "validation"} == {
+        name: "validation" for name in names[:200] if own_split(0, name) == "validation"
+    }
+    assert split_of(names, given=["train"] * 300) == split_of(names)
+    complete = [("train", "validation", "test")[number % 3] for number in range(300)]
+    assert list(split_of(names, given=complete).values()) == complete
+
+
+def test_rows_without_an_official_split_are_drawn():
+    names = [f"{number}.jpg" for number in range(90)]
+    complete = [("train", "validation", "test")[number % 3] for number in range(60)]
+    found = split_of(names, given=complete + [""] * 30)
+    assert [found[name] for name in names[:60]] == complete
+    assert all(found[name] == own_split(0, name) for name in names[60:])
+
+
+def test_a_small_class_finds_its_validation_image_in_train_only():
+    given = ["train"] * 3 + ["test"] * 2
+    for seed in range(100):
+        found = draw(list("abcde"), [(0,)] * 5, given, seed)
+        assert found[3:] == ["test", "test"] and set(found[:3]) == {"train", "validation"}
+
+
+def test_a_group_in_two_official_splits_is_refused():
+    sentence = r"^A group must lie in one split\. Received: 'p' in train and in test\. Correct the splits, or do "
+    with pytest.raises(InputError, match=sentence):
+        draw(["p", "q", "p"], [(0,)] * 3, ["train", "train", "test"], 0)
