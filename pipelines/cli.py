@@ -76,6 +76,7 @@ def _add_fit(commands):
     )
     fit.add_argument("--backbone", default="efficientnet_lite0", help="the pretrained network (default: %(default)s)")
     fit.add_argument("--size", type=_count, help="pixels, height and width of the input (default: as pretrained)")
+    fit.add_argument("--crop", type=_share, help="share of height and width, the middle, that is seen (default: 0.875)")
     fit.add_argument(
         "--train", choices=("head", "last", "all"), help="the head; the last stage too; all (default: by the data)"
     )
@@ -105,6 +106,7 @@ def _fit(options):
         options.out,
         options.backbone,
         size=options.size,
+        crop=options.crop,
         train=options.train,
         epochs=options.epochs,
         batch_size=options.batch_size,

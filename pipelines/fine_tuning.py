@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras_cnn as kc
@@ -49,6 +49,7 @@ def fine_tune(
     *,
     weights="default",
     size=None,
+    crop=None,
     train=None,
     epochs=None,
     batch_size=None,
@@ -71,6 +72,8 @@ def fine_tune(
         callbacks: Keras callbacks for the part that trains with `model.fit`.
         weights: As in `keras_cnn.load_backbone`.
         size: Height and width of the network's input in pixels; None for the one it was pretrained with. For handles.
+        crop: Share of height and width, the middle of the picture, that the network sees; None for
+            `pipelines.settings.CROP`.
         train: "head", "last" (the last stage too) or "all" (the whole network); None for what fits the data and the machine:
             see `pipelines.settings.choose`.
         epochs: Passes over the training images; None for a number that fits the data, 0 to solve the head only.
@@ -95,7 +98,7 @@ def fine_tune(
     steps, cache = Steps(visible=progress), Cache()
     with output.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
-            network = _load(backbone, weights, size) if isinstance(backbone, str) else backbone
+            network = _cropping(_load(backbone, weights, size) if isinstance(backbone, str) else backbone, crop)
         with steps.step("Reading images", len(catalog.used())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
             catalog = catalog.check().split(seed)
@@ -153,6 +156,14 @@ def _load(handle, weights, size):
     try:
         return kc.load_backbone(handle, input_shape=None if size is None else (size, size, 3), weights=weights)
     except (ValueError, TypeError, FileNotFoundError) as error:
+        raise InputError(str(error)) from None
+
+
+def _cropping(network, crop):
+    crop = settings.CROP if crop is None else crop
+    try:
+        return replace(network, preprocessing=replace(network.preprocessing, crop=crop))
+    except ValueError as error:
         raise InputError(str(error)) from None
 
 

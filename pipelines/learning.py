@@ -175,7 +175,7 @@ class Learning:
         kc.unfreeze(self.model)
         preprocessing, rows = self._network.preprocessing, self._rows("train")
         augmentation = augment.preset(self.chosen.augmentation, mirror=self.chosen.mirror)
-        larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size))
+        larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size), crop=1.0)
         with self._steps.step("Reading larger images", len(rows)) as advance:
             source = inputs.stored([self._catalog.paths[row] for row in rows], larger, self._cache, advance)
         batches = Batches(

@@ -46,6 +46,17 @@ def test_photos_are_close_to_pillow(rule):
     assert np.mean([*differences.values()]) < 1.3
 
 
+@pytest.mark.parametrize("rule", ["squash", "fit", "cover"])
+def test_the_middle_of_a_picture(rule):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 80, 3), "uint8")
+    middle = pixels[5:35, 10:70]  # three quarters
+    found = [
+        images.resize(tf.constant(image), Preprocessing(16, rule, crop=crop))
+        for image, crop in ((pixels, 0.75), (middle, 1.0))
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 def test_a_set_of_phone_photos_is_close_to_pillow():
     folder = os.environ.get("KERAS_CNN_GROCERY", "")
     paths = sorted(Path(folder).rglob("*.jpg")) if folder else []

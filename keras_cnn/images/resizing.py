@@ -1,4 +1,4 @@
-"""An image at the size of the network: squashed, fitted or covering, with anti-aliasing."""
+"""An image at the size of the network: its middle, squashed, fitted or covering, with anti-aliasing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from keras_cnn.preprocessing import Preprocessing
 def shrinkage(height, width, preprocessing: Preprocessing):
     """How many times smaller an image becomes, a float32 scalar: along the axis where that is less if it is squashed."""
     rows, columns = preprocessing.size
-    times = tf.cast(height, tf.float32) / rows, tf.cast(width, tf.float32) / columns
+    share = preprocessing.crop
+    times = share * tf.cast(height, tf.float32) / rows, share * tf.cast(width, tf.float32) / columns
     return tf.maximum(*times) if preprocessing.resize == "fit" else tf.minimum(*times)
 
 
@@ -21,6 +22,9 @@ def resize(image, preprocessing: Preprocessing):
         Float32 tensor `(height, width, 3)`.
     """
     height, width = preprocessing.size
+    if preprocessing.crop < 1:
+        rows, columns = (preprocessing.crop * tf.cast(side, tf.float32) for side in tf.unstack(tf.shape(image)[:2]))
+        image = _middle(image, rows, columns)
     if preprocessing.resize == "squash":
         result = _scale(image, height, width)
     elif preprocessing.resize == "cover":
@@ -48,8 +52,12 @@ def _scale(image, height, width):
 
 def _crop_to_proportions(image, height, width):
     shape = tf.shape(image)
-    rows = _centred(shape[1] * height / width, shape[0])
-    columns = _centred(shape[0] * width / height, shape[1])
+    return _middle(image, shape[1] * height / width, shape[0] * width / height)
+
+
+def _middle(image, rows, columns):
+    shape = tf.shape(image)
+    rows, columns = _centred(rows, shape[0]), _centred(columns, shape[1])
     top, left = (shape[0] - rows) // 2, (shape[1] - columns) // 2
     return image[top : top + rows, left : left + columns]
 
