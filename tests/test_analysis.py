@@ -228,6 +228,38 @@ def test_subclasses_of_known_layers_are_followed():
     assert receptive_field(keras.Model(inputs, Strange(4, 3)(inputs))) == (Field(3, 1, 4),) * 2
 
 
+class DropPath(layers.Layer):
+    """As libraries write it: at inference it gives the very tensor that it takes."""
+
+    def call(self, x, training=False):
+        return x * 0.5 if training else x
+
+
+def test_a_layer_that_hands_its_input_through_is_followed():
+    inputs = keras.Input((16, 16, 3), name="image")
+    x = layers.Conv2D(4, 3, name="conv")(inputs)
+    found = analyze(keras.Model(inputs, layers.Add(name="sum")([x, DropPath(name="drop")(x)])))
+    assert found.receptive_field == (Field(3, 1, 0),) * 2 and found.macs == 14 * 14 * 9 * 3 * 4 and not found.notes
+    edges = {row.id: row.inputs for row in found.rows}
+    assert edges == {"conv": ("image",), "drop": ("conv",), "sum": ("conv", "drop")}
+
+
+def test_training_may_be_given_to_any_layer():
+    """Keras does not hand it on to a `call` that has no such argument."""
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, layers.Identity()(layers.Conv2D(4, 3)(inputs, training=False), training=False))
+    assert receptive_field(model) == (Field(3, 1, 0),) * 2
+
+
+def test_notes_of_many_layers_are_one_sentence():
+    inputs = x = keras.Input((16, 3))
+    for place in range(7):
+        x = Sorted(name=f"odd{place}")(x)
+    (note,) = analyze(keras.Model(inputs, x)).notes
+    assert note.startswith("odd0/sort") and " and 2 more (Sort) are not known and cannot be followed: fields" in note
+    assert note.count("/sort") == 5
+
+
 class Untraceable(keras.Model):
     def call(self, x):
         return float(x[0, 0]) * x
@@ -530,15 +562,37 @@ def test_matplotlib_is_loaded_when_a_picture_is_asked_for(monkeypatch):
 
 
 def test_keras_hub_backbones_are_laid_open():
+    """By hand: 7 at stride 2, a pooling of 3 to 11 at 4, two convolutions to 27, one at stride 2 to 35, one more to 51."""
     hub = pytest.importorskip("keras_hub")
-    backbone = hub.models.ResNetBackbone(
-        input_conv_filters=[8],
+    resnet = hub.models.ResNetBackbone(
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[8, 16],
+        stackwise_num_filters=[64, 128],
         stackwise_num_blocks=[1, 1],
         stackwise_num_strides=[1, 2],
         block_type="basic_block",
         image_shape=(32, 32, 3),
     )
-    found = analyze(backbone)
-    assert found.parameters == backbone.count_params() and not found.notes
+    model = hub.models.ResNetImageClassifier(backbone=resnet, num_classes=3)
+    found = analyze(model)
+    assert found.parameters == model.count_params() and not found.notes and found.sees_whole_input
+    assert [(axis.size, axis.stride) for axis in found.last_map.field] == [(51, 8)] * 2
+
+
+def test_keras_hub_transformers_are_followed():
+    """SegFormer's encoder: a kernel of 7 at stride 4, beside attention over the whole map."""
+    hub = pytest.importorskip("keras_hub")
+    encoder = hub.models.MiTBackbone(
+        image_shape=(32, 32, 3),
+        layerwise_depths=[1],
+        num_layers=1,
+        layerwise_num_heads=[1],
+        layerwise_sr_ratios=[1],
+        max_drop_path_rate=0.1,
+        layerwise_patch_sizes=[7],
+        layerwise_strides=[4],
+        hidden_dims=[8],
+    )
+    found = analyze(encoder)
+    assert not any("not known" in note for note in found.notes) and found.macs > 0
+    assert found.rows[0].field == (Field(7, 4, 3),) * 2 and found.rows[-1].global_field
