@@ -78,7 +78,11 @@ def memory_by_side():
         found = analysis.analyze(model, (side, side, 3))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        yield {"side": side, "peak_megabytes": round(peak / 1e6, 1), "activations_megabytes": round(found.memory / 1e6, 1)}
+        yield {
+            "side": side,
+            "peak_megabytes": round(peak / 1e6, 1),
+            "activations_megabytes": round(found.memory / 1e6, 1),
+        }
 
 
 if __name__ == "__main__":
