@@ -8,7 +8,7 @@ from functools import cached_property
 from keras_cnn import arguments
 from keras_cnn.analysis import canvas, table
 from keras_cnn.analysis.atoms import place_of, size_of
-from keras_cnn.analysis.costs import Cost
+from keras_cnn.analysis.costs import Cost, sum_of
 from keras_cnn.analysis.reach import box
 from keras_cnn.analysis.texts import some
 from keras_cnn.geometry import Field
@@ -175,7 +175,7 @@ class Analysis:
     @cached_property
     def cost(self) -> Cost:
         """Operations of all rows together; None where those of a row are not known."""
-        return Cost(*(_total(getattr(row.cost, one.name) for row in self.rows) for one in fields(Cost)))
+        return Cost(*(sum_of(getattr(row.cost, one.name) for row in self.rows) for one in fields(Cost)))
 
     @property
     def macs(self) -> int | None:
@@ -194,7 +194,7 @@ class Analysis:
     @property
     def memory(self) -> int | None:
         """Bytes of all outputs together, for one example: what training keeps for the backward pass, at most."""
-        return _total(row.memory for row in self.rows)
+        return sum_of(row.memory for row in self.rows)
 
     @property
     def lower_bounds(self) -> dict[str, int]:
@@ -264,11 +264,6 @@ class Analysis:
         from keras_cnn.analysis import pictures
 
         canvas.write(pictures.page(self), path)
-
-
-def _total(numbers):
-    numbers = list(numbers)
-    return None if None in numbers else sum(numbers)
 
 
 def _cost_dict(cost):
