@@ -1,10 +1,12 @@
 """How long `kc.analyze` takes, and whether its MACs and parameters are those of TensorFlow and Keras.
 
     python benchmarks/analysis.py [NETWORK …] [--json]
+    python benchmarks/analysis.py --sides
 
 For each network of keras.applications: seconds of one analysis (the median of five, the network is not run), the growth
 of the process's memory during it, and half the floating point operations that `tf.profiler` counts for convolutions and
-matrix products in the network's graph, which must be the MACs.
+matrix products in the network's graph, which must be the MACs. With --sides: the most memory that the analysis of ResNet50
+takes, for small and large images.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import os
 import resource
 import statistics
 import time
+import tracemalloc
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -31,6 +34,7 @@ NETWORKS = (
     "EfficientNetB0",
     "EfficientNetB7",
 )
+SIDES = (64, 224, 1024, 4096, 16384)
 PRODUCTS = [".*Conv2D.*", ".*DepthwiseConv2dNative.*", ".*MatMul.*"]
 
 
@@ -65,13 +69,29 @@ def measured(name):
     }
 
 
+def memory_by_side():
+    """For each side of the image: the peak of what Python allocates in an analysis, and what the activations would take."""
+    model = keras.applications.ResNet50(weights=None)
+    analysis.analyze(model)  # what is made once
+    for side in SIDES:
+        tracemalloc.start()
+        found = analysis.analyze(model, (side, side, 3))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        yield {
+            "side": side,
+            "peak_megabytes": round(peak / 1e6, 1),
+            "activations_megabytes": round(found.memory / 1e6, 1),
+        }
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--sides", action="store_true", help="memory for images of several sizes instead")
     options = parser.parse_args()
-    for network in options.networks:
-        result = measured(network)
+    for result in memory_by_side() if options.sides else map(measured, options.networks):
         if options.json:
             print(json.dumps(result), flush=True)
         else:

@@ -4,11 +4,13 @@ import re
 from fractions import Fraction
 
 import keras
+import numpy as np
 import pytest
 from keras import layers, ops
 
 import keras_cnn as kc
 from keras_cnn.analysis import analyze, receptive_field
+from keras_cnn.analysis.autodiff import gradient
 from keras_cnn.geometry import Field
 
 NOTHING = ((None, None), (None, None))
@@ -39,6 +41,67 @@ def test_published_fields():
         ]
     )
     assert receptive_field(alexnet) == (Field(195, 32, 64),) * 2
+
+
+class Ungated(layers.Layer):
+    """In the place of a product with the gates of squeeze-and-excitation: only what they gate."""
+
+    def call(self, inputs):
+        return inputs[0]
+
+
+def averaging(layer):
+    """The layer, or one that does not lose gradients on the way: a mean for a maximum, no gates."""
+    if isinstance(layer, layers.MaxPooling2D):
+        return layers.AveragePooling2D.from_config(layer.get_config())
+    return Ungated() if isinstance(layer, layers.Multiply) else type(layer).from_config(layer.get_config())
+
+
+def set_to_means(model):
+    """All kernels to the mean of what they read, all normalisations to none."""
+    for weight in model.weights:
+        if "kernel" in weight.name:
+            fan = weight.shape[:2] if "depthwise" in weight.path else weight.shape[:-1]
+            weight.assign(np.full(weight.shape, 1 / np.prod(fan)))
+        else:
+            weight.assign(np.full(weight.shape, float(weight.name in ("gamma", "moving_variance"))))
+
+
+@pytest.fixture
+def double_precision():
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_dtype_policy("float64")
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_floatx(floatx)
+
+
+# Sizes that no one seems to have published, as docs/analysis.md has them; and one that is.
+MEASURED = {
+    "DenseNet121": 2071,
+    "EfficientNetB0": 851,
+    "MobileNetV2": 491,
+    "NASNetMobile": 2407,
+    "ResNet50": 483,
+    "Xception": 1083,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURED)
+def test_fields_of_large_networks_are_the_extent_of_the_gradient(name, double_precision):
+    """In a strip that is longer than the field; in single precision the gradients at its ends would be zero."""
+    shape = (MEASURED[name] + 200, 96, 3)
+    network = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=shape)
+    model = keras.models.clone_model(network, clone_function=averaging)
+    set_to_means(model)
+    row = analyze(network).last_map
+    image = ops.full((1, *shape), 1e-6, dtype="float64")  # so small that no ReLU6 is at its end
+    slopes = gradient(lambda x: ops.sum(model(x, training=False)[0, row.output_shape[0] // 2]), image)
+    places = np.flatnonzero(ops.convert_to_numpy(slopes)[0].any(axis=(1, 2)))
+    assert row.field[0].size == MEASURED[name] == places[-1] - places[0] + 1
+    assert row.box()[0] == (places[0], places[-1]) and places[0] > 0 and places[-1] < shape[0] - 1
 
 
 def test_dilation():
@@ -104,7 +167,7 @@ def test_attention_with_a_causal_mask_is_an_upper_bound():
     inputs = keras.Input((6, 4))
     attention = layers.MultiHeadAttention(1, 2, name="causal")
     found = analyze(keras.Model(inputs, attention(inputs, inputs, use_causal_mask=True)))
-    assert found.notes == ("causal: a unit of it, and of what follows, may see less than is said here.",)
+    assert found.notes == ("causal: a unit there, and of what follows, may see less than is said here.",)
 
 
 def test_misaligned_branches_give_the_union_box():

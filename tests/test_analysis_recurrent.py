@@ -79,7 +79,7 @@ def test_sequences_are_upper_bounds_in_one_direction_only():
     ):
         outputs = layer(inputs)
         found = analyze(keras.Model(inputs, outputs))
-        note = ("seq: a unit of it, and of what follows, may see less than is said here.",)
+        note = ("seq: a unit there, and of what follows, may see less than is said here.",)
         assert found.notes == (note if bound else ()) and found.receptive_field == (Field(6, 0, 0),)
     found = last(layers.ConvLSTM1D(2, 3, return_sequences=True, name="seq"), (3, 9, 1))
     assert found.notes == note
@@ -109,11 +109,11 @@ class Leaky(layers.Layer):
 @pytest.mark.parametrize(
     ("layer", "names"),
     [
-        (lambda: layers.RNN(Leaky(), name="odd"), ("odd",)),
-        (lambda: layers.RNN([layers.LSTMCell(3), Leaky()], name="odd"), ("odd",)),
+        (lambda: layers.RNN(Leaky(), name="odd"), ["odd"]),
+        (lambda: layers.RNN([layers.LSTMCell(3), Leaky()], name="odd"), ["odd"]),
         (
             lambda: layers.Bidirectional(layers.RNN(Leaky(), name="one"), name="odd"),
-            ("odd/forward_one", "odd/backward_one"),
+            ["odd/backward_one", "odd/forward_one"],
         ),
     ],
 )
@@ -122,7 +122,13 @@ def test_cells_that_are_not_known(layer, names):
     found = last(layer(), (5, 4))
     assert found.receptive_field == (Field(None, None, None),)
     assert (found.rows[-1].macs, found.macs, found.cost.activation) == (None, None, None)
-    sentence = (
-        "(RNN) is not known and cannot be followed: fields behind it are unknown, and its operations are not counted."
+    (note,) = found.notes
+    found_names, _, sentence = note.partition(" (RNN) ")
+    assert sorted(found_names.split(", ")) == names
+    assert (
+        sentence
+        == {
+            1: "is not known and cannot be followed: fields behind it are unknown, and its operations are not counted.",
+            2: "are not known and cannot be followed: fields behind them are unknown, and their operations are not counted.",
+        }[len(names)]
     )
-    assert sorted(found.notes) == sorted(f"{name} {sentence}" for name in names)

@@ -10,6 +10,7 @@ from keras import ops
 from keras_cnn import builder, heads
 from keras_cnn.analysis.gradients import grad_cam
 from keras_cnn.analysis.overlays import plot_grad_cam
+from keras_cnn.surgery import swap_head
 
 IMAGE = np.array([[1.0, 2.0], [3.0, 4.0]])[..., None]
 # The maps are x and max(3 - x, 0): [[1, 2], [3, 4]] and [[2, 1], [0, 0]]; each column holds the weights of a class.
@@ -148,6 +149,22 @@ def test_reloaded_equals(models, kind, tmp_path):
     models[kind].save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(grad_cam(again, image, 2), grad_cam(models["flat"], image, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_after_another_head_and_a_reload(nested, tmp_path):
+    """The weights of the new head count, as in the first test; in a backbone nested in a model, and from a file."""
+    old = small(keras.layers.Softmax())
+    if nested:
+        body = keras.Sequential(old.layers[:-2], name="body")
+        old = keras.Sequential([keras.Input((2, 2, 1)), body, *old.layers[-2:]])
+    model = swap_head(old, 2)
+    dense = next(layer for layer in model.layers if layer.name == "logits")
+    dense.set_weights([CLASSES[:, 1::-1], np.zeros(2)])  # the second and the first class
+    model.save(tmp_path / "model.keras")
+    for one in (model, keras.models.load_model(tmp_path / "model.keras")):
+        for index, expected in enumerate(EXPECTED[1::-1]):
+            np.testing.assert_allclose(grad_cam(one, IMAGE, index, "maps"), expected, atol=1e-6)
 
 
 def bright_places():

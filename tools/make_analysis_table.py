@@ -20,62 +20,61 @@ START, END = "<!-- made by tools/make_analysis_table.py -->\n", "<!-- end -->"
 
 
 class Published(NamedTuple):
-    """Field and stride of the last map as in source [1], millions of parameters as in [2], billions of MACs."""
+    """Size and padding of the field of the last map as in source [1], parameters as in [2], billions of MACs."""
 
-    field: int | None
-    parameters: float
+    field: tuple[int, int] | None
+    parameters: int
     macs: float
     source: int
 
 
 SOURCES = {
     1: "Araujo et al., 2019, *Computing Receptive Fields of Convolutional Neural Networks*, Distill, "
-    "doi:10.23915/distill.00021, and the README of its library, github.com/google-research/receptive_field",
-    2: "keras.io/api/applications, column *Parameters*",
-    3: "Howard et al., 2017, *MobileNets*, arXiv:1704.04861, table 8, *Mult-Adds*",
+    "doi:10.23915/distill.00021; the table in the README of its library, github.com/google-research/receptive_field",
+    2: "keras.io/api/applications, column *Parameters*, before it was rounded: github.com/keras-team/keras-io, "
+    "templates/api/applications/index.md at 01b6d6c",
+    3: "torchvision, `_ops` of the weights `IMAGENET1K_V1`, *GFLOPS* in its documentation, which are multiply-adds; for "
+    "MobileNetV2 and EfficientNet-B0 the papers have 0.300 (arXiv:1801.04381, table 4) and 0.39 (arXiv:1905.11946, table 2)",
     4: "He et al., 2015, *Deep Residual Learning*, arXiv:1512.03385, table 1, *FLOPs*, which are multiply-adds",
     5: "Tan & Le, 2019, *EfficientNet*, arXiv:1905.11946, table 2, *#FLOPs*, which are multiply-adds",
-    6: "Sandler et al., 2018, *MobileNetV2*, arXiv:1801.04381, table 4, *MAdds*",
-    7: "torchvision, `DenseNet121_Weights.IMAGENET1K_V1`, *GFLOPS*, which are multiply-adds",
+    6: "Howard et al., 2017, *MobileNets*, arXiv:1704.04861, table 6, *Mult-Adds*",
+    7: "Sandler et al., 2018, *MobileNetV2*, arXiv:1801.04381, table 4, *MAdds*",
 }
 NETWORKS = {
-    "VGG16": Published(212, 138.4, 15.3, 3),
-    "ResNet50": Published(483, 25.6, 3.8, 4),
-    "ResNet101": Published(1027, 44.7, 7.6, 4),
-    "ResNet152": Published(1507, 60.4, 11.3, 4),
-    "InceptionV3": Published(1311, 23.9, 5.7, 5),
-    "InceptionResNetV2": Published(3039, 55.9, 13.0, 5),
-    "Xception": Published(None, 22.9, 8.4, 5),
-    "MobileNet": Published(315, 4.3, 0.569, 3),
-    "MobileNetV2": Published(None, 3.5, 0.300, 6),
-    "DenseNet121": Published(None, 8.1, 2.83, 7),
-    "EfficientNetB0": Published(None, 5.3, 0.39, 5),
-    "NASNetMobile": Published(None, 5.3, 0.564, 6),
+    "VGG16": Published((212, 90), 138_357_544, 15.47, 3),
+    "ResNet50": Published((483, 239), 25_636_712, 3.8, 4),
+    "ResNet101": Published((1027, 511), 44_707_176, 7.6, 4),
+    "ResNet152": Published((1507, 751), 60_419_944, 11.3, 4),
+    "InceptionV3": Published((1311, 618), 23_851_784, 5.713, 3),
+    "InceptionResNetV2": Published((3039, 1482), 55_873_736, 13, 5),
+    "Xception": Published(None, 22_910_480, 8.4, 5),
+    "MobileNet": Published((315, 126), 4_253_864, 0.569, 6),
+    "MobileNetV2": Published(None, 3_538_984, 0.301, 3),
+    "DenseNet121": Published(None, 8_062_504, 2.834, 3),
+    "EfficientNetB0": Published(None, 5_330_571, 0.386, 3),
+    "NASNetMobile": Published(None, 5_326_716, 0.564, 7),
 }
-
-
-def last_map(found):
-    """The last row whose units stand apart: the feature map before the global pooling."""
-    return [row for row in found.rows if row.field[0].stride][-1]
 
 
 def line(name):
     """One row of the table: ours beside what is published."""
     found, published = analysis.analyze(getattr(keras.applications, name)(weights=None)), NETWORKS[name]
-    field = last_map(found).field[0]
-    beside = " + whole" if last_map(found).global_field else ""
-    size = found.input_shape[0]
+    field = found.last_map.field[0]
+    beside = " + whole" if found.last_map.global_field else ""
     difference = round(100 * (found.macs / 1e9 / published.macs - 1), 1) + 0.0  # no "-0.0"
-    theirs = f"{published.field} / 32 [1]" if published.field else "–"
+    size, padding = published.field or (None, None)
     return (
-        f"| {name} ({size}) | {field.size} / {field.stride}{beside} | {theirs} | {found.parameters:,} | "
-        f"{published.parameters} M | {found.macs / 1e9:.3f} G | {published.macs:g} G [{published.source}] | "
-        f"{difference:+.1f} % |"
+        f"| {name} ({found.input_shape[0]}) | {field.size} / {field.stride} / {field.padding}{beside} | "
+        f"{f'{size} / 32 / {padding}' if size else '–'} | {found.parameters:,} | {published.parameters:,} | "
+        f"{found.macs / 1e9:.3f} G | {published.macs:g} G [{published.source}] | {difference:+.1f} % |"
     )
 
 
 def table():
-    head = "network (side) | field / stride | published | parameters | published [2] | MACs | published | difference"
+    head = (
+        "network (side) | field / stride / padding | published [1] | parameters | published [2] | MACs | published | "
+        "difference"
+    )
     rule = "|".join(["---"] + ["---:"] * head.count("|"))
     notes = [f"[{number}] {text}  " for number, text in SOURCES.items()]
     return "\n".join([f"| {head} |", f"|{rule}|", *map(line, NETWORKS), "", *notes]) + "\n"

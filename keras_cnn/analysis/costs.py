@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass
 import keras
 
 from keras_cnn.analysis import operations
+from keras_cnn.analysis.atoms import product
 from keras_cnn.analysis.effects import data_format
 
 
@@ -29,12 +30,18 @@ class Cost:
     elementwise: int | None = 0
 
     def __add__(self, other):
-        return Cost(*(None if None in pair else sum(pair) for pair in zip(astuple(self), astuple(other), strict=True)))
+        return Cost(*map(sum_of, zip(astuple(self), astuple(other), strict=True)))
 
 
 def elements(tensor) -> int | None:
     """Numbers in a tensor, of all of its batch."""
-    return None if None in tensor.shape else math.prod(tensor.shape)
+    return product(tensor.shape)
+
+
+def sum_of(counts) -> int | None:
+    """Their sum; None if one of them is not known."""
+    counts = list(counts)
+    return None if None in counts else sum(counts)
 
 
 def free(call):
@@ -138,7 +145,7 @@ def _products(call, name):
     if name == "DotProductAttention":  # scores, then the mean of values
         query, key, value = shapes
         scores = _index_space("bqhd,bkhd", [query, key])
-        return Cost(macs=_sum(scores, _index_space("bqhd,bkhd", [(*query[:3], value[3]), key])))
+        return Cost(macs=sum_of([scores, _index_space("bqhd,bkhd", [(*query[:3], value[3]), key])]))
     if len(factors) == 1:  # a transposition, or a sum
         return Cost()
     return Cost(macs=_index_space(text, shapes) if text and len(factors) == 2 else None)
@@ -160,19 +167,15 @@ def _positions(tensor, call):
     axis = 1 if data_format(call.operation) == "channels_first" else -1
     shape = list(tensor.shape)
     del shape[axis]
-    return None if None in shape else math.prod(shape)
+    return product(shape)
 
 
 def _index_space(text, shapes):
     letters = {}
     for part, shape in zip(text.split("->")[0].split(","), shapes, strict=True):
         letters |= {letter: size for letter, size in zip(part, shape, strict=True) if size != 1}
-    return None if None in letters.values() else math.prod(letters.values())
+    return product(letters.values())
 
 
 def _times(count, factor):
     return None if count is None else count * factor
-
-
-def _sum(*counts):
-    return None if None in counts else sum(counts)

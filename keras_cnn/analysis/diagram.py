@@ -11,7 +11,7 @@ from keras_cnn.analysis.texts import WHOLE, elided, field_text, shape_text, shor
 NUMBER, SPINE, NAME, KIND, OUTPUT, FIELD, MACS, PARAMETERS, COLUMN = 0.25, 1.05, 1.2, 3.35, 6.3, 7.45, 7.6, 8.8, 10.1
 LINE, HEAD, BAR, LANE = 0.235, 0.35, 0.6, 0.13
 LANES, IN_ONE_COLUMN = 5, 45
-NAME_ROOM, KIND_ROOM = 26, 31  # characters
+NAME_ROOM, KIND_ROOM = 26, 34  # characters
 
 
 def columns_for(number: int, above: float) -> tuple[int, int]:

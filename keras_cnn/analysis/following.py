@@ -10,6 +10,7 @@ from keras_cnn.analysis.atoms import sources_of, torn
 from keras_cnn.analysis.effects import data_format
 from keras_cnn.analysis.merging import StrideError
 from keras_cnn.analysis.rules import rule
+from keras_cnn.analysis.texts import some
 from keras_cnn.analysis.view import constant, each, of_input, unknown
 
 ATTENTION = (
@@ -69,17 +70,22 @@ class Follower:
 
     def notes(self, spatial):
         """Sentences about the calls of which something is not known."""
-        for name, kind, counted in self.unknown:
-            cost = "" if counted else ", and its operations are not counted"
-            yield f"{name} ({kind}) is not known and cannot be followed: fields behind it are unknown{cost}."
-        for name, sources in dict.fromkeys(self.bounded):
-            if any(together <= set(spatial) for together in sources):
-                yield f"{name}: a unit of it, and of what follows, may see less than is said here."
-        scattered = list(dict.fromkeys(name for name, sources in self.scattered if sources & set(spatial)))
+        unknown = {}
+        for name, *of in self.unknown:
+            unknown.setdefault(tuple(of), []).append(name)
+        for (kind, counted), names in unknown.items():
+            names = list(dict.fromkeys(names))
+            are, them, their = ("is", "it", "its") if len(names) == 1 else ("are", "them", "their")
+            cost = "" if counted else f", and {their} operations are not counted"
+            fields = f"fields behind {them} are unknown{cost}"
+            yield f"{some(names)} ({kind}) {are} not known and cannot be followed: {fields}."
+        bounded = [name for name, sources in self.bounded if any(together <= set(spatial) for together in sources)]
+        if bounded:
+            yield f"{some(dict.fromkeys(bounded))}: a unit there, and of what follows, may see less than is said here."
+        scattered = [name for name, sources in self.scattered if sources & set(spatial)]
         if scattered:
-            more = f" and {len(scattered) - 5} more" if len(scattered) > 5 else ""
             yield (
-                f"{', '.join(scattered[:5])}{more}: units there do not lie one stride apart, so that no one size, stride and "
+                f"{some(dict.fromkeys(scattered))}: units there do not lie one stride apart, so that no one size, stride and "
                 "padding is theirs, until a layer puts them in order; `Row.box` has the cells of each."
             )
 

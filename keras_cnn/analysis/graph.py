@@ -13,8 +13,9 @@ import keras
 from keras import tree
 
 from keras_cnn.analysis.probes import exchanged
-from keras_cnn.surgery.graph import graph_of
+from keras_cnn.surgery.graph import graph_of, rewrite, tensors_in
 
+IDENTITY = keras.layers.Identity()
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__", "__pow__", "__matmul__")
 
 
@@ -39,7 +40,7 @@ class Call:
 
     @property
     def inputs(self):
-        return [x for x in tree.flatten((self.args, self.kwargs)) if is_tensor(x)]
+        return tensors_in(self.args, self.kwargs)
 
 
 class UntraceableError(ValueError):
@@ -80,22 +81,20 @@ def _like_input(inputs):
 
 def _walk(graph, inputs, prefix, calls, known):
     """Add the calls of a graph to `calls`; returns its outputs, in its own structure."""
-    values = {id(tensor): value for tensor, value in zip(graph.inputs, tree.flatten(inputs), strict=True)}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if node.is_input or any(id(tensor) not in values for tensor in node.input_tensors):
-                continue
-            args, kwargs = node.arguments.fill_in(values)
-            outputs = _call(node.operation, args, kwargs, prefix, calls, known)
-            values.update(zip(map(id, node.outputs), tree.flatten(outputs), strict=True))
-    return tree.map_structure(lambda tensor: values[id(tensor)], graph._outputs_struct)
+    return rewrite(
+        graph,
+        lambda node, args, kwargs: _call(node.operation, args, kwargs, prefix, calls, known),
+        tree.flatten(inputs),
+    )
 
 
 def _call(operation, args, kwargs, prefix, calls, known):
     name = prefix + operation.name
     graph = graph_of(operation)
     if graph is not None:
-        return _walk(graph, [x for x in tree.flatten((args, kwargs)) if is_tensor(x)], f"{name}/", calls, known)
+        return _walk(graph, tensors_in(args, kwargs), f"{name}/", calls, known)
+    if "training" not in inspect.signature(operation.call).parameters:  # Keras lets it be given to any layer
+        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
     if isinstance(operation, keras.Model):
         return _trace(operation, args, kwargs, f"{name}/", calls, known)
     parts = []
@@ -104,11 +103,22 @@ def _call(operation, args, kwargs, prefix, calls, known):
             outputs = _specified(operation, name, args, kwargs)
         else:
             outputs = _trace(operation, args, kwargs, f"{name}/", parts, known)
+            outputs = _handed_through(outputs, tensors_in(args, kwargs), name, parts)
     except UntraceableError:
         parts, outputs = [], _specified(operation, name, args, kwargs)
     flat = tuple(x for x in tree.flatten(outputs) if is_tensor(x))
     calls.append(Call(name, operation, args, kwargs, flat, tuple(parts)))
     return outputs
+
+
+def _handed_through(outputs, inputs, name, parts):
+    """Outputs of a layer, of which those that are its inputs become tensors of their own, by a call in `parts`."""
+    new = {}
+    for x in inputs:
+        if id(x) not in new and any(x is output for output in tree.flatten(outputs)):
+            new[id(x)] = keras.KerasTensor(x.shape, x.dtype, name=name)
+            parts.append(Call(name, IDENTITY, (x,), {}, (new[id(x)],)))
+    return tree.map_structure(lambda x: new.get(id(x), x), outputs)
 
 
 def _specified(operation, name, args, kwargs):
@@ -123,7 +133,7 @@ def _specified(operation, name, args, kwargs):
         if (_sized((args, kwargs)) and not _sized(outputs)) or "..." in getattr(operation, "equation", ""):
             outputs = keras.Operation.compute_output_spec(operation, *args, **kwargs)
     except Exception as error:
-        given = [x for x in tree.flatten((args, kwargs)) if is_tensor(x)]
+        given = tensors_in(args, kwargs)
         maps = " and ".join(f"{x.name!r} {x.shape[1:]}" for x in given)
         maps = f"a map of shape {given[0].shape[1:]}" if len(given) == 1 else f"the maps of {maps}"
         raise ValueError(f"analyze: {name!r} does not take {maps}: {' '.join(str(error).split())}") from error
@@ -145,7 +155,7 @@ def _sized(tensors):
 
 def _trace(operation, args, kwargs, prefix, calls, known):
     """The calls that a layer or a subclassed model makes within its `call`."""
-    given = [x for x in tree.flatten((args, kwargs)) if is_tensor(x)]
+    given = tensors_in(args, kwargs)
     fresh = {id(x): keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in given}
     args, kwargs = tree.map_structure(lambda x: fresh[id(x)] if is_tensor(x) else x, (args, kwargs))
     call = _each_step(operation.layer) if isinstance(operation, keras.layers.TimeDistributed) else operation.call

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from keras_cnn.analysis.costs import sum_of
+
 
 @dataclass
 class Line:
@@ -24,8 +26,7 @@ class Line:
 
     def total(self, name):
         """Sum of an attribute of the rows; None if one is not known."""
-        values = [getattr(row, name) for row in self.rows]
-        return None if None in values else sum(values)
+        return sum_of(getattr(row, name) for row in self.rows)
 
 
 def lines_of(analysis) -> list[Line]:

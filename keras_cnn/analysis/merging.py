@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from keras_cnn.analysis.atoms import Atom, sources_of
-from keras_cnn.analysis.reach import centres_differ, chain, union, united
+from keras_cnn.analysis.reach import centres_apart, chain, union, united
 from keras_cnn.analysis.view import View
 
 
@@ -37,7 +37,7 @@ def merged(views, shape) -> View:
             raise StrideError(" and ".join(map(str, strides)))
         local.append(union(near) if near else None)
         whole.append(union(far) if far else None)
-        differ |= len(near) > 1 and centres_differ(near)
+        differ |= centres_apart(near) > 0
     local = _in_parts(views, local)
     return View(tuple(axes), tuple(local), tuple(whole), frozenset().union(*(view.bounded for view in views)), differ)
 

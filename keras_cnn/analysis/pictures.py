@@ -108,6 +108,7 @@ def _field(axes, analysis, lines):
     if whole and sides:
         axes.plot(whole, [max(sides)] * len(whole), "x", color=INK, label="sees all of the input")
     axes.set(ylabel="receptive field of one unit,\ncells of the input", ylim=(0, None))
+    axes.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _cost(axes, analysis, lines):

@@ -196,13 +196,16 @@ def chain(parts) -> list[Reach | None]:
     return [row and replace(ideal, seen=row.seen) for row in rows]
 
 
-def centres_differ(reaches) -> bool:
-    """Whether the middles of what the same unit sees differ, as far as they are known."""
+def centres_apart(reaches) -> float:
+    """How many cells the middles of what the same unit sees lie apart at most, as far as they are known; 0 if not."""
     known = [reach for reach in reaches if reach.step is not None and reach.boxes is not None]
     if len({reach.shifts for reach in known}) != 1 or len({reach.stride for reach in known}) != 1:
-        return False
-    period = math.lcm(*(len(reach.boxes) for reach in known))
-    return any(len({sum(box) for reach in known if (box := reach.at(unit)) != NOTHING}) > 1 for unit in range(period))
+        return 0
+    distances = [0]
+    for unit in range(math.lcm(*(len(reach.boxes) for reach in known))):
+        middles = [sum(box) / 2 for reach in known if (box := reach.at(unit)) != NOTHING]
+        distances.append(max(middles, default=0) - min(middles, default=0))
+    return max(distances)
 
 
 def _equal_in_theory(one, other):

@@ -8,8 +8,9 @@ from functools import cached_property
 from keras_cnn import arguments
 from keras_cnn.analysis import canvas, table
 from keras_cnn.analysis.atoms import place_of, size_of
-from keras_cnn.analysis.costs import Cost
+from keras_cnn.analysis.costs import Cost, sum_of
 from keras_cnn.analysis.reach import box
+from keras_cnn.analysis.texts import some
 from keras_cnn.geometry import Field
 
 
@@ -22,7 +23,7 @@ class Row:
         name: Name of the layer, behind those of the models it is nested in: "backbone/conv1".
         kind: Class of the layer, or of the operation of `keras.ops`.
         inputs: Whose outputs it takes: the `id` of rows, and names of inputs of the model.
-        output_shape: Without batch; None for sizes that are not known.
+        output_shape: Without batch; None for sizes that are not known. Of several outputs, that of the first, as `field` is.
         field: What one unit sees: a `Field` for each spatial axis of the input. Stride 0: every unit sees the same cells,
             as behind global pooling. Size 0: it does not depend on the input. None: not known, or depends on the size of
             the input.
@@ -174,7 +175,7 @@ class Analysis:
     @cached_property
     def cost(self) -> Cost:
         """Operations of all rows together; None where those of a row are not known."""
-        return Cost(*(_total(getattr(row.cost, one.name) for row in self.rows) for one in fields(Cost)))
+        return Cost(*(sum_of(getattr(row.cost, one.name) for row in self.rows) for one in fields(Cost)))
 
     @property
     def macs(self) -> int | None:
@@ -193,7 +194,7 @@ class Analysis:
     @property
     def memory(self) -> int | None:
         """Bytes of all outputs together, for one example: what training keeps for the backward pass, at most."""
-        return _total(row.memory for row in self.rows)
+        return sum_of(row.memory for row in self.rows)
 
     @property
     def lower_bounds(self) -> dict[str, int]:
@@ -211,7 +212,7 @@ class Analysis:
         found = [row for row in self.rows if name in (row.id, row.name, row.name.rsplit("/", 1)[-1])]
         if not found:
             raise ValueError(
-                f"analyze: no layer {name!r} in {self.name!r}. It has: {_some(row.name for row in self.rows)}."
+                f"analyze: no layer {name!r} in {self.name!r}. It has: {some(row.name for row in self.rows)}."
             )
         return ([row for row in found if name in (row.id, row.name)] or found)[-1]
 
@@ -265,11 +266,6 @@ class Analysis:
         canvas.write(pictures.page(self), path)
 
 
-def _total(numbers):
-    numbers = list(numbers)
-    return None if None in numbers else sum(numbers)
-
-
 def _cost_dict(cost):
     return {one.name: getattr(cost, one.name) for one in fields(Cost)}
 
@@ -279,8 +275,3 @@ def _field_dict(axes):
         {n: value if value is None or isinstance(value, int) else float(value) for n, value in vars(axis).items()}
         for axis in axes
     ]
-
-
-def _some(names, most=5):
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

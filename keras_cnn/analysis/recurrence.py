@@ -8,7 +8,7 @@ from dataclasses import astuple, replace
 import keras
 
 from keras_cnn import geometry
-from keras_cnn.analysis.atoms import Atom, sources_of
+from keras_cnn.analysis.atoms import Atom, product, sources_of
 from keras_cnn.analysis.costs import Cost
 from keras_cnn.analysis.merging import besides
 from keras_cnn.analysis.readings import window
@@ -88,5 +88,5 @@ def _step(cell):
 
 def _repeated(cost, sizes):
     """The cost of so many of it."""
-    times = None if None in sizes else math.prod(sizes)
+    times = product(sizes)
     return Cost(*(0 if count == 0 else times and times * count for count in astuple(cost)))

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 from keras_cnn.analysis.costs import Cost, elements
-from keras_cnn.analysis.reach import NOTHING, centres_differ
+from keras_cnn.analysis.reach import centres_apart
 from keras_cnn.analysis.record import Row
 from keras_cnn.analysis.rules import rule
 from keras_cnn.geometry import Field
@@ -101,19 +101,9 @@ def _misaligned(call, follower, spatial):
         return
     views = [follower.views[id(x)] for x in call.inputs]
     along = [[view.local[source] for view in views if view.local[source]] for source in spatial]
-    if apart := max((_apart(reaches) for reaches in along if centres_differ(reaches)), default=0):
+    if apart := max(map(centres_apart, along), default=0):
         cells = "cell" if apart == 1 else "cells"
         yield f"{call.name} joins branches whose centres lie up to {apart:g} {cells} of the input apart"
-
-
-def _apart(reaches):
-    """How far the middles of what the same unit sees differ at most, as far as they are known."""
-    known = [reach for reach in reaches if reach.step is not None and reach.boxes is not None]
-    distances = []
-    for unit in range(math.lcm(*(len(reach.boxes) for reach in known))):
-        centres = [sum(box) / 2 for reach in known if (box := reach.at(unit)) != NOTHING]
-        distances.append(max(centres, default=0) - min(centres, default=0))
-    return max(distances)
 
 
 def _cost(call):

@@ -106,10 +106,11 @@ def _sentences(analysis, left_out):
     yield "Activations", f"{total(analysis, 'memory', 'B')} for one example"
     if last := analysis.last_map:
         size, stride, _ = (part.removesuffix(WHOLE) for part in field_text(last))
+        cells = "cell" if size == "1" else "cells"
         yield (
             "Field",
-            f"one unit of {last.name!r}, the last map, sees {size} cells of the input along each axis, the next one those "
-            f"{stride} further (stride)",
+            f"one unit of {last.name!r}, the last map, sees {size} {cells} of the input along each axis, the "
+            f"next one those {stride} further (stride)",
         )
     if any(row.global_field for row in analysis.rows):
         yield WHOLE.strip(), "and through a global branch something of the whole input"

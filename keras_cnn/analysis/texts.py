@@ -51,3 +51,9 @@ def elided(name: str, room: int) -> str:
     last = len(name.rpartition("/")[2]) + 1
     tail = last if "/" in name and last < room else room // 2
     return f"{name[: room - 1 - tail]}…{name[-tail:]}"
+
+
+def some(names, most=5) -> str:
+    """The first of some names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

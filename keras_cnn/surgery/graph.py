@@ -41,7 +41,7 @@ def rewrite(graph, step, inputs=None):
     """The outputs of a graph, in their structure, with some of its calls replaced.
 
     Args:
-        graph: Of `graph_of`.
+        graph: Of `graph_of`, or any `keras.Function`.
         step: Function of a node and of its arguments in the new graph, (node, args, kwargs): gives the output in its place,
             or None to `repeat` the call.
         inputs: Tensors in the place of `graph.inputs`. None: those themselves.
@@ -54,7 +54,7 @@ def rewrite(graph, step, inputs=None):
         outputs = step(node, args, kwargs)
         outputs = repeat(node, args, kwargs) if outputs is None else outputs
         values.update(zip(map(id, node.outputs), tree.flatten(outputs), strict=True))
-    return tree.map_structure(lambda x: values[id(x)], graph.output)
+    return tree.map_structure(lambda x: values[id(x)], graph._outputs_struct)  # a keras.Function has no `output`
 
 
 def repeat(node, args, kwargs):
