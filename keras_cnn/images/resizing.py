@@ -23,8 +23,7 @@ def resize(image, preprocessing: Preprocessing):
     """
     height, width = preprocessing.size
     if preprocessing.crop < 1:
-        rows, columns = (preprocessing.crop * tf.cast(side, tf.float32) for side in tf.unstack(tf.shape(image)[:2]))
-        image = _middle(image, rows, columns)
+        image = _crop(image, *(middle(side, preprocessing.crop) for side in tf.unstack(tf.shape(image)[:2])))
     if preprocessing.resize == "squash":
         result = _scale(image, height, width)
     elif preprocessing.resize == "cover":
@@ -50,15 +49,18 @@ def _scale(image, height, width):
     )
 
 
+def middle(side, share: float):
+    """Whole pixels, about that share of a side, with as many left over on both sides; int32."""
+    return _centred(share * tf.cast(side, tf.float32), side)
+
+
 def _crop_to_proportions(image, height, width):
     shape = tf.shape(image)
-    return _middle(image, shape[1] * height / width, shape[0] * width / height)
+    return _crop(image, _centred(shape[1] * height / width, shape[0]), _centred(shape[0] * width / height, shape[1]))
 
 
-def _middle(image, rows, columns):
-    shape = tf.shape(image)
-    rows, columns = _centred(rows, shape[0]), _centred(columns, shape[1])
-    top, left = (shape[0] - rows) // 2, (shape[1] - columns) // 2
+def _crop(image, rows, columns):
+    top, left = (tf.shape(image)[0] - rows) // 2, (tf.shape(image)[1] - columns) // 2
     return image[top : top + rows, left : left + columns]
 
 

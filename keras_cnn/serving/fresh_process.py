@@ -19,6 +19,7 @@ FIELDS = {
     "scores": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
     "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
     "target": tf.io.FixedLenFeature([], tf.int64, -1),
+    "size": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
 }
 CLOSE = 0.01
 # XLA on a CPU takes long to compile a large batch, and says nothing of the GPU that it is meant for.
@@ -62,6 +63,8 @@ def largest(serve, records):
 def compare_signatures(signatures, record):
     """The largest difference of each signature that takes pixels; features relative to the largest of them."""
     pixels = tf.io.decode_png(record["image"], channels=3)[None]
+    top, left = ((whole - side) // 2 for whole, side in zip(pixels.shape[1:3], record["size"], strict=True))
+    pixels = tf.image.crop_to_bounding_box(pixels, top, left, *record["size"])
     differences = {}
     for name in sorted({"predict_images", "serving_xla"} & set(signatures)):
         found = signatures[name](images=pixels)["scores"][0]

@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_cnn import images
+from keras_cnn.images.resizing import middle
 from keras_cnn.serving.network import as_input, calibrated, parts
 
 ORIENTATION = 0x0112  # the EXIF field
@@ -25,14 +26,16 @@ class Sample:
         content: Of the file.
         scores: `(classes,)`; zeros if it is no image.
         target: The number of its right class, -1 if that is not known.
-        features: What the last pooling layer gives, where that is to be compared; the file then is a PNG of exactly the
-            network's size, on which all signatures must agree.
+        features: What the last pooling layer gives, where that is to be compared.
+        size: `(height, width)` of the network's input, if the middle of the picture, a PNG, is exactly that input: all
+            signatures must agree on it.
     """
 
     content: bytes
     scores: np.ndarray
     target: int = -1
     features: np.ndarray | None = None
+    size: tuple[int, ...] = ()
 
 
 class Reference:
@@ -52,13 +55,15 @@ class Reference:
             autograph=False,
         )
 
-    def sample(self, content: bytes, target: int = -1, features: bool = False) -> Sample:
-        """The file with its scores, and with its features if they are asked for and the model has them."""
+    def sample(self, content: bytes, target: int = -1, exact: bool = False) -> Sample:
+        """The file with its scores; with its features, if the model has them, and the size of the input if it is exact."""
         coarse = tf.config.experimental.tensor_float_32_execution_enabled()
         tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU would round float32 to 10 bits
         try:
             batch = images.prepare(content, self.preprocessing)[None]
-            return Sample(content, self._scores(batch)[0].numpy(), target, self._features(batch) if features else None)
+            scores = self._scores(batch)[0].numpy()
+            more = (self._features(batch), self.preprocessing.size) if exact else ()
+            return Sample(content, scores, target, *more)
         except tf.errors.InvalidArgumentError:
             return Sample(content, np.zeros(self._model.output_shape[-1], "float32"), target)
         finally:
@@ -73,9 +78,16 @@ class Reference:
 
 def stored(reference: Reference) -> list[Sample]:
     """The samples that every version holds: made-up pictures of all kinds."""
-    height, width = reference.preprocessing.size
-    exact = reference.sample(_encoded(_picture(height, width), "PNG"), features=True)
+    preprocessing = reference.preprocessing
+    sides = (_side(side, preprocessing.crop) for side in preprocessing.size)
+    exact = reference.sample(_encoded(_picture(*sides), "PNG"), exact=True)
     return [exact, *(reference.sample(content) for content in _made_up())]
+
+
+def _side(wanted, crop):
+    """The side of a picture whose middle, the share `crop` of it, is as long as wanted, so that nothing is resized."""
+    likely = range(round(wanted / crop), round((wanted + 4) / crop) + 1)
+    return next(side for side in (*likely, *range(wanted, likely[0])) if middle(side, crop) == wanted)
 
 
 def write(file: Path, samples) -> None:
@@ -87,6 +99,7 @@ def write(file: Path, samples) -> None:
                 "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[sample.content])),
                 "scores": _numbers(sample.scores),
                 "features": _numbers([] if sample.features is None else sample.features),
+                "size": tf.train.Feature(int64_list=tf.train.Int64List(value=sample.size)),
                 "target": tf.train.Feature(int64_list=tf.train.Int64List(value=[sample.target])),
             }
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
