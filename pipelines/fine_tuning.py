@@ -113,7 +113,7 @@ def _from_folder(data, out):
 def _load(handle, weights):
     try:
         return kc.load_backbone(handle, weights=weights)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, TypeError, FileNotFoundError) as error:
         raise InputError(str(error)) from None
 
 

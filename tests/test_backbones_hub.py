@@ -1,5 +1,6 @@
 """Backbones from SavedModels in the manner of TF Hub, and from presets of keras-hub where that is installed."""
 
+import json
 import sys
 import tarfile
 
@@ -81,6 +82,19 @@ def test_an_archive_trains(modules, pixels, tmp_path, monkeypatch):
     assert len(before) == 1
     assert not np.allclose(model.get_layer("module").trainable_weights[0], before[0])
     assert not kc.load_backbone(f"hub:{modules / 'maps'}", trainable=False).model.trainable_weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "stage"), [("maps", "stage2"), ("vectors", "stage1")])
+def test_a_job_solves_the_head_of_a_saved_model(modules, kind, stage, sample_photos, tmp_path):
+    from pipelines import fine_tune
+
+    result = fine_tune(sample_photos, tmp_path / "out", f"hub:{modules / kind}", epochs=1, progress=False)
+    chosen = json.loads((result.run / "settings.json").read_text())
+    assert (chosen["frozen_through"], chosen["trained_from"]) == (stage, "pool")
+    trained = keras.models.load_model(result.run / "model.keras", safe_mode=False)
+    np.testing.assert_array_equal(trained.get_layer("module").weights[0], Features(kind).kernel)
+    assert result.metrics["verification"]["largest_difference"] <= 1e-4
 
 
 def test_gray_images_go_into_a_saved_model_as_rgb(modules, pixels):

@@ -132,6 +132,13 @@ def test_bad_data_writes_nothing(tmp_path, change, sentence):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("options", [{"weights": 3}, {"backbone": "efficientnet_lite9"}, {"backbone": "hub:nowhere"}])
+def test_networks_that_cannot_be_loaded_write_nothing(sample_photos, tmp_path, options):
+    with pytest.raises(InputError, match="must be "):
+        fine_tune(sample_photos, tmp_path / "out", progress=False, **options)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_pretraining_is_what_makes_it_work(tmp_path):
     """On 20 drawings a class, the solved head on pretrained features is far better than on random ones."""

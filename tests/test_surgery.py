@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_cnn as kc
-from keras_cnn.surgery import output_of, split
+from keras_cnn.surgery import divides, output_of, split
 
 
 def test_front_and_rest_give_what_the_whole_gives_and_share_its_weights():
@@ -36,6 +36,17 @@ def test_a_path_around_is_refused():
     model = keras.Model(inputs, keras.layers.Add()([inputs, inner]))
     with pytest.raises(ValueError, match=r"split: every path must pass through `after`\. Received: after='inner'"):
         split(model, "inner")
+
+
+def test_where_a_model_can_be_split():
+    image = keras.Input((8, 8, 3))
+    stem = keras.layers.Conv2D(4, 3, padding="same", name="stem")(image)
+    left = keras.layers.Conv2D(4, 1, name="left")(stem)
+    join = keras.layers.Add(name="join")([left, stem])
+    model = keras.Model(image, [keras.layers.ReLU(name="end")(join), keras.layers.Flatten(name="other")(join)])
+    keras.layers.Conv2D(2, 1)(stem)  # of another model
+    divided = [name for name in ("stem", "left", "join", "end", "other") if divides(model, name)]
+    assert divided == ["stem", "join"]
 
 
 def test_a_layer_used_twice_is_refused():
