@@ -203,6 +203,10 @@ REFUSED = {
         [layers.Conv2D(8, 16, 16), layers.Reshape((16, 8))],
         "the last one goes into 'reshape",
     ),
+    "no map but the image": (
+        [layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3)],
+        "must be a network that computes feature maps; this has none",
+    ),
     "no map at all": ([layers.Flatten()], "must be a network that computes feature maps; this has none"),
     "other strides": (
         [layers.Conv2D(8, 3, (2, 1), name="odd")],

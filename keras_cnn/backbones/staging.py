@@ -130,9 +130,12 @@ def staged(model: keras.Model, size, normalize) -> tuple[keras.Model, tuple[Stag
 
 
 def _up_to_last_map(model, found):
-    """The calls up to the last feature map that all paths pass; behind it there may be its pooling, and a head."""
+    """The calls up to the last feature map that all paths pass; behind it there may be its pooling, and a head.
+
+    What has no weights is the image itself, brought to another range or size.
+    """
     place = max((i for i, step in enumerate(found) if step.stride and not step.beside), default=None)
-    if place is None:
+    if place is None or not any(getattr(step.layer, "weights", ()) for step in found[: place + 1]):
         _refuse(model, "computes feature maps; this has none")
     last = found[place].output
     for step in found[place + 1 :]:
