@@ -34,7 +34,7 @@ def test_a_path_around_is_refused():
     inputs = keras.Input((4,))
     inner = keras.layers.Dense(4, name="inner")(inputs)
     model = keras.Model(inputs, keras.layers.Add()([inputs, inner]))
-    with pytest.raises(ValueError, match=r"split: every path must pass through `after`\. Received: after='inner'"):
+    with pytest.raises(ValueError, match=r"split: every path must pass through `after`, and on from there\. Received: after='inner'"):
         split(model, "inner")
 
 
@@ -47,6 +47,15 @@ def test_where_a_model_can_be_split():
     keras.layers.Conv2D(2, 1)(stem)  # of another model
     divided = [name for name in ("stem", "left", "join", "end", "other") if divides(model, name)]
     assert divided == ["stem", "join"]
+
+
+def test_a_split_before_a_tensor_that_is_used_twice():
+    image = keras.Input((4, 4, 2))
+    x = keras.layers.Conv2D(2, 1, name="conv")(image)
+    model = keras.Model(image, keras.layers.Add()([x, x]))
+    front, rest = split(model, "conv")
+    values = np.ones((1, 4, 4, 2), "float32")
+    np.testing.assert_array_equal(rest(front(values)), 2 * front(values))
 
 
 def test_a_layer_used_twice_is_refused():
@@ -335,5 +344,8 @@ def test_heads_that_cannot_be_swapped():
     ):
         with pytest.raises(ValueError, match=expected):
             kc.swap_head(keras.Model(inputs, outputs, name="m"), 3)
+    grouped = keras.Sequential([keras.Input((4, 4, 4)), L.Conv2D(4, 1, groups=2, name="head")])
+    with pytest.raises(ValueError, match=r"swap_head: `classes` must be a multiple of 2, the groups of the head 'head'\."):
+        kc.swap_head(grouped, 3)
     with pytest.raises(ValueError, match=r"^swap_head: the model must be functional or Sequential"):
         kc.swap_head(Opaque(), 3)

@@ -37,7 +37,7 @@ def nodes_of(graph):
         yield from (node for node in graph._nodes_by_depth[depth] if not node.is_input)
 
 
-def rewrite(graph, step, inputs=None):
+def rewrite(graph, step, inputs=None, at=None):
     """The outputs of a graph, in their structure, with some of its calls replaced.
 
     Args:
@@ -45,11 +45,12 @@ def rewrite(graph, step, inputs=None):
         step: Function of a node and of its arguments in the new graph, (node, args, kwargs): gives the output in its place,
             or None to `repeat` the call.
         inputs: Tensors in the place of `graph.inputs`. None: those themselves.
+        at: Tensors of the graph that `inputs` take the place of, instead of `graph.inputs`.
     """
-    values = {id(old): new for old, new in zip(graph.inputs, inputs or graph.inputs, strict=True)}
+    values = {id(old): new for old, new in zip(at or graph.inputs, inputs or graph.inputs, strict=True)}
     for node in nodes_of(graph):
         if any(id(x) not in values for x in node.input_tensors):
-            continue  # a call of these layers in another model
+            continue  # a call of these layers in another model, or one that comes before `at`
         args, kwargs = node.arguments.fill_in(values)
         outputs = step(node, args, kwargs)
         outputs = repeat(node, args, kwargs) if outputs is None else outputs
