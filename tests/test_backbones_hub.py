@@ -58,6 +58,19 @@ def test_a_saved_model_is_a_backbone_of_one_stage(modules, pixels, kind, shape, 
     assert str(backbone.source).startswith(f"hub:{modules / kind}, ")
 
 
+def test_the_stride_of_a_module_that_does_not_pad(tmp_path):
+    # InceptionV3 makes 8 x 8 positions of 299 x 299 pixels (Szegedy et al., 2015, arXiv:1512.00567, table 1): stride 32.
+    module = tf.Module()
+    module.__call__ = tf.function(
+        lambda images: tf.nn.avg_pool2d(images[:, 22:-22, 22:-22], 32, 32, "SAME"),
+        input_signature=[tf.TensorSpec((None, 299, 299, 3))],
+    )
+    tf.saved_model.save(module, str(tmp_path / "module"))
+    backbone = kc.load_backbone(f"hub:{tmp_path / 'module'}", (299, 299, 3))
+    assert backbone.model.output_shape == (None, 8, 8, 3)
+    assert [(stage.name, stage.stride) for stage in backbone.stages] == [("stage5", 32)]
+
+
 def test_the_range_of_values_and_the_output_can_be_chosen(modules, pixels):
     backbone = kc.load_backbone(f"hub:{modules / 'both'}", (64, 48, 3), input_range=(-1, 1), output_key="maps")
     expected = tf.saved_model.load(str(modules / "maps"))(pixels / 127.5 - 1, False)

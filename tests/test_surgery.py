@@ -34,7 +34,9 @@ def test_a_path_around_is_refused():
     inputs = keras.Input((4,))
     inner = keras.layers.Dense(4, name="inner")(inputs)
     model = keras.Model(inputs, keras.layers.Add()([inputs, inner]))
-    with pytest.raises(ValueError, match=r"split: every path must pass through `after`, and on from there\. Received: after='inner'"):
+    with pytest.raises(
+        ValueError, match=r"every path must pass through `after`, and on from there\. Received: after='inner'"
+    ):
         split(model, "inner")
 
 
@@ -345,7 +347,9 @@ def test_heads_that_cannot_be_swapped():
         with pytest.raises(ValueError, match=expected):
             kc.swap_head(keras.Model(inputs, outputs, name="m"), 3)
     grouped = keras.Sequential([keras.Input((4, 4, 4)), L.Conv2D(4, 1, groups=2, name="head")])
-    with pytest.raises(ValueError, match=r"swap_head: `classes` must be a multiple of 2, the groups of the head 'head'\."):
+    with pytest.raises(
+        ValueError, match=r"swap_head: `classes` must be a multiple of 2, the groups of the head 'head'\."
+    ):
         kc.swap_head(grouped, 3)
     with pytest.raises(ValueError, match=r"^swap_head: the model must be functional or Sequential"):
         kc.swap_head(Opaque(), 3)
