@@ -187,6 +187,26 @@ def test_unnested_models_train_as_the_nested_ones(tmp_path):
         np.testing.assert_array_equal(loaded(photos), flat(photos))
 
 
+def test_only_new_shapes_are_asked_for():
+    class Asked(keras.layers.Layer):
+        times = 0
+
+        def compute_output_shape(self, shape):
+            Asked.times += 1
+            return (*shape[:-1], 2 * shape[-1])
+
+        def call(self, x):
+            return keras.ops.concatenate([x, x], -1)
+
+    inner = keras.Sequential([keras.Input((None, 3)), Asked()])
+    for length, times in ((None, 0), (4, 1)):
+        model = keras.Sequential([keras.Input((length, 3)), keras.layers.ReLU(), inner])
+        Asked.times = 0
+        flat = kc.unnest(model)
+        assert (Asked.times, flat.output_shape) == (times, (None, length, 6))
+        np.testing.assert_array_equal(flat(np.ones((1, 4, 3))), np.ones((1, 4, 6)))
+
+
 def test_dropout_that_is_on_within_stays_on():
     inputs = keras.Input((100,))
     inner = keras.Sequential([keras.Input((100,)), keras.layers.Dropout(0.5)])
