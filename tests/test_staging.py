@@ -229,6 +229,15 @@ def test_sizes_that_the_layers_cannot_take_are_one_sentence():
         staged(model, (32, 32), same)
 
 
+def test_open_sizes_that_hide_maps_that_never_fit_are_one_sentence():
+    def misfit(x):
+        return layers.Add()([layers.Conv2D(8, 3, 2)(x), layers.Conv2D(8, 1, 2)(x)])
+
+    expected = r"^load_backbone: '\w+' must be a network that takes images of 256 x 256; Keras says: [ -~]+ shapes \(127, 127, 8\) and \(128, 128, 8\)\.$"
+    with pytest.raises(ValueError, match=expected):
+        stages_of(model_of(misfit, size=(None, None)), (None, None))
+
+
 def test_an_input_and_an_output_in_lists_are_one_each():
     inputs = keras.Input((64, 64, 3))
     model, stages = stages_of(keras.Model([inputs], [halved(8)(inputs)]))
