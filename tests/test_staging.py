@@ -233,7 +233,8 @@ def test_open_sizes_that_hide_maps_that_never_fit_are_one_sentence():
     def misfit(x):
         return layers.Add()([layers.Conv2D(8, 3, 2)(x), layers.Conv2D(8, 1, 2)(x)])
 
-    expected = r"^load_backbone: '\w+' must be a network that takes images of 256 x 256; Keras says: [ -~]+ shapes \(127, 127, 8\) and \(128, 128, 8\)\.$"
+    said = r"Keras says: [ -~]+ shapes \(127, 127, 8\) and \(128, 128, 8\)\.$"
+    expected = rf"^load_backbone: '\w+' must be a network that takes images of 256 x 256; {said}"
     with pytest.raises(ValueError, match=expected):
         stages_of(model_of(misfit, size=(None, None)), (None, None))
 
