@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 JAX_TESTS := $(addprefix tests/test_,$(addsuffix .py,geometry layers convolution adjoint pooling attention regularization \
-	blocks builder heads convolution_matrix gradients effective_field))
+	blocks builder heads convolution_matrix gradients effective_field surgery folding input_channels staging freezing \
+	backbones efficientnet_lite))
 
 .PHONY: demo test test-all test-jax lint clean
 
@@ -17,7 +18,7 @@ test: .venv/installed-test
 test-all: .venv/installed-test
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-# The layers, blocks and analysis once more, with Keras on JAX.
+# What is not made of TensorFlow once more, with Keras on JAX: layers, blocks, analysis, surgery, freezing, backbones.
 test-jax: .venv/installed-test
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[jax]"
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(JAX_TESTS)

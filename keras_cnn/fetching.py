@@ -112,7 +112,9 @@ def unpack(archive: Path, directory: Path) -> None:
 
 def in_short(error: Exception) -> str:
     """What an error of another library says, as one sentence to quote."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    # Keras prints in bold, and lists what its layers were called with.
+    text = re.sub("\x1b\\[[0-9;]*m", "", str(error)).split("Arguments received by ")[0]
+    text = " ".join(text.split()) or type(error).__name__
     return text if len(text) < 300 and text.endswith(".") else text[:300].rstrip(".") + "."
 
 

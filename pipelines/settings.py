@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from keras_cnn import Backbone, arguments
+from keras_cnn import Backbone, arguments, surgery
 
 TRAINED = ("head", "last", "all")
 FEW, MANY = 1_000, 20_000  # training images
@@ -73,6 +73,9 @@ def choose(
     whole network; on a processor without GPU up to 20,000, where an epoch of the whole network takes ten minutes, and the
     last stage again beyond.
 
+    A network that cannot be taken apart before its last stage (a module of TF Hub, which is one stage; NASNet, whose paths
+    run beside each other) has only its head trained instead of the last stage; so has one of one stage, whatever the data.
+
     Args:
         backbone: The network.
         training_images: Number of images in the training split.
@@ -85,10 +88,12 @@ def choose(
         seed: Of splits, order, views and dropout.
 
     Raises:
-        ValueError: If an option is out of range, or the network has a single stage and "last" is asked for.
+        ValueError: If an option is out of range, or "last" is asked for and the network cannot be taken apart there.
     """
     trained = _trained(backbone, training_images, gpu, train, epochs)
     whole = trained == "all"
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise ValueError(arguments.message("fit", "learning_rate", "a positive number", learning_rate))
     batch_size = 32 if batch_size is None else arguments.integer("fit", "batch_size", batch_size)
     return Settings(
         trained=trained,
@@ -114,13 +119,15 @@ def _trained(backbone, training_images, gpu, train, epochs):
         arguments.integer("fit", "epochs", epochs, 0)
     if epochs == 0:
         return "head"
-    if train == "last" and len(backbone.stages) < 2:
-        raise ValueError(arguments.message("fit", "train", '"head" or "all" for a network of one stage', train))
+    divided = len(backbone.stages) > 1 and surgery.divides(backbone.model, backbone.stages[-2].name)
+    if train == "last" and not divided:
+        expected = '"head" or "all" for a network that cannot be taken apart before its last stage'
+        raise ValueError(arguments.message("fit", "train", expected, train))
     if train:
         return train
-    if len(backbone.stages) < 2 or (training_images >= FEW and (gpu or training_images <= MANY)):
+    if len(backbone.stages) > 1 and training_images >= FEW and (gpu or training_images <= MANY):
         return "all"
-    return "last"
+    return "last" if divided else "head"
 
 
 def _epochs(training_images, batch_size, whole):

@@ -305,7 +305,8 @@ def test_input_shapes_are_checked(shape):
         ("keras:resnet_50", r'after "keras:"\. Received: handle=\'keras:resnet_50\'\. Did you mean ResNet50 or '),
         ("keras:nothing", r"There are ConvNeXtBase, .*Xception\."),
         ("ResNet50", r"Did you mean 'keras:ResNet50'\?"),
-        ("efficientnet_lite9", r"Did you mean 'efficientnet_lite"),
+        ("efficientnet_lite9", r"'efficientnet_lite0' to '\.\.4', .*Did you mean 'efficientnet_lite0'\?"),
+        ("EfficientNet-Lite3", r"Did you mean 'efficientnet_lite3'\?"),
         ("zebra", r"'keras_hub:PRESET', 'hub:MODULE' or 'PATH\.keras'\. Received: handle='zebra'\.$"),
         ("hub:nowhere", r"must be an existing folder or \.tar\.gz file"),
     ],
@@ -328,6 +329,14 @@ def test_options_are_checked(handle, message):
     with pytest.raises(TypeError) as caught:
         kc.load_backbone(handle, weights=None, include_top=True)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("handle", ["efficientnet_lite0", "keras:VGG16"])
+def test_weights_are_a_word_a_path_or_nothing(handle):
+    with pytest.raises(
+        TypeError, match=r"`weights` must be .*, an existing weight file, or None\. Received: weights=3"
+    ):
+        kc.load_backbone(handle, weights=3)
 
 
 def test_sizes_that_a_network_cannot_take_are_one_sentence():
@@ -361,6 +370,16 @@ def test_each_network_of_keras_has_its_stages_and_takes_a_head(name):
     model = surgery.swap_head(attach(backbone.model, heads.classification(10)), 7)
     assert model.output_shape == (None, 7)
     assert model.get_layer("stage5") is backbone.model.get_layer("stage5")
+
+
+@pytest.mark.slow
+def test_a_job_solves_the_head_of_a_network_that_cannot_be_taken_apart(sample_photos, tmp_path):
+    from pipelines import fine_tune
+
+    result = fine_tune(sample_photos, tmp_path / "out", "keras:NASNetMobile", weights=None, progress=False)
+    chosen = json.loads((result.run / "settings.json").read_text())
+    assert (chosen["frozen_through"], chosen["trained_from"], chosen["epochs"]) == ("stage5", "pool", 0)
+    assert list(result.metrics["validation"]) == ["solved head"]
 
 
 @pytest.mark.slow

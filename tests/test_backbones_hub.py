@@ -1,5 +1,6 @@
 """Backbones from SavedModels in the manner of TF Hub, and from presets of keras-hub where that is installed."""
 
+import json
 import sys
 import tarfile
 
@@ -57,6 +58,19 @@ def test_a_saved_model_is_a_backbone_of_one_stage(modules, pixels, kind, shape, 
     assert str(backbone.source).startswith(f"hub:{modules / kind}, ")
 
 
+def test_the_stride_of_a_module_that_does_not_pad(tmp_path):
+    # InceptionV3 makes 8 x 8 positions of 299 x 299 pixels (Szegedy et al., 2015, arXiv:1512.00567, table 1): stride 32.
+    module = tf.Module()
+    module.__call__ = tf.function(
+        lambda images: tf.nn.avg_pool2d(images[:, 22:-22, 22:-22], 32, 32, "SAME"),
+        input_signature=[tf.TensorSpec((None, 299, 299, 3))],
+    )
+    tf.saved_model.save(module, str(tmp_path / "module"))
+    backbone = kc.load_backbone(f"hub:{tmp_path / 'module'}", (299, 299, 3))
+    assert backbone.model.output_shape == (None, 8, 8, 3)
+    assert [(stage.name, stage.stride) for stage in backbone.stages] == [("stage5", 32)]
+
+
 def test_the_range_of_values_and_the_output_can_be_chosen(modules, pixels):
     backbone = kc.load_backbone(f"hub:{modules / 'both'}", (64, 48, 3), input_range=(-1, 1), output_key="maps")
     expected = tf.saved_model.load(str(modules / "maps"))(pixels / 127.5 - 1, False)
@@ -81,6 +95,19 @@ def test_an_archive_trains(modules, pixels, tmp_path, monkeypatch):
     assert len(before) == 1
     assert not np.allclose(model.get_layer("module").trainable_weights[0], before[0])
     assert not kc.load_backbone(f"hub:{modules / 'maps'}", trainable=False).model.trainable_weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "stage"), [("maps", "stage2"), ("vectors", "stage1")])
+def test_a_job_solves_the_head_of_a_saved_model(modules, kind, stage, sample_photos, tmp_path):
+    from pipelines import fine_tune
+
+    result = fine_tune(sample_photos, tmp_path / "out", f"hub:{modules / kind}", epochs=1, progress=False)
+    chosen = json.loads((result.run / "settings.json").read_text())
+    assert (chosen["frozen_through"], chosen["trained_from"]) == (stage, "pool")
+    trained = keras.models.load_model(result.run / "model.keras", safe_mode=False)
+    np.testing.assert_array_equal(trained.get_layer("module").weights[0], Features(kind).kernel)
+    assert result.metrics["verification"]["largest_difference"] <= 1e-4
 
 
 def test_gray_images_go_into_a_saved_model_as_rgb(modules, pixels):

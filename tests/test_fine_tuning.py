@@ -182,6 +182,25 @@ def test_arrays(tmp_path):
     assert fine_tune(catalog, tmp_path / "out", epochs=0, progress=False).accuracy == 1
 
 
+@pytest.mark.parametrize("options", [{"weights": 3}, {"backbone": "efficientnet_lite9"}, {"backbone": "hub:nowhere"}])
+def test_networks_that_cannot_be_loaded_write_nothing(sample_photos, tmp_path, options):
+    with pytest.raises(InputError, match="must be "):
+        fine_tune(sample_photos, tmp_path / "out", progress=False, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_frozen_weight_that_moves_ends_the_job(sample_photos, tmp_path):
+    class Mover(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            mean = self.model.get_layer("top_bn").moving_mean
+            mean.assign(mean + 1)
+
+    with pytest.raises(RuntimeError, match=r"^check_frozen: 1 frozen weights moved: top_bn/moving_mean\."):
+        fine_tune(sample_photos, tmp_path / "out", callbacks=[Mover()], epochs=1, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_pretraining_is_what_makes_it_work(tmp_path):
     """On 20 drawings a class, the solved head on pretrained features is far better than on random ones."""

@@ -203,6 +203,10 @@ REFUSED = {
         [layers.Conv2D(8, 16, 16), layers.Reshape((16, 8))],
         "the last one goes into 'reshape",
     ),
+    "no map but the image": (
+        [layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3)],
+        "must be a network that computes feature maps; this has none",
+    ),
     "no map at all": ([layers.Flatten()], "must be a network that computes feature maps; this has none"),
     "other strides": (
         [layers.Conv2D(8, 3, (2, 1), name="odd")],
@@ -223,6 +227,16 @@ def test_sizes_that_the_layers_cannot_take_are_one_sentence():
     model = model_of(halved(8), halved(8), lambda x: layers.Conv2D(8, 16)(x))
     with pytest.raises(ValueError, match=r"must be a network that takes images of 32 x 32; Keras says: .*\.$"):
         staged(model, (32, 32), same)
+
+
+def test_open_sizes_that_hide_maps_that_never_fit_are_one_sentence():
+    def misfit(x):
+        return layers.Add()([layers.Conv2D(8, 3, 2)(x), layers.Conv2D(8, 1, 2)(x)])
+
+    said = r"Keras says: [ -~]+ shapes \(127, 127, 8\) and \(128, 128, 8\)\.$"
+    expected = rf"^load_backbone: '\w+' must be a network that takes images of 256 x 256; {said}"
+    with pytest.raises(ValueError, match=expected):
+        stages_of(model_of(misfit, size=(None, None)), (None, None))
 
 
 def test_an_input_and_an_output_in_lists_are_one_each():

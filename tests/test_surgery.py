@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_cnn as kc
-from keras_cnn.surgery import output_of, split
+from keras_cnn.surgery import divides, output_of, split
 
 
 def test_front_and_rest_give_what_the_whole_gives_and_share_its_weights():
@@ -34,8 +34,30 @@ def test_a_path_around_is_refused():
     inputs = keras.Input((4,))
     inner = keras.layers.Dense(4, name="inner")(inputs)
     model = keras.Model(inputs, keras.layers.Add()([inputs, inner]))
-    with pytest.raises(ValueError, match=r"split: every path must pass through `after`\. Received: after='inner'"):
+    with pytest.raises(
+        ValueError, match=r"every path must pass through `after`, and on from there\. Received: after='inner'"
+    ):
         split(model, "inner")
+
+
+def test_where_a_model_can_be_split():
+    image = keras.Input((8, 8, 3))
+    stem = keras.layers.Conv2D(4, 3, padding="same", name="stem")(image)
+    left = keras.layers.Conv2D(4, 1, name="left")(stem)
+    join = keras.layers.Add(name="join")([left, stem])
+    model = keras.Model(image, [keras.layers.ReLU(name="end")(join), keras.layers.Flatten(name="other")(join)])
+    keras.layers.Conv2D(2, 1)(stem)  # of another model
+    divided = [name for name in ("stem", "left", "join", "end", "other") if divides(model, name)]
+    assert divided == ["stem", "join"]
+
+
+def test_a_split_before_a_tensor_that_is_used_twice():
+    image = keras.Input((4, 4, 2))
+    x = keras.layers.Conv2D(2, 1, name="conv")(image)
+    model = keras.Model(image, keras.layers.Add()([x, x]))
+    front, rest = split(model, "conv")
+    values = np.ones((1, 4, 4, 2), "float32")
+    np.testing.assert_array_equal(rest(front(values)), 2 * front(values))
 
 
 def test_a_layer_used_twice_is_refused():
@@ -163,6 +185,26 @@ def test_unnested_models_train_as_the_nested_ones(tmp_path):
     fresh.load_weights(tmp_path / "flat.weights.h5")
     for loaded in (keras.models.load_model(tmp_path / "flat.keras"), fresh):
         np.testing.assert_array_equal(loaded(photos), flat(photos))
+
+
+def test_only_new_shapes_are_asked_for():
+    class Asked(keras.layers.Layer):
+        times = 0
+
+        def compute_output_shape(self, shape):
+            Asked.times += 1
+            return (*shape[:-1], 2 * shape[-1])
+
+        def call(self, x):
+            return keras.ops.concatenate([x, x], -1)
+
+    inner = keras.Sequential([keras.Input((None, 3)), Asked()])
+    for length, times in ((None, 0), (4, 1)):
+        model = keras.Sequential([keras.Input((length, 3)), keras.layers.ReLU(), inner])
+        Asked.times = 0
+        flat = kc.unnest(model)
+        assert (Asked.times, flat.output_shape) == (times, (None, length, 6))
+        np.testing.assert_array_equal(flat(np.ones((1, 4, 3))), np.ones((1, 4, 6)))
 
 
 def test_dropout_that_is_on_within_stays_on():
@@ -324,5 +366,10 @@ def test_heads_that_cannot_be_swapped():
     ):
         with pytest.raises(ValueError, match=expected):
             kc.swap_head(keras.Model(inputs, outputs, name="m"), 3)
+    grouped = keras.Sequential([keras.Input((4, 4, 4)), L.Conv2D(4, 1, groups=2, name="head")])
+    with pytest.raises(
+        ValueError, match=r"swap_head: `classes` must be a multiple of 2, the groups of the head 'head'\."
+    ):
+        kc.swap_head(grouped, 3)
     with pytest.raises(ValueError, match=r"^swap_head: the model must be functional or Sequential"):
         kc.swap_head(Opaque(), 3)

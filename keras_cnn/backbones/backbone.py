@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +56,11 @@ def weight_file(weights) -> Path | None:
     """The existing file that the argument `weights` names; None for "default" and for None."""
     if weights is None or weights == "default":
         return None
+    expected = '"default", an existing weight file, or None'
+    if not isinstance(weights, str | os.PathLike):
+        raise TypeError(arguments.message("load_backbone", "weights", expected, weights))
     if not Path(weights).expanduser().is_file():
-        expected = '"default", an existing weight file, or None'
-        raise FileNotFoundError(arguments.message("load_backbone", "weights", expected, str(weights)))
+        raise FileNotFoundError(arguments.message("load_backbone", "weights", expected, os.fspath(weights)))
     return Path(weights).expanduser()
 
 

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_cnn import fetching
-from keras_cnn.backbones.backbone import Backbone, Source, Stage
+from keras_cnn.backbones.backbone import Backbone, Source, Stage, weight_file
 from keras_cnn.preprocessing import Preprocessing
 
 EMBEDDED = Path(__file__).parent / "weights" / "efficientnet_lite0.npz"
@@ -69,7 +69,7 @@ def load(name: str, size=None, weights="default") -> Backbone:
     """
     side = VARIANTS[name].size
     height, width = size or (side, side)
-    path = None if weights is None else _weight_file(name, weights)
+    path = _embedded(name) if weights == "default" else weight_file(weights)
     inputs = keras.Input((height, width, 3), name="image")
     model = keras.Model(inputs, _body(inputs, VARIANTS[name]), name=name)
     if path is not None:
@@ -122,16 +122,13 @@ def _source(name, path):
     return Source(name, str(path), sha256)
 
 
-def _weight_file(name, weights):
-    if weights == "default" and name != "efficientnet_lite0":
+def _embedded(name):
+    if name != "efficientnet_lite0":
         raise ValueError(
             f"load_backbone: the weights of {name} are not part of this package. Name an .npz file of them by `weights` "
             "(docs/backbones.md says how to make one), or take weights=None for random ones."
         )
-    path = EMBEDDED if weights == "default" else Path(weights).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"load_backbone: `weights` of {name} must be an existing .npz file. Received: {path}.")
-    return path
+    return EMBEDDED
 
 
 def _body(inputs, variant):

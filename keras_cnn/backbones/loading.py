@@ -77,9 +77,10 @@ def _origin(handle):
         return model_files.load, handle
     known = {one: one for one in efficientnet_lite.VARIANTS}
     known |= {one.lower(): f"keras:{one}" for one in applications.names()}
-    near = [known[one] for one in difflib.get_close_matches((name or origin).lower(), known, n=1, cutoff=0.7)]
+    likeness = {one: difflib.SequenceMatcher(None, (name or origin).lower(), one).ratio() for one in known}
+    nearest = max(known, key=likeness.get)  # of equals the first: the embedded network
     kinds = "'efficientnet_lite0' to '..4', 'keras:NAME', 'keras_hub:PRESET', 'hub:MODULE' or 'PATH.keras'"
-    remedy = f"Did you mean {near[0]!r}?" if near else ""
+    remedy = f"Did you mean {known[nearest]!r}?" if likeness[nearest] >= 0.7 else ""
     raise ValueError(arguments.message("load_backbone", "handle", kinds, handle, remedy))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 
 from keras_cnn import arguments, fetching
@@ -56,6 +58,9 @@ def load(handle: str, size=None, weights="default", *, input_range=(0, 1), check
 
 
 def _stride(layer, height, width):
-    """Of the module's feature maps; None if it does not tell their size."""
+    """Of the module's feature maps: the nearest power of 2, for unpadded convolutions lose a few positions at the border.
+
+    None if the module does not tell their size.
+    """
     rows = layer.compute_output_spec(keras.KerasTensor((None, height, width, 3))).shape[1]
-    return rows and round(height / rows)
+    return rows and 2 ** round(math.log2(height / rows))

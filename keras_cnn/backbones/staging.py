@@ -108,7 +108,7 @@ def staged(model: keras.Model, size, normalize) -> tuple[keras.Model, tuple[Stag
     height, width = size or (rows, columns)
     # Some layers tell their stride by their shapes only; and a model that was made from a backbone has its marks.
     if None in (rows, columns) or any(map(_is_mark, graph.operations)):
-        model = renewed(model, (rows or height or EXAMPLE, columns or width or EXAMPLE, channels), _unmarked)
+        model = _of_size(model, (rows or height or EXAMPLE, columns or width or EXAMPLE, channels), _unmarked)
         graph = graph_of(model)
     found = _up_to_last_map(model, steps(graph))
     ends, stages = {id(found[end].node): found[end].stride for end in stage_ends(found)}, []
@@ -123,16 +123,16 @@ def staged(model: keras.Model, size, normalize) -> tuple[keras.Model, tuple[Stag
 
     if found[-1].output is not graph.outputs[0]:
         model = keras.Model(graph.inputs[0], found[-1].output, name=model.name)
-    try:
-        return renewed(model, (height, width, channels), mark, normalize), tuple(stages)
-    except ValueError as error:
-        _refuse(model, f"takes images of {height} x {width}; Keras says: {fetching.in_short(error)}")
+    return _of_size(model, (height, width, channels), mark, normalize), tuple(stages)
 
 
 def _up_to_last_map(model, found):
-    """The calls up to the last feature map that all paths pass; behind it there may be its pooling, and a head."""
+    """The calls up to the last feature map that all paths pass; behind it there may be its pooling, and a head.
+
+    What has no weights is the image itself, brought to another range or size.
+    """
     place = max((i for i, step in enumerate(found) if step.stride and not step.beside), default=None)
-    if place is None:
+    if place is None or not any(getattr(step.layer, "weights", ()) for step in found[: place + 1]):
         _refuse(model, "computes feature maps; this has none")
     last = found[place].output
     for step in found[place + 1 :]:
@@ -144,6 +144,14 @@ def _up_to_last_map(model, found):
 
 def _refuse(model, expected):
     raise ValueError(f"load_backbone: {model.name!r} must be a network that {expected.rstrip('.')}.") from None
+
+
+def _of_size(model, shape, *how):
+    """As `renewed`, with what Keras says in a sentence."""
+    try:
+        return renewed(model, shape, *how)
+    except ValueError as error:
+        _refuse(model, f"takes images of {shape[0]} x {shape[1]}; Keras says: {fetching.in_short(error)}")
 
 
 def renewed(model: keras.Model, shape, step=lambda *_: None, first=lambda x: x) -> keras.Model:

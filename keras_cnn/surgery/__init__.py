@@ -4,7 +4,17 @@ from keras_cnn.surgery.channels import adapt_input_channels
 from keras_cnn.surgery.cutting import cut
 from keras_cnn.surgery.folding import fold_batch_norm, unfolded
 from keras_cnn.surgery.nesting import unnest
-from keras_cnn.surgery.splitting import output_of, split
+from keras_cnn.surgery.splitting import divides, output_of, split
 from keras_cnn.surgery.swapping import swap_head
 
-__all__ = ["adapt_input_channels", "cut", "fold_batch_norm", "output_of", "split", "swap_head", "unfolded", "unnest"]
+__all__ = [
+    "adapt_input_channels",
+    "cut",
+    "divides",
+    "fold_batch_norm",
+    "output_of",
+    "split",
+    "swap_head",
+    "unfolded",
+    "unnest",
+]

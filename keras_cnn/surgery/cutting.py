@@ -20,7 +20,7 @@ def cut(model: keras.Model, layers) -> keras.Model:
 
     Returns:
         A new model of the same name, with the inputs of `model` and its layers by identity; nested models are laid open,
-        as by `unnest`. One name gives one output, a list of names a list.
+        as by `unnest`. One name gives one output, a list of names a list; a layer with several outputs a list of them.
 
     Raises:
         ValueError: If there is no such layer, if several have the name, or if the model calls it several times.

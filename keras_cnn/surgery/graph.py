@@ -37,7 +37,7 @@ def nodes_of(graph):
         yield from (node for node in graph._nodes_by_depth[depth] if not node.is_input)
 
 
-def rewrite(graph, step, inputs=None):
+def rewrite(graph, step, inputs=None, at=None):
     """The outputs of a graph, in their structure, with some of its calls replaced.
 
     Args:
@@ -45,11 +45,12 @@ def rewrite(graph, step, inputs=None):
         step: Function of a node and of its arguments in the new graph, (node, args, kwargs): gives the output in its place,
             or None to `repeat` the call.
         inputs: Tensors in the place of `graph.inputs`. None: those themselves.
+        at: Tensors of the graph that `inputs` take the place of, instead of `graph.inputs`.
     """
-    values = {id(old): new for old, new in zip(graph.inputs, inputs or graph.inputs, strict=True)}
+    values = {id(old): new for old, new in zip(at or graph.inputs, inputs or graph.inputs, strict=True)}
     for node in nodes_of(graph):
         if any(id(x) not in values for x in node.input_tensors):
-            continue  # a call of these layers in another model
+            continue  # a call of these layers in another model, or one that comes before `at`
         args, kwargs = node.arguments.fill_in(values)
         outputs = step(node, args, kwargs)
         outputs = repeat(node, args, kwargs) if outputs is None else outputs
@@ -58,10 +59,29 @@ def rewrite(graph, step, inputs=None):
 
 
 def repeat(node, args, kwargs):
-    """The call of a node with these arguments; where nothing new is among them, the very call that was made."""
-    if any(new is not old for new, old in zip(tensors_in(args, kwargs), node.input_tensors, strict=True)):
-        return node.operation(*args, **kwargs)
-    return node.outputs[0] if len(node.outputs) == 1 else node.outputs
+    """The call of a node with these arguments; where nothing new is among them, the very call that was made.
+
+    Gives one tensor, or a list of them: of a dict of outputs a node does not keep the keys.
+    """
+    pairs = list(zip(tensors_in(args, kwargs), node.input_tensors, strict=True))
+    if all(new is old for new, old in pairs):
+        outputs = node.outputs
+    elif all(map(_is_plain, node.outputs)) and all(_are_alike(new, old) for new, old in pairs):
+        # Like inputs give like outputs. To be told so by the layer takes most of the time of a rewrite.
+        outputs = [keras.KerasTensor(x.shape, x.dtype) for x in node.outputs]
+        type(node)(node.operation, args, kwargs, outputs)  # enters itself where Keras keeps calls
+    else:
+        outputs = tree.flatten(node.operation(*args, **kwargs))
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _are_alike(x, y):
+    return x.shape == y.shape and x.dtype == y.dtype and _is_plain(x) and _is_plain(y)
+
+
+def _is_plain(x):
+    """Whether shape and dtype say all that a layer can ask of a symbolic tensor."""
+    return not (x.sparse or x.ragged) and getattr(x, "_keras_mask", None) is None
 
 
 def tensors_in(args, kwargs=()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_cnn.surgery.graph import require_graph
+from keras_cnn.surgery.graph import nodes_of, require_graph, rewrite
 
 
 def split(model: keras.Model, after: str) -> tuple[keras.Model, keras.Model]:
@@ -18,16 +18,33 @@ def split(model: keras.Model, after: str) -> tuple[keras.Model, keras.Model]:
         The front and the rest, which share their layers with `model`.
 
     Raises:
-        ValueError: If there is no such layer, or a path goes around it.
+        ValueError: If there is no such layer, if a path goes around it, or if an output lies right behind it.
     """
     graph, boundary = require_graph("split", model), output_of(model, after)
-    try:
-        rest = keras.Model(boundary, graph.output, name=f"{model.name}_rest")
-    except ValueError:  # Keras speaks of a path that is not connected, and of no layer
+    if not divides(model, after):
         raise ValueError(
-            f"split: every path must pass through `after`. Received: after={after!r}, which a path goes around."
-        ) from None
+            f"split: every path must pass through `after`, and on from there. Received: after={after!r}, which a path goes "
+            "around or ends in."
+        )
+    cut = keras.Input(batch_shape=boundary.shape, dtype=boundary.dtype)  # Keras' own way to cut fails at x + x
+    rest = keras.Model(cut, rewrite(graph, lambda *_: None, [cut], at=[boundary]), name=f"{model.name}_rest")
     return keras.Model(graph.input, boundary, name=f"{model.name}_front"), rest
+
+
+def divides(model: keras.Model, name: str) -> bool:
+    """Whether every path from the inputs to the outputs passes through layer `name`, and on: so `split` can split there.
+
+    Raises:
+        ValueError: As `output_of`.
+    """
+    graph, boundary = require_graph("divides", model), output_of(model, name)
+    needed = {id(x) for x in graph.outputs}
+    if id(boundary) in needed:
+        return False
+    for node in reversed(list(nodes_of(graph))):
+        if any(id(x) in needed and x is not boundary for x in node.outputs):
+            needed.update(id(x) for x in node.input_tensors)
+    return not any(id(x) in needed and x is not boundary for x in graph.inputs)
 
 
 def output_of(model: keras.Model, name: str):

@@ -76,6 +76,10 @@ def _last_calls(model, graph):
 def _new_head(layer, classes):
     if graph_of(layer) is not None:
         return swap_head(layer, classes)
+    groups = getattr(layer, "groups", 1)
+    if classes % groups:
+        expected = f"a multiple of {groups}, the groups of the head {layer.name!r}"
+        raise ValueError(arguments.message("swap_head", "classes", expected, classes))
     return remake(layer, **{_size(layer): classes})
 
 

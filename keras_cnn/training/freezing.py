@@ -50,8 +50,9 @@ def unfreeze(model: keras.Model, from_: str | None = None, batch_norm: bool = Fa
         model: The model that is trained.
         from_: Name of a stage or layer, as in `freeze`: it and everything behind it become trainable, the rest is left as it
             is. None: the whole model.
-        batch_norm: Whether to train batch normalisation too. Small batches and few images spoil its statistics, and a
-            step costs more than twice the time without XLA.
+        batch_norm: Whether to train batch normalisation too. Small batches and few images spoil its statistics, and
+            without XLA a step takes longer, for Keras normalises by many small operations. Within a `kc.layers.HubLayer`,
+            which has one switch for all, it trains with the rest.
 
     Raises:
         ValueError: As `freeze`.

@@ -1,0 +1,66 @@
+"""The defaults of a job."""
+
+import keras
+import pytest
+from keras import layers
+
+import keras_cnn as kc
+from keras_cnn.backbones import Source, Stage
+from pipelines import settings
+
+
+def backbone(*stages, around=False):
+    """A network of stages that halve the map; `around`: with a path from the image to the end beside all of them."""
+    x = image = keras.Input((32, 32, 3))
+    for name in stages:
+        x = layers.Identity(name=name)(layers.Conv2D(4, 2, 2)(x))
+    if around:
+        x = layers.Add()([x, layers.Conv2D(4, 2 ** len(stages), 2 ** len(stages))(image)])
+    known = tuple(Stage(name, 2**number, 4) for number, name in enumerate(stages, 1))
+    return kc.Backbone(keras.Model(image, x), known, kc.Preprocessing(32), Source("a network", "random weights"))
+
+
+STAGES = backbone("stage1", "stage2", "stage3")
+ONE, AROUND = backbone("stage1"), backbone("stage1", "stage2", around=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "images", "gpu", "trained", "boundary"),
+    [
+        (STAGES, 999, True, "last", "stage2"),
+        (STAGES, 1_000, False, "all", "pool"),
+        (STAGES, 20_001, False, "last", "stage2"),
+        (STAGES, 20_001, True, "all", "pool"),
+        (ONE, 5_000, True, "head", "pool"),
+        (AROUND, 100, True, "head", "pool"),
+        (AROUND, 5_000, True, "all", "pool"),
+    ],
+)
+def test_what_is_trained(network, images, gpu, trained, boundary):
+    chosen = settings.choose(network, images, gpu=gpu)
+    assert (chosen.trained, chosen.boundary, chosen.epochs > 0) == (trained, boundary, trained != "head")
+    assert settings.choose(network, images, gpu=gpu, epochs=0).trained == "head"
+    assert settings.choose(network, images, gpu=gpu, train="all", epochs=3).epochs == 3
+
+
+@pytest.mark.parametrize("network", [ONE, AROUND])
+def test_a_stage_that_cannot_be_trained_alone(network):
+    with pytest.raises(ValueError, match='^fit: `train` must be "head" or "all" for a network that cannot be taken apart'):
+        settings.choose(network, 100, train="last")
+
+
+def test_on_kept_activations_about_1500_steps_are_made_but_5_to_12_epochs():
+    epochs = [
+        settings.choose(STAGES, images, train="last").epochs for images in (32 * 100, 32 * 200, 32 * 1000)
+    ]
+    assert epochs == [12, 7, 5]
+
+
+def test_on_pictures_about_27000_pass_but_5_to_20_epochs():
+    assert [settings.choose(STAGES, images, gpu=True).epochs for images in (1_000, 2_640, 100_000)] == [20, 10, 5]
+
+
+def test_options_are_checked():
+    for options in ({"train": "some"}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": 0.0}):
+        with pytest.raises(ValueError, match="^fit: "):
+            settings.choose(STAGES, 100, **options)
