@@ -83,11 +83,18 @@ def test_several_labels_are_read_again(photos):
     catalog = Catalog.from_csv(path, label=("cat", "dog")).split()
     catalog.to_csv(photos / "catalog.csv")
     assert (photos / "catalog.csv").read_text().splitlines()[:2] == [
-        "path,label,split,group,reason,cat,dog",
+        "path,label,split,group,reason,label:cat,label:dog",
         f"{photos}/a/0.jpg,cat,{catalog.splits[0]},,,1,0",
     ]
     again = Catalog.from_csv(photos / "catalog.csv")
     assert (again.labels, again.splits) == (catalog.labels, catalog.splits)
+
+
+def test_records_with_further_columns_keep_their_label(photos):
+    catalog = Catalog.from_csv(
+        table(photos, "path,label,split,group,reason,width", "a/0.jpg,x,,,,12", "a/no.jpg,,,,torn,")
+    )
+    assert catalog.labels == ("x", "") and catalog.reasons == ("", "torn") and not catalog.multi_label
 
 
 def test_a_group_stays_whole(photos):

@@ -24,7 +24,9 @@ def here(sample_photos, tmp_path, monkeypatch):
     shutil.copytree(sample_photos, "photos")
     shutil.copytree(sample_photos, "nested/all")
     files = sorted(Path("photos").rglob("*.png"))
-    rows = [f"{path},{path.parent.name},{('test', 'train')[k % 3 > 0]},{k % 3} {k // 6}" for k, path in enumerate(files)]
+    rows = [
+        f"{path},{path.parent.name},{('test', 'train')[k % 3 > 0]},{k % 3} {k // 6}" for k, path in enumerate(files)
+    ]
     Path("labels.csv").write_text("\n".join(["path,fine,part,shop", *rows]))
     tags = np.random.default_rng(0).integers(0, 2, (len(files), 3))
     rows = [f"{path},{a},{b},{c}" for path, (a, b, c) in zip(files, tags, strict=True)]

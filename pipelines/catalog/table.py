@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_cnn.serving.publishing import UNUSABLE
 from pipelines.catalog import folders, kept, splits, tables
-from pipelines.catalog.tables import COLUMNS
+from pipelines.catalog.tables import CLASS, COLUMNS
 from pipelines.errors import InputError
 
 SMALLEST_CLASS = 2
@@ -264,12 +264,12 @@ class Catalog:
     def to_csv(self, path) -> None:
         """Write the table with the columns path (absolute), label, split, group, reason.
 
-        Multi-label: a column of 0 and 1 for each class follows, which `from_csv` reads.
+        Multi-label: for each class a column "label:CLASS" of 0 and 1 follows, which `from_csv` reads.
         """
         several = self.classes if self.multi_label else ()
         with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow((*COLUMNS, *several))
+            writer.writerow((*COLUMNS, *(CLASS + name for name in several)))
             columns = (self.paths, self.labels, self.splits, self.groups, self.reasons)
             for name, label, *rest in zip(*columns, strict=True):
                 row = (os.path.abspath(name), ", ".join(_names(label)), *rest)
