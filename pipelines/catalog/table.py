@@ -251,7 +251,7 @@ class Catalog:
         """
         rows, numbers = self.used(), {name: number for number, name in enumerate(self.classes)}
         classes = {label: [numbers.get(name) for name in _names(label)] for label in set(self.labels)}
-        relative = _relative_to(self.root)
+        relative = splits.relative_to(self.root)
         units = [self.groups[row] or relative(self.paths[row]) for row in rows]
         drawn = splits.draw(
             units, [classes[self.labels[row]] for row in rows], [self.splits[row] for row in rows], seed
@@ -293,18 +293,6 @@ class Catalog:
 
 def _columns(rows):
     return tuple(zip(*rows, strict=True))
-
-
-def _relative_to(root):
-    """A function of a path: the path below the root, with slashes; what the split of a file is drawn from."""
-    start = os.path.join(root, "")
-
-    def relative(path):
-        # The short way where it is as good: millions of names by `relpath` take minutes.
-        name = path[len(start) :] if path.startswith(start) else os.path.relpath(path, root or os.curdir)
-        return name.replace(os.sep, "/")
-
-    return relative
 
 
 def _names(label):
