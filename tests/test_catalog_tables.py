@@ -76,6 +76,15 @@ def test_what_a_job_writes_is_read_again(photos, tmp_path):
     assert again.split(seed=4).splits == catalog.splits
 
 
+def test_records_hold_wherever_one_stands(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    Catalog.from_csv(table(photos, "path,label", "a/0.jpg,x")).to_csv(photos / "a" / "catalog.csv")
+    Catalog.from_csv("data.csv").to_csv(photos / "b" / "catalog.csv")
+    monkeypatch.chdir("/")
+    for folder in "ab":
+        assert Catalog.from_csv(photos / folder / "catalog.csv").paths == (str(photos / "a/0.jpg"),)
+
+
 def test_several_labels_are_read_again(photos):
     path = table(
         photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,1", "a/2.jpg,0,0", "a/3.jpg,0,1", "b/1.jpg,1,0", "b/0.jpg,0,1"
