@@ -6,8 +6,10 @@ The files are empty: only their names are read. Each turn runs all ways one afte
 """
 
 import argparse
+import contextlib
 import json
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -34,7 +36,8 @@ def walk(folder):
 def of_keras(folder):
     """Keras' listing with a validation split; it makes a data set as well, of which no element is asked for."""
     options = {"validation_split": 0.2, "subset": "training", "seed": 0, "verbose": False}
-    return keras.utils.image_dataset_from_directory(folder, **options)
+    with contextlib.redirect_stdout(sys.stderr):  # it tells of what it found
+        return keras.utils.image_dataset_from_directory(folder, **options)
 
 
 def timed(function, *arguments):

@@ -102,4 +102,4 @@ def _told(found):
 
 
 def _percent(share):
-    return "      –" if share is None else f"{100 * share:5.1f} %"
+    return "      -" if share is None else f"{100 * share:5.1f} %"

@@ -93,7 +93,15 @@ def test_official_splits_and_groups(tmp_path):
     parts["test"] = tf.data.Dataset.from_tensor_slices((arrays[:2, ..., None], [0, 1]))
     catalog = Catalog.from_dataset(parts, classes=["a", "b"], folder=tmp_path)
     assert catalog.splits == ("train",) * 4 + ("test",) * 2 and catalog.labels == tuple("ababab")
-    assert len(set(catalog.paths)) == 6  # the same image in two splits is for the checks to find
+    # The same image in two official splits is for the checks to find.
+    assert len(set(catalog.paths)) == 6 and set(catalog.groups) == {""}
+
+
+def test_the_same_bytes_of_another_shape_are_another_image(tmp_path):
+    wide, high = (
+        Catalog.from_arrays(np.zeros((1, *shape), "uint8"), [0], folder=tmp_path) for shape in ((2, 8), (8, 2))
+    )
+    assert [np.asarray(Image.open(one.paths[0])).shape for one in (wide, high)] == [(2, 8), (8, 2)]
 
 
 def test_what_keras_lists_is_read(tmp_path):

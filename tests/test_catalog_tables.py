@@ -76,6 +76,15 @@ def test_what_a_job_writes_is_read_again(photos, tmp_path):
     assert again.split(seed=4).splits == catalog.splits
 
 
+def test_records_hold_wherever_one_stands(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    Catalog.from_csv(table(photos, "path,label", "a/0.jpg,x")).to_csv(photos / "a" / "catalog.csv")
+    Catalog.from_csv("data.csv").to_csv(photos / "b" / "catalog.csv")
+    monkeypatch.chdir("/")
+    for folder in "ab":
+        assert Catalog.from_csv(photos / folder / "catalog.csv").paths == (str(photos / "a/0.jpg"),)
+
+
 def test_several_labels_are_read_again(photos):
     path = table(
         photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,1", "a/2.jpg,0,0", "a/3.jpg,0,1", "b/1.jpg,1,0", "b/0.jpg,0,1"
@@ -83,11 +92,18 @@ def test_several_labels_are_read_again(photos):
     catalog = Catalog.from_csv(path, label=("cat", "dog")).split()
     catalog.to_csv(photos / "catalog.csv")
     assert (photos / "catalog.csv").read_text().splitlines()[:2] == [
-        "path,label,split,group,reason,cat,dog",
+        "path,label,split,group,reason,label:cat,label:dog",
         f"{photos}/a/0.jpg,cat,{catalog.splits[0]},,,1,0",
     ]
     again = Catalog.from_csv(photos / "catalog.csv")
     assert (again.labels, again.splits) == (catalog.labels, catalog.splits)
+
+
+def test_records_with_further_columns_keep_their_label(photos):
+    catalog = Catalog.from_csv(
+        table(photos, "path,label,split,group,reason,width", "a/0.jpg,x,,,,12", "a/no.jpg,,,,torn,")
+    )
+    assert catalog.labels == ("x", "") and catalog.reasons == ("", "torn") and not catalog.multi_label
 
 
 def test_a_group_stays_whole(photos):

@@ -37,6 +37,25 @@ def test_a_small_class_has_an_image_in_each_split(count, needed):
         assert set(split_of([f"{number}.jpg" for number in range(count)], seed=seed).values()) == needed
 
 
+def test_the_nearest_image_is_moved():
+    """Where the hash has three images in one split, the one with the lowest hash tests and the one with the highest trains."""
+    seen = set()
+    for seed in range(300):
+        names = [f"{number}.jpg" for number in range(3)]
+        if len(alone := {own_split(seed, name) for name in names}) == 1:
+            seen |= alone
+            names.sort(key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+            assert [split_of(names, seed=seed)[name] for name in names] == ["test", "validation", "train"]
+    assert {"train", "test"} <= seen
+
+
+def test_no_image_is_moved_twice_for_the_same_reason():
+    """A second class with the same images changes nothing."""
+    for seed in range(200):
+        names = [f"{number}.jpg" for number in range(6)]
+        assert split_of(names, [(0, 1)] * 6, seed=seed) == split_of(names, seed=seed)
+
+
 def test_nobody_moves_when_others_come_or_go():
     """A class grows from 3 to 150 images: wherever the hash fills every split, each image is where the hash says."""
     moves = []

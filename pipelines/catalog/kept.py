@@ -1,10 +1,11 @@
 """Images that are no files, such as rows of an array or of a TFRecord, kept as files: everything behind a catalog reads files.
 
-An image that comes as the bytes of a file is kept as these, pixels become a PNG, which loses nothing. Why files, and not a
-second kind of source: one way of reading serves checks, training, reports, export and a later run from its `catalog.csv`;
-a TFRecord cannot be read at a row in TensorFlow operations, and arrays beyond memory do not exist. The price is a copy on the
-disk, at the speed of the disk, once: a file is named by a digest of its content, complete when it has its name, and not
-written again. The digest is also what the splits are drawn from, so that an image keeps its split wherever it stands.
+An image that comes as the bytes of a file is kept as these; pixels become a PNG, which loses nothing. Why files, and not a
+second kind of source behind an interface: there is one way of reading, for checks, features, training, reports, export, and
+for a later run from the `catalog.csv` of this one, when the array or the data set is gone. The sources that hold millions of
+images, folders and tables, are files already; only TFRecords can be as large, and they cannot be read at a row in TensorFlow
+operations. The price is a copy on the disk, made once: a file is named by a digest of its content, complete when it has its
+name, and not written again. Splits are drawn from that name, so that an image keeps its split wherever it stands.
 """
 
 from __future__ import annotations
@@ -56,14 +57,18 @@ def _told(image):
     if isinstance(image, bytes):
         ending = next((ending for sign, ending in SIGNS if image.startswith(sign)), ".bin")
         return hashlib.sha256(image).hexdigest(), bytes, ending
-    pixels = np.ascontiguousarray(image)
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.data).hexdigest(), _png, ".png"
+    digest = hashlib.sha256(repr(_plain(image).shape).encode() + np.ascontiguousarray(image).data).hexdigest()
+    return digest, _png, ".png"
+
+
+def _plain(pixels):
+    """Gray images without an axis for the one channel."""
+    return pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
 
 
 def _png(pixels):
     buffer = io.BytesIO()
-    pixels = np.asarray(pixels)
-    Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(_plain(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -15,6 +15,7 @@ Shares that come out exactly, by sorting, would be the alternative: there every 
 from __future__ import annotations
 
 import hashlib
+import os
 
 import numpy as np
 
@@ -58,6 +59,18 @@ def draw(units, classes, given, seed: int) -> list[str]:
     chosen = np.where(allowed[np.arange(len(chosen)), chosen], chosen, held)
     _fill(chosen, places, allowed, _pairs(unit, classes, len(numbers)))
     return [ORDER[split] for split in chosen[unit]]
+
+
+def relative_to(root):
+    """A function of a path: the path below the root, with slashes; what the split of a file is drawn from."""
+    start = os.path.join(root, "")
+
+    def relative(path):
+        # The short way where it is as good: millions of names by `relpath` take minutes.
+        name = path[len(start) :] if path.startswith(start) else os.path.relpath(path, root or os.curdir)
+        return name.replace(os.sep, "/")
+
+    return relative
 
 
 def _place(seed, name):

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_cnn.serving.publishing import UNUSABLE
 from pipelines.catalog import folders, kept, splits, tables
-from pipelines.catalog.tables import COLUMNS
+from pipelines.catalog.tables import CLASS, COLUMNS
 from pipelines.errors import InputError
 
 SMALLEST_CLASS = 2
@@ -251,7 +251,7 @@ class Catalog:
         """
         rows, numbers = self.used(), {name: number for number, name in enumerate(self.classes)}
         classes = {label: [numbers.get(name) for name in _names(label)] for label in set(self.labels)}
-        relative = _relative_to(self.root)
+        relative = splits.relative_to(self.root)
         units = [self.groups[row] or relative(self.paths[row]) for row in rows]
         drawn = splits.draw(
             units, [classes[self.labels[row]] for row in rows], [self.splits[row] for row in rows], seed
@@ -264,12 +264,12 @@ class Catalog:
     def to_csv(self, path) -> None:
         """Write the table with the columns path (absolute), label, split, group, reason.
 
-        Multi-label: a column of 0 and 1 for each class follows, which `from_csv` reads.
+        Multi-label: for each class a column "label:CLASS" of 0 and 1 follows, which `from_csv` reads.
         """
         several = self.classes if self.multi_label else ()
         with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow((*COLUMNS, *several))
+            writer.writerow((*COLUMNS, *(CLASS + name for name in several)))
             columns = (self.paths, self.labels, self.splits, self.groups, self.reasons)
             for name, label, *rest in zip(*columns, strict=True):
                 row = (os.path.abspath(name), ", ".join(_names(label)), *rest)
@@ -293,18 +293,6 @@ class Catalog:
 
 def _columns(rows):
     return tuple(zip(*rows, strict=True))
-
-
-def _relative_to(root):
-    """A function of a path: the path below the root, with slashes; what the split of a file is drawn from."""
-    start = os.path.join(root, "")
-
-    def relative(path):
-        # The short way where it is as good: millions of names by `relpath` take minutes.
-        name = path[len(start) :] if path.startswith(start) else os.path.relpath(path, root or os.curdir)
-        return name.replace(os.sep, "/")
-
-    return relative
 
 
 def _names(label):

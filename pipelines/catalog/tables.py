@@ -10,6 +10,7 @@ from pipelines.errors import InputError
 
 SEPARATORS = ",;\t"
 COLUMNS = ("path", "label", "split", "group", "reason")
+CLASS = "label:"  # before the name of a class in the column that tells which rows have it
 TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 HEADER = "The first line must name the columns, separated by commas, semicolons or tabs."
 
@@ -18,9 +19,9 @@ def rows(table, path, label, split, group, root):
     """Yield `(path, label, split, group, reason)` for every row of a table; see `Catalog.from_csv`."""
     columns = _parquet(table) if _is_parquet(table) else _csv(table)
     names = tuple(columns)
-    saved = names[: len(COLUMNS)] == COLUMNS  # by `Catalog.to_csv`; its further columns are classes
+    saved = names[: len(COLUMNS)] == COLUMNS  # by `Catalog.to_csv`
     if label is None:
-        label = (names[len(COLUMNS) :] if saved else ()) or "label"
+        label = tuple(name for name in names if saved and name.startswith(CLASS)) or "label"
     paths = [os.path.join(root, name) for name in _column(table, columns, path)]
     reasons = columns["reason"] if saved else [""] * len(paths)
     labels = _labels(table, columns, label, paths, reasons)
@@ -128,7 +129,7 @@ def _labels(table, columns, label, paths, reasons):
                     f"Each row of {table} needs a label. Received: none for {path}. Fill it or remove the row."
                 )
         return labels
-    cells = [_column(table, columns, name) for name in label]
+    cells, classes = [_column(table, columns, name) for name in label], [name.removeprefix(CLASS) for name in label]
     labels = []
     for path, *row in zip(paths, *cells, strict=True):
         values = [TRUTH.get(cell.lower()) for cell in row]
@@ -137,7 +138,7 @@ def _labels(table, columns, label, paths, reasons):
             raise InputError(
                 f"Each of several label columns of {table} must hold 0 or 1. Received: {cell!r} in {name!r} for {path}."
             )
-        labels.append(tuple(name for name, value in zip(label, values, strict=True) if value))
+        labels.append(tuple(name for name, value in zip(classes, values, strict=True) if value))
     return labels
 
 
