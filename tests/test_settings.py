@@ -45,14 +45,14 @@ def test_what_is_trained(network, images, gpu, trained, boundary):
 
 @pytest.mark.parametrize("network", [ONE, AROUND])
 def test_a_stage_that_cannot_be_trained_alone(network):
-    with pytest.raises(ValueError, match='^fit: `train` must be "head" or "all" for a network that cannot be taken apart'):
+    with pytest.raises(
+        ValueError, match=r'^fit: `train` must be "head" or "all" for a network that cannot be taken apart'
+    ):
         settings.choose(network, 100, train="last")
 
 
 def test_on_kept_activations_about_1500_steps_are_made_but_5_to_12_epochs():
-    epochs = [
-        settings.choose(STAGES, images, train="last").epochs for images in (32 * 100, 32 * 200, 32 * 1000)
-    ]
+    epochs = [settings.choose(STAGES, images, train="last").epochs for images in (32 * 100, 32 * 200, 32 * 1000)]
     assert epochs == [12, 7, 5]
 
 
@@ -62,5 +62,5 @@ def test_on_pictures_about_27000_pass_but_5_to_20_epochs():
 
 def test_options_are_checked():
     for options in ({"train": "some"}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": 0.0}):
-        with pytest.raises(ValueError, match="^fit: "):
+        with pytest.raises(ValueError, match=r"^fit: "):
             settings.choose(STAGES, 100, **options)
