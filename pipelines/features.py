@@ -38,7 +38,8 @@ def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
         )
         answer = lambda batch: frozen(batch)[""]  # noqa: E731
     run = tf.function(answer, input_signature=signature, jit_compile=device.has_gpu(), autograph=False)
-    return lambda batch: run(tf.cast(batch, tf.float32)).numpy()
+    concrete = run.get_concrete_function()  # it stays silent where TensorFlow warns of many functions of one name
+    return lambda batch: concrete(tf.cast(batch, tf.float32)).numpy()
 
 
 def in_batches(run, activations: np.ndarray) -> np.ndarray:
@@ -54,10 +55,12 @@ class Front:
         network: The `keras_cnn.Backbone` that it is a part of.
         cache: A `Cache`.
         images: How many it will be run over.
+        exact: Whether to compute in float32, as the exported network does; otherwise in bfloat16 where the processor can.
     """
 
-    def __init__(self, model: keras.Model, network, cache: Cache, images: int):
-        precision = "bfloat16" if images >= FOLDED_FROM and device.has_bfloat16() else "float32"
+    def __init__(self, model: keras.Model, network, cache: Cache, images: int, exact: bool = False):
+        half = not exact and images >= FOLDED_FROM and device.has_bfloat16()
+        precision = "bfloat16" if half else "float32"
         self._run, self._cache = None, cache
         self._make = lambda: inference(model, images, precision)
         self._shape = model.compute_output_shape((1, *network.preprocessing.size, 3))[1:]

@@ -66,10 +66,12 @@ class Learning:
     def solve(self) -> None:
         """Put the solved head into the model."""
         front, self._rest = surgery.split(self.model, self.chosen.boundary)
-        self._run_rest, self._run_model = features.inference(self._rest), None
+        self._run_rest = features.inference(self._rest)
         if self.chosen.boundary != "pool":
             self._run_pool = features.inference(surgery.split(self._rest, "pool")[0])
-        self._front = features.Front(front, self._network, self._cache, len(self._catalog.used()))
+        learned, tested = len(self._rows("train")) + len(self._rows("validation")), len(self._rows("test"))
+        self._front = features.Front(front, self._network, self._cache, learned)
+        self._exact_front = features.Front(front, self._network, self._cache, tested, exact=True)
         self._views = [self._activations("train", "plain")]
         self._held_out = self._activations("validation", "plain")
         self._solve()
@@ -103,11 +105,13 @@ class Learning:
         self.validation[TUNED] = best
 
     def scores(self, split, advance=lambda count: None) -> np.ndarray:
-        """What the model, trained by now, gives for the images of a split: `(images, classes)`."""
-        self._run_model = self._run_model or features.inference(self.model, len(self._rows(split)))
-        found = []
+        """What the model, trained by now, gives for the images of a split, in float32: `(images, classes)`."""
+        if self.chosen.trained != "all":
+            activations = self._exact_front.activations(self._batches(split), self._key(split), "plain", advance)
+            return features.in_batches(self._run_rest, activations)
+        run, found = features.inference(self.model, len(self._rows(split))), []
         for batch, _ in self._batches(split)():
-            found.append(self._run_model(batch))
+            found.append(run(batch))
             advance(len(batch))
         return np.concatenate(found)
 
@@ -132,11 +136,12 @@ class Learning:
         )
 
     def _activations(self, split, view):
-        rows = self._rows(split)
-        key = digest(self._images.key, self._images.positions(rows).tolist())
         mirrored = ", mirrored" if view == "mirrored" else ""
-        with self._steps.step(f"Features of {split}{mirrored}", len(rows)) as advance:
-            return self._front.activations(self._batches(split), key, view, advance)
+        with self._steps.step(f"Features of {split}{mirrored}", len(self._rows(split))) as advance:
+            return self._front.activations(self._batches(split), self._key(split), view, advance)
+
+    def _key(self, split):
+        return digest(self._images.key, self._images.positions(self._rows(split)).tolist())
 
     def _solve(self):
         with self._steps.step("Solving the head"):

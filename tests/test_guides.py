@@ -17,7 +17,14 @@ def test_surgery():
     assert runner.run(test).attempted > 15 and not runner.failures
 
 
-@pytest.mark.parametrize("name", [pytest.param("backbones.md", marks=pytest.mark.slow), "hub.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("backbones.md", marks=pytest.mark.slow),
+        "hub.md",
+        pytest.param("training.md", marks=pytest.mark.slow),
+    ],
+)
 def test_python(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / name).read_text(), re.MULTILINE | re.DOTALL)

@@ -1,44 +1,92 @@
-"""A job that is stopped in the middle, as real processes: nothing is left that TF Serving could load."""
+"""A job that is stopped in the middle, as real processes: TF Serving never sees a part of it, and it can go on."""
 
+import csv
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 PROGRAM = Path(sys.executable).parent / "keras-cnn"
 PATIENCE = 120
 
 
+def command(photos, out):
+    return [PROGRAM, "fit", photos, "--out", out, "--train", "last", "--epochs", "4", "--batch-size", "4"]
+
+
+@pytest.fixture(scope="module")
+def whole(sample_photos, tmp_path_factory):
+    """A job that nothing has stopped."""
+    out = tmp_path_factory.mktemp("whole")
+    subprocess.run(command(sample_photos, out), check=True, capture_output=True)
+    return outcome(out)
+
+
+def outcome(out):
+    """The history and the weights of the first run in a folder."""
+    with open(out / "runs" / "1" / "history.csv", newline="") as file:
+        history = list(csv.DictReader(file))
+    return history, keras.models.load_model(out / "runs" / "1" / "model.keras").get_weights()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "status", "files"),
+    [
+        (signal.SIGINT, 130, "checkpoints/1.json"),
+        (signal.SIGTERM, 130, "checkpoints/3.json"),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/2.json"),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/4.json"),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/5.npz.part"),
+    ],
 )
-def test_a_job_stopped_in_the_middle(sample_photos, tmp_path, number, status):
+def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, number, status, files):
     out = tmp_path / "new" / "photos"
-    command = [PROGRAM, "fit", sample_photos, "--out", out, "--epochs", "1"]
     # A shell lets what it runs in the background ignore SIGINT; the job shall have it as in the foreground.
     process = subprocess.Popen(
-        command,
+        command(sample_photos, out),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     start = time.monotonic()
-    while not list(out.glob(".staging-*/train_plain.npy")):  # the features are being computed
-        assert process.poll() is None and time.monotonic() < start + PATIENCE
-        time.sleep(0.05)
+    while not (out / ".unfinished" / files).exists():
+        if process.poll() is not None:
+            pytest.skip("the job was faster than this test")
+        assert time.monotonic() < start + PATIENCE
+        time.sleep(0.002)
     process.send_signal(number)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == status
-    if number == signal.SIGKILL:
-        assert {path.name.split("-")[0] for path in out.iterdir()} == {".lock", ".staging"}
-    else:
-        assert said == "keras-cnn fit: interrupted; nothing half-written is left.\n"
-        assert list(tmp_path.iterdir()) == []
-    # The same command works afterwards, and clears up.
-    subprocess.run(command, check=True, capture_output=True)
+    left = {path.name.split("-")[0] for path in out.iterdir()}
+    assert left == {".lock", ".unfinished"} | ({".staging"} if number == signal.SIGKILL else set())
+    if number != signal.SIGKILL:
+        assert said == "keras-cnn fit: interrupted; the same command goes on where it was.\n"
+    subprocess.run(command(sample_photos, out), check=True, capture_output=True)
     assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs", "serving"]
+    history, weights = outcome(out)
+    assert history == whole[0]
+    for ours, theirs in zip(weights, whole[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_a_job_stopped_before_it_trains_leaves_nothing(sample_photos, tmp_path):
+    out = tmp_path / "new" / "photos"
+    environment = {**os.environ, "KERAS_CNN_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(command(sample_photos, out), env=environment, stderr=subprocess.PIPE, text=True)
+    start = time.monotonic()
+    while not list(out.glob(".staging-*")):
+        assert process.poll() is None and time.monotonic() < start + PATIENCE
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130 and said == "keras-cnn fit: interrupted; nothing half-written is left.\n"
+    assert not out.parent.exists()

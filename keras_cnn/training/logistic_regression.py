@@ -7,16 +7,16 @@ Fine-Tuning can Distort Pretrained Features, arXiv:2202.10054).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-# From strong to weak, in units where the features have variance 1: each solution is the start of the next.
+# From strong to weak, in units where the features have variance 1.
 PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -5.01, -0.5))
-# The loss over the penalty has one valley but for noise; behind it the weaker penalties cost most of the time.
-PATIENCE = 2
+# Relative decrease of the loss in an iteration at which one ends: while penalties are compared, and for the solution.
+ROUGHLY, EXACTLY = 1e-5, 1e-6
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LinearHead:
 
 
 def solve_head(features, labels, classes, validation_features, validation_labels, penalties=PENALTIES) -> LinearHead:
-    """Multinomial logistic regression whose penalty is the best of a sweep on validation examples.
+    """Multinomial logistic regression whose penalty is the best of several on validation examples.
 
     Minimises mean cross-entropy + penalty / 2 · ‖W‖² over W and b, on features standardised by the training examples.
 
@@ -54,26 +54,30 @@ def solve_head(features, labels, classes, validation_features, validation_labels
         penalties: Candidates, strongest first.
 
     Returns:
-        The `LinearHead` with the lowest validation loss; the sweep ends when two penalties in a row are worse.
+        The `LinearHead` with the lowest validation loss, searched from the middle of the candidates.
     """
-    features = np.asarray(features, "float32")
+    features, labels = np.asarray(features, "float32"), np.asarray(labels)
+    validation_features = np.asarray(validation_features, "float32")
     mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
     standardised = (features - mean) / deviation
-    weights = np.zeros((features.shape[1] + 1, classes), "float32")
-    best, worse_in_a_row = None, 0
-    for penalty in penalties:
-        weights = _minimise(standardised, np.asarray(labels), weights, penalty)
+
+    def solve(penalty, start, tolerance):
+        weights = _minimise(standardised, labels, start, penalty, tolerance)
         kernel = weights[:-1] / deviation[:, None]
-        bias = weights[-1] - mean @ kernel
-        head = LinearHead(kernel.astype("float32"), bias.astype("float32"), penalty, 0.0)
-        loss = cross_entropy(head.logits(np.asarray(validation_features, "float32")), validation_labels)
-        if best is None or loss < best.loss:
-            best, worse_in_a_row = LinearHead(head.kernel, head.bias, penalty, loss), 0
-        else:
-            worse_in_a_row += 1
-        if worse_in_a_row == PATIENCE:
-            break
-    return best
+        head = LinearHead(kernel.astype("float32"), (weights[-1] - mean @ kernel).astype("float32"), penalty, 0.0)
+        loss = cross_entropy(head.logits(validation_features), validation_labels)
+        return replace(head, loss=loss), weights
+
+    middle = len(penalties) // 2
+    found = solve(penalties[middle], np.zeros((features.shape[1] + 1, classes), "float32"), ROUGHLY)
+    # The loss over the penalty has one valley: on either side of it the first rise ends the search.
+    for way in (penalties[middle + 1 :], penalties[:middle][::-1]):
+        for penalty in way:
+            other = solve(penalty, found[1], ROUGHLY)
+            if other[0].loss >= found[0].loss:
+                break
+            found = other
+    return solve(found[0].penalty, found[1], EXACTLY)[0]
 
 
 def cross_entropy(logits, labels) -> float:
@@ -81,7 +85,7 @@ def cross_entropy(logits, labels) -> float:
     return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), np.asarray(labels)].mean())
 
 
-def _minimise(features, labels, start, penalty):
+def _minimise(features, labels, start, penalty, tolerance):
     shape = start.shape
     truth = np.zeros((len(labels), shape[1]), "float32")
     truth[np.arange(len(labels)), labels] = 1
@@ -94,5 +98,7 @@ def _minimise(features, labels, start, penalty):
         loss = -(truth * log_scores).sum() / len(labels) + penalty / 2 * (weights[:-1] ** 2).sum()
         return float(loss), gradient.ravel().astype("float64")
 
-    result = minimize(loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    result = minimize(
+        loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": tolerance}
+    )
     return result.x.reshape(shape).astype("float32")

@@ -1,0 +1,69 @@
+"""What an interrupted job leaves, and what breaks a training off."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_cnn as kc
+from pipelines import settings, unfinished
+from pipelines.cached import CachedBatches, one_hot
+from pipelines.errors import InputError, TrainingError
+from pipelines.fitting import fit
+
+JOB = {"epochs": 3, "data": "a" * 64, "mirror": None}
+
+
+def test_the_same_job_finds_what_it_left(tmp_path):
+    folder = unfinished.opened(tmp_path, JOB)
+    (folder / "checkpoint").touch()
+    assert unfinished.exists(tmp_path)
+    assert (unfinished.opened(tmp_path, dict(JOB)) / "checkpoint").exists()
+    unfinished.remove(tmp_path)
+    assert not unfinished.exists(tmp_path)
+
+
+def test_another_job_is_told_what_differs(tmp_path):
+    (unfinished.opened(tmp_path, JOB) / "checkpoint").touch()
+    with pytest.raises(InputError) as caught:
+        unfinished.opened(tmp_path, {**JOB, "epochs": 5, "data": "b" * 64})
+    assert str(caught.value) == (
+        f"An unfinished job in {tmp_path} can go on only with the same data and settings. Received others: epochs is 5, was 3, "
+        "data is 'bbbbbbbbbbb…, was 'aaaaaaaaaaa…. Run the same command as before, or add --restart to drop that job."
+    )
+    assert (tmp_path / ".unfinished" / "checkpoint").exists()
+    folder = unfinished.opened(tmp_path, {**JOB, "epochs": 5}, restart=True)
+    assert [path.name for path in folder.iterdir()] == ["job.json"]
+    assert json.loads((folder / "job.json").read_text())["epochs"] == 5
+
+
+def test_a_job_that_was_stopped_before_it_began_leaves_nothing_to_go_on_with(tmp_path):
+    (tmp_path / ".unfinished").mkdir()
+    (tmp_path / ".unfinished" / "job.json.part").write_text("{")
+    assert [path.name for path in unfinished.opened(tmp_path, JOB).iterdir()] == ["job.json"]
+
+
+def trained(tmp_path, activations, **options):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+    network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
+    chosen = settings.choose(network, 8, train="all", epochs=2, batch_size=4, **options)
+    targets = one_hot(np.arange(8) % 2, 2)
+    batches = CachedBatches([activations], targets, 4, seed=0)
+    start = {"accuracy": 0.0, "loss": 9.0}
+    return fit(model, batches, (np.zeros((8, 4)), targets), start, chosen, tmp_path)
+
+
+def test_a_loss_that_is_no_number_ends_training_at_its_step(tmp_path):
+    activations = np.zeros((8, 4), "float16")
+    activations[5] = np.nan
+    with pytest.raises(
+        TrainingError, match=r"^The loss is not a finite number any more in batch [12] of epoch 1, at a learning"
+    ):
+        trained(tmp_path, activations)
+
+
+def test_the_history_and_the_best_epoch(tmp_path):
+    history, best = trained(tmp_path, np.ones((8, 4), "float16"))
+    assert len(history) == 2 and {"loss", "accuracy", "val_accuracy", "val_crossentropy"} <= history[0].keys()
+    assert best == {"accuracy": 0.5, "loss": min(epoch["val_crossentropy"] for epoch in history)}
