@@ -52,6 +52,7 @@ def test_a_function_that_needs_a_name_is_given_the_stages():
     assert {"c1_1_conv", "c1_2_conv", "c2_conv"} < names
 
 
+@pytest.mark.slow
 def test_a_small_resnet_learns_with_fit():
     """Images brighter on the left or on the right: chance is a loss of ln 2 = 0.693."""
     keras.utils.set_random_seed(0)

@@ -196,6 +196,7 @@ def test_nothing_is_kept_when_the_computation_fails(tmp_path):
     assert entries(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_that_is_taken_for_complete(tmp_path):
     process = write(tmp_path)
     process.send_signal(signal.SIGKILL)
@@ -206,6 +207,7 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_complete(tmp_path):
     assert len(entries(tmp_path)) == 1 and not left.exists()
 
 
+@pytest.mark.slow
 def test_two_processes_compute_the_same_array(tmp_path):
     slow = write(tmp_path)
     (working,) = entries(tmp_path)

@@ -94,6 +94,7 @@ def test_evaluate_takes_all_images_where_there_is_no_official_split(job, sample_
     assert [line.split()[0] for line in classes] == ["8", "8", "8"]
 
 
+@pytest.mark.slow
 def test_verify(version, capsys):
     assert cli.main(["verify", str(version), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 9
@@ -145,6 +146,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, sentence, version, sample
     assert sorted(path.name for path in sample_photos.iterdir()) == ["birds", "music", "plants"]
 
 
+@pytest.mark.slow
 def test_more_images_than_a_batch_keep_their_order(version, sample_photos, monkeypatch):
     names = sorted(map(str, sample_photos.rglob("*.png")))
     whole = list(predict(version, names))

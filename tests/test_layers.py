@@ -163,6 +163,7 @@ def test_exported_is_equal(all_layers, tmp_path):
         np.testing.assert_allclose(result, expected, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_trains_compiled_by_xla(all_layers):
     model, x = all_layers
     old = [ops.convert_to_numpy(w) for w in model.trainable_weights]

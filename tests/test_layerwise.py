@@ -64,6 +64,7 @@ def trained(model, optimizer, epochs=1):
     return model
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_goes_on_to_the_bit(tmp_path):
     model, _ = network()
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 10)

@@ -17,6 +17,7 @@ def quadratic(optimizer):
     return model
 
 
+@pytest.mark.slow
 def test_the_loss_rises_behind_the_rate_of_divergence():
     model = quadratic(keras.optimizers.SGD(0.01))
     curve = find_learning_rate(model, (np.ones((16, 1)), np.ones(16)), 1e-3, 100, steps=60)

@@ -55,6 +55,7 @@ def test_a_finished_job_is_not_trained_again(uninterrupted, tmp_path):
     assert_same(first, uninterrupted["function"])
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(uninterrupted, tmp_path):
     assert killed("dataset", tmp_path, STEPS + 2).wait() == -9
     newest = max(tmp_path.glob("*.npz"), key=lambda path: int(path.stem))

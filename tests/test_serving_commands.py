@@ -35,6 +35,7 @@ def call(module, *arguments):
     return options.run(options)
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_in_another_precision(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(verification, "_run", in_this_process(capsys))
     assert (
