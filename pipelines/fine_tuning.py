@@ -13,7 +13,8 @@ from pipelines.cache import Cache
 from pipelines.catalog import Catalog, open_data
 from pipelines.errors import InputError
 from pipelines.evaluate import Evaluation
-from pipelines.learning import Learning
+from pipelines.keep_best import quality
+from pipelines.learning import SOLVED, Learning
 from pipelines.progress import Steps
 from pipelines.report import write_report
 
@@ -73,7 +74,7 @@ def fine_tune(
         weights: As in `keras_cnn.load_backbone`.
         size: Height and width of the network's input in pixels; None for the one it was pretrained with. For handles.
         crop: Share of height and width, the middle of the picture, that the network sees; None for
-            `pipelines.settings.CROP`.
+            7/8, or with few images for what validation says.
         train: "head", "last" (the last stage too) or "all" (the whole network); None for what fits the data and the machine:
             see `pipelines.settings.choose`.
         epochs: Passes over the training images; None for a number that fits the data, 0 to solve the head only.
@@ -98,25 +99,24 @@ def fine_tune(
     steps, cache = Steps(visible=progress), Cache()
     with output.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
-            network = _cropping(_load(backbone, weights, size) if isinstance(backbone, str) else backbone, crop)
-        with steps.step("Reading images", len(catalog.used())) as advance:
-            catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
-            catalog = catalog.check().split(seed)
-        chosen = _settings(
-            network,
-            len(catalog.used("train")),
-            gpu=device.has_gpu(),
-            train=train,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            mirror=mirror,
-            seed=seed,
-        )
-        learning = Learning(network, catalog, images, chosen, cache, steps)
-        learning.solve()
-        if chosen.epochs:
-            learning.train(unfinished.opened(out, learning.description(), restart), callbacks)
+            network = _load(backbone, weights, size) if isinstance(backbone, str) else backbone
+        options = {
+            "train": train,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "mirror": mirror,
+            "seed": seed,
+        }
+        shares = settings.crops(len(catalog.used()), crop)
+        learning = max((_solved(network, share, catalog, options, cache, steps) for share in shares), key=_quality)
+        network, catalog = learning.network, learning.catalog
+        if learning.chosen.epochs:
+            try:
+                learning.train(unfinished.opened(out, learning.description(), restart), callbacks)
+            except RuntimeError:  # a frozen weight has moved: nothing to go on with
+                unfinished.remove(out)
+                raise
         with steps.step("Testing", len(catalog.used("test")) + len(catalog.used("validation"))) as advance:
             scores = {split: learning.scores(split, advance) for split in ("test", "validation")}
             temperature = calibration.temperature(scores["validation"], learning.truth("validation"))
@@ -124,7 +124,7 @@ def fine_tune(
             evaluation = Evaluation(scores, learning.truth("test"), catalog.classes)
         with steps.step("Exporting and verifying"):
             contents = (Path(catalog.paths[row]).read_bytes() for row in catalog.used("test")[:EXAMPLES_TO_VERIFY])
-            about = {"accuracy": evaluation.accuracy, "interval_95": evaluation.interval, "data": images.key}
+            about = {"accuracy": evaluation.accuracy, "interval_95": evaluation.interval, "data": learning.images.key}
             proof = publishing.write(
                 learning.model,
                 files.version,
@@ -159,16 +159,20 @@ def _load(handle, weights, size):
         raise InputError(str(error)) from None
 
 
-def _cropping(network, crop):
-    crop = settings.CROP if crop is None else crop
+def _solved(network, crop, catalog, options, cache, steps):
+    """A network with its head solved, which sees the share `crop` of height and width."""
     try:
-        return replace(network, preprocessing=replace(network.preprocessing, crop=crop))
+        network = replace(network, preprocessing=replace(network.preprocessing, crop=crop))
+        with steps.step("Reading images", len(catalog.used())) as advance:
+            catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
+            catalog = catalog.check().split(options["seed"])
+        chosen = settings.choose(network, len(catalog.used("train")), gpu=device.has_gpu(), **options)
     except ValueError as error:
         raise InputError(str(error)) from None
+    learning = Learning(network, catalog, images, chosen, cache, steps)
+    learning.solve()
+    return learning
 
 
-def _settings(network, training_images, **options):
-    try:
-        return settings.choose(network, training_images, **options)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+def _quality(learning):
+    return quality(learning.validation[SOLVED])

@@ -37,6 +37,7 @@ class Learning:
         steps: `Steps`, to show progress.
 
     Attributes:
+        network, catalog, images: As given.
         model: The classifier.
         chosen: The settings, with what was decided on the way.
         validation: Accuracy and loss (cross-entropy in nats) on the validation images, of the solved head and of the
@@ -48,7 +49,7 @@ class Learning:
     def __init__(self, network, catalog, images, chosen, cache, steps):
         keras.utils.set_random_seed(chosen.seed)
         self.chosen, self.validation, self.history, self.sheet = chosen, {}, [], None
-        self._network, self._catalog, self._images, self._cache, self._steps = network, catalog, images, cache, steps
+        self.network, self.catalog, self.images, self._cache, self._steps = network, catalog, images, cache, steps
         self._classes = len(catalog.classes)
         self.model = attach(network.model, heads.classification(self._classes, dropout=chosen.dropout))
         # What the network was before anything was trained: `train` may change it in place.
@@ -70,8 +71,8 @@ class Learning:
         if self.chosen.boundary != "pool":
             self._run_pool = features.inference(surgery.split(self._rest, "pool")[0])
         learned, tested = len(self._rows("train")) + len(self._rows("validation")), len(self._rows("test"))
-        self._front = features.Front(front, self._network, self._cache, learned)
-        self._exact_front = features.Front(front, self._network, self._cache, tested, exact=True)
+        self._front = features.Front(front, self.network, self._cache, learned)
+        self._exact_front = features.Front(front, self.network, self._cache, tested, exact=True)
         self._views = [self._activations("train", "plain")]
         self._held_out = self._activations("validation", "plain")
         self._solve()
@@ -117,16 +118,16 @@ class Learning:
 
     def truth(self, split) -> np.ndarray:
         """The class numbers of a split."""
-        return self._catalog.targets(self._rows(split))
+        return self.catalog.targets(self._rows(split))
 
     def _rows(self, split):
-        return self._catalog.used(split)
+        return self.catalog.used(split)
 
     def _batches(self, split):
         """The images of a split as they are, in order."""
-        positions, size = self._images.positions(self._rows(split)), self._network.preprocessing.size
+        positions, size = self.images.positions(self._rows(split)), self.network.preprocessing.size
         return Batches(
-            self._images.source,
+            self.images.source,
             self.truth(split),
             size,
             features.BATCH_SIZE,
@@ -141,7 +142,7 @@ class Learning:
             return self._front.activations(self._batches(split), self._key(split), view, advance)
 
     def _key(self, split):
-        return digest(self._images.key, self._images.positions(self._rows(split)).tolist())
+        return digest(self.images.key, self.images.positions(self._rows(split)).tolist())
 
     def _solve(self):
         with self._steps.step("Solving the head"):
@@ -169,7 +170,7 @@ class Learning:
     def _on_activations(self):
         """The later stages, and batches of what goes into them."""
         kc.freeze(self.model)
-        kc.unfreeze(self.model, from_=self._network.stages[-1].name)
+        kc.unfreeze(self.model, from_=self.network.stages[-1].name)
         targets = one_hot(self.truth("train"), self._classes)
         batches = CachedBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
         validation = (self._held_out.astype("float32"), one_hot(self.truth("validation"), self._classes))
@@ -178,11 +179,11 @@ class Learning:
     def _on_pictures(self):
         """The whole network, and batches of varied pictures."""
         kc.unfreeze(self.model)
-        preprocessing, rows = self._network.preprocessing, self._rows("train")
+        preprocessing, rows = self.network.preprocessing, self._rows("train")
         augmentation = augment.preset(self.chosen.augmentation, mirror=self.chosen.mirror)
         larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size), crop=1.0)
         with self._steps.step("Reading larger images", len(rows)) as advance:
-            source = inputs.stored([self._catalog.paths[row] for row in rows], larger, self._cache, advance)
+            source = inputs.stored([self.catalog.paths[row] for row in rows], larger, self._cache, advance)
         batches = Batches(
             source,
             self.truth("train"),

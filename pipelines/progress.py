@@ -16,7 +16,7 @@ class Steps:
     Bars are shown on stderr where that is a terminal: output and logs stay clean.
 
     Attributes:
-        seconds: Dict of step -> seconds.
+        seconds: Dict of step -> seconds, in all if it comes more than once.
     """
 
     def __init__(self, visible: bool = True):
@@ -47,7 +47,7 @@ class Steps:
             task, advance=count, **({} if note is None else {"note": note})
         )
         self._progress.update(task, completed=total)
-        self.seconds[name] = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 class EpochBar(keras.callbacks.Callback):

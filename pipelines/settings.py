@@ -11,6 +11,7 @@ TRAINED = ("head", "last", "all")
 FEW, MANY = 1_000, 20_000  # training images
 # Networks were pretrained on random parts of pictures and tested on the middle: 224 of 256 pixels.
 CROP = 0.875
+QUICK = 1_500  # images; up to here it takes seconds to ask validation how much of a picture to see
 IMAGES = 27_000  # that pass through the whole network in training, where the data do not ask for more or less
 
 
@@ -53,6 +54,13 @@ class Settings:
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
         return asdict(self)
+
+
+def crops(images: int, crop: float | None = None) -> tuple[float, ...]:
+    """Which shares of height and width to try: the one that is given; with few images also the whole picture."""
+    if crop is not None:
+        return (crop,)
+    return (CROP, 1.0) if images < QUICK else (CROP,)
 
 
 def choose(

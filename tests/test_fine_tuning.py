@@ -61,8 +61,9 @@ def test_the_accuracy_is_that_of_the_exported_version(job):
 def test_the_kept_model_is_the_exported_one(job):
     result, _, photos = job
     model = keras.models.load_model(result.run / "model.keras")
+    preprocessing = kc.Preprocessing(**json.loads((result.run / "settings.json").read_text())["preprocessing"])
     content = (photos / "birds" / "duck.png").read_bytes()
-    scores = model(kc.images.prepare(content, kc.Preprocessing(224, crop=0.875))[None], training=False)
+    scores = model(kc.images.prepare(content, preprocessing)[None], training=False)
     serve = tf.saved_model.load(str(result.export)).signatures["serving_default"]
     np.testing.assert_allclose(serve(image_bytes=tf.constant([content]))["scores"], scores, atol=1e-4)
 
