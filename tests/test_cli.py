@@ -56,6 +56,7 @@ def test_predict_json_of_a_folder_with_a_broken_file(version, images, capsys):
     assert err == f"keras-cnn predict: 1 of 3 files are no images, such as {images / 'more' / 'broken.jpg'}.\n"
 
 
+@pytest.mark.slow
 def test_a_file_that_is_named_twice_is_labelled_once(version, images):
     assert len(list(predict(version, [images / "duck.png", images, images / "duck.png"]))) == 3
 

@@ -262,6 +262,7 @@ def test_a_folded_model_saves_and_loads(tmp_path):
     assert_same_outputs(loaded, model, (8, 9, 3))
 
 
+@pytest.mark.slow
 def test_the_embedded_network():
     model = kc.load_backbone("efficientnet_lite0", input_shape=(32, 32, 3)).model
     folded = kc.fold_batch_norm(model)

@@ -191,6 +191,7 @@ def test_the_highest_point_is_on_the_object():
         assert not cam[~inside].any()
 
 
+@pytest.mark.slow
 def test_two_things_in_one_picture():
     """The embedded network on a cat above and a cup below: the evidence for each class is in its half."""
     data = pytest.importorskip("skimage.data")

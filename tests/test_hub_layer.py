@@ -249,6 +249,7 @@ class Subclassed(keras.Model):
         return cls(**{**config, "hub": keras.saving.deserialize_keras_object(config["hub"])})
 
 
+@pytest.mark.slow
 def test_several_layers_shared_nested_and_cloned(conv_net):
     """One layer called twice, at two sizes; the same module again; all of it inside another model."""
     inputs = keras.Input((8, 8, 3))

@@ -95,6 +95,7 @@ def test_a_large_jpeg_in_one_scan_counts_as_it_is_decoded():
         images.decode(large, 40)
 
 
+@pytest.mark.slow
 def test_the_same_by_itself_in_tf_data_and_in_a_saved_model(tmp_path):
     contents = [path.read_bytes() for path in WHOLE + REFUSED]
 

@@ -152,6 +152,7 @@ def all_layers():
     return keras.Model({i.name: i for i in inputs.values()}, outputs), x
 
 
+@pytest.mark.slow
 @on_tensorflow
 def test_exported_is_equal(all_layers, tmp_path):
     import tensorflow as tf

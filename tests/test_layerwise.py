@@ -76,6 +76,7 @@ def test_saved_and_loaded_it_goes_on_to_the_bit(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_averages_of_weights_and_loss_scaling_work_on_it():
     model, _ = network()
     optimizer = layerwise_optimizer(keras.optimizers.Adam(use_ema=True), model, 0.7)

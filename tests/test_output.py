@@ -110,6 +110,7 @@ def killed_at_event(out, number):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_killed_before_any_operation_on_files(tmp_path):
     """Whenever a job dies, TF Serving sees whole versions alone, with their records, and the next job works."""
     number = 0

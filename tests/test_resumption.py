@@ -49,6 +49,7 @@ def test_killed_at_twenty_random_points(uninterrupted, tmp_path):
         assert_same(run(kind, folder), uninterrupted[kind])
 
 
+@pytest.mark.slow
 def test_a_finished_job_is_not_trained_again(uninterrupted, tmp_path):
     first = run("function", tmp_path)
     assert_same(run("function", tmp_path), first)

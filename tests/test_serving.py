@@ -139,6 +139,7 @@ def test_versions_count_up_and_are_never_overwritten(model, version, in_process)
     assert files(version.parent) == before
 
 
+@pytest.mark.slow
 def test_labels_and_preprocessing_are_optional(in_process, tmp_path):
     version = kc.export(make_model(), tmp_path / "plain")
     assert (version / "assets" / "labels.txt").read_text().split() == ["0", "1", "2", "3", "4", "5"]
@@ -155,6 +156,7 @@ def test_verify_finds_what_export_found(version, in_process):
     assert found.size == sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
+@pytest.mark.slow
 def test_verify_notices_other_weights(version, tmp_path, in_process):
     broken = shutil.copytree(version, tmp_path / "1")
     other = kc.export(make_model(seed=1), tmp_path / "other", LABELS, RECORD)
