@@ -181,7 +181,7 @@ def test_arrays(tmp_path):
     noise = np.random.default_rng(0).integers(0, 20, (36, 16, 16, 3), "uint8")
     images = colours[labels][:, None, None] + noise
     catalog = Catalog.from_arrays(images, labels, ["red", "green", "blue"], folder=tmp_path / "images")
-    assert fine_tune(catalog, tmp_path / "out", epochs=0, progress=False).accuracy == 1
+    assert fine_tune(catalog, tmp_path / "out", epochs=0, crop=1.0, progress=False).accuracy == 1
 
 
 @pytest.mark.parametrize("options", [{"weights": 3}, {"backbone": "efficientnet_lite9"}, {"backbone": "hub:nowhere"}])
@@ -219,6 +219,6 @@ def test_pretraining_is_what_makes_it_work(tmp_path):
 
 @pytest.mark.slow
 def test_the_sample_reaches_its_accuracy_over_three_seeds(tmp_path):
-    """Measured: 0.849 on average. A linear probe of ten folders of the same collection gave 0.745."""
+    """Measured: 0.81 on average. A linear probe of ten folders of the same collection gave 0.745."""
     found = [fine_tune(DIRECTORY, tmp_path / str(seed), seed=seed, progress=False).accuracy for seed in range(3)]
     assert np.mean(found) >= 0.78
