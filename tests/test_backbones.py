@@ -378,7 +378,7 @@ def test_a_job_solves_the_head_of_a_network_that_cannot_be_taken_apart(sample_ph
 
     result = fine_tune(sample_photos, tmp_path / "out", "keras:NASNetMobile", weights=None, progress=False)
     chosen = json.loads((result.run / "settings.json").read_text())
-    assert (chosen["frozen_through"], chosen["trained_from"], chosen["epochs"]) == ("stage5", "pool", 0)
+    assert (chosen["trained"], chosen["boundary"], chosen["epochs"]) == ("head", "pool", 0)
     assert list(result.metrics["validation"]) == ["solved head"]
 
 
