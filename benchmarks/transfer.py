@@ -40,9 +40,10 @@ def guide(options, folder):
 
     catalog = opened(options)
     for split in ("train", "validation", "test"):
+        for label in catalog.classes:  # Keras wants all of them, with images or without
+            (folder / split / label).mkdir(parents=True)
         for row in catalog.used(split):
             path = folder / split / str(catalog.labels[row]) / f"{row}{Path(catalog.paths[row]).suffix}"
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(Path(catalog.paths[row]).resolve())
     base = kc.load_backbone("efficientnet_lite0").model
     base.trainable = False
