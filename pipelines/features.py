@@ -14,8 +14,7 @@ from pipelines import device
 from pipelines.cache import Cache, digest
 
 BATCH_SIZE = 32
-FOLDED_FROM = 1000  # images: to rewrite the network takes as long as a few hundred
-VIEWS = ("plain", "mirrored")
+FOLDED_FROM = 1000  # images: to rewrite the network takes time, too
 
 
 def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
@@ -29,17 +28,15 @@ def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
     """
     # One trace for all batch sizes; `model.predict` traces anew for the last batch and for each call on other data.
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
-    if images < FOLDED_FROM:
-        answer = lambda batch: model(batch, training=False)  # noqa: E731
-    else:
-        folded = surgery.fold_batch_norm(model)
-        frozen = constant(
-            lambda batch: {"": tf.cast(folded(batch, training=False), tf.float32)}, model.input_shape, precision
-        )
-        answer = lambda batch: frozen(batch)[""]  # noqa: E731
-    run = tf.function(answer, input_signature=signature, jit_compile=device.has_gpu(), autograph=False)
+    rewritten = model if images < FOLDED_FROM else surgery.fold_batch_norm(model)
+
+    def answer(batch):
+        return {"": tf.cast(rewritten(batch, training=False), tf.float32)}
+
+    run = answer if images < FOLDED_FROM else constant(answer, model.input_shape, precision)
+    run = tf.function(run, input_signature=signature, jit_compile=device.has_gpu(), autograph=False)
     concrete = run.get_concrete_function()  # it stays silent where TensorFlow warns of many functions of one name
-    return lambda batch: concrete(tf.cast(batch, tf.float32)).numpy()
+    return lambda batch: concrete(tf.cast(batch, tf.float32))[""].numpy()
 
 
 def in_batches(run, activations: np.ndarray) -> np.ndarray:

@@ -112,7 +112,7 @@ def fine_tune(
         network, catalog = learning.network, learning.catalog
         if learning.chosen.epochs:
             try:
-                learning.train(unfinished.opened(out, learning.description(), restart), callbacks)
+                learning.train(unfinished.opened(out, learning.description, restart), callbacks)
             except RuntimeError:  # a frozen weight has moved: nothing to go on with
                 unfinished.remove(out)
                 raise
@@ -137,7 +137,8 @@ def fine_tune(
         records.write(files.run, learning.model, network, catalog, learning.chosen, learning.history, metrics)
         write_report(files.run, evaluation, catalog, network.preprocessing, learning.sheet)
         run, export = files.publish()
-    unfinished.remove(out)
+    if learning.chosen.epochs:  # a job that solved the head only has left nothing, but another one may have
+        unfinished.remove(out)
     return Result(evaluation.accuracy, evaluation.interval, export, run, Path(out) / "report.html", metrics)
 
 

@@ -74,11 +74,8 @@ def _compile(model, steps, chosen):
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, total - warm_up, warmup_target=chosen.learning_rate, warmup_steps=warm_up
     )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=chosen.weight_decay)
-    if chosen.layer_decay < 1:
-        optimizer = kc.training.layerwise_optimizer(optimizer, model, chosen.layer_decay)
     model.compile(
-        optimizer,
+        keras.optimizers.AdamW(rate, weight_decay=chosen.weight_decay),
         keras.losses.CategoricalCrossentropy(label_smoothing=chosen.label_smoothing),
         metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name="crossentropy")],
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower

@@ -38,6 +38,7 @@ class Learning:
 
     Attributes:
         network, catalog, images: As given.
+        description: All that decides the outcome, as plain values by name.
         model: The classifier.
         chosen: The settings, with what was decided on the way.
         validation: Accuracy and loss (cross-entropy in nats) on the validation images, of the solved head and of the
@@ -53,16 +54,12 @@ class Learning:
         self._classes = len(catalog.classes)
         self.model = attach(network.model, heads.classification(self._classes, dropout=chosen.dropout))
         # What the network was before anything was trained: `train` may change it in place.
-        self._description = {
+        self.description = {
             **chosen.to_dict(),
             "backbone": str(network.source),
             "weights": features.weights_digest(network.model),
             "images": digest(images.key, catalog.labels, catalog.splits),
         }
-
-    def description(self) -> dict:
-        """All that decides the outcome, as plain values by name."""
-        return self._description
 
     def solve(self) -> None:
         """Put the solved head into the model."""

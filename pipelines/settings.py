@@ -26,8 +26,6 @@ class Settings:
         epochs: Passes over the training images; 0 leaves the solved head as it is.
         batch_size: Images a step.
         learning_rate: Peak of AdamW's rate: reached after `warm_up` of all steps, falling to zero along a cosine.
-        layer_decay: Factor of the rate from each layer with a kernel to the one before it; see
-            `keras_cnn.training.layerwise_optimizer`.
         warm_up: Share of all steps.
         weight_decay: AdamW's, decoupled.
         label_smoothing: Share of the truth that is spread over all classes.
@@ -42,7 +40,6 @@ class Settings:
     epochs: int
     batch_size: int
     learning_rate: float
-    layer_decay: float
     warm_up: float
     weight_decay: float
     label_smoothing: float
@@ -78,8 +75,8 @@ def choose(
     """The defaults, and what overrules them.
 
     With fewer than 1,000 training images the last stage is trained, gently: more would learn them by heart. With more, the
-    whole network; on a processor without GPU up to 20,000, where an epoch of the whole network takes ten minutes, and the
-    last stage again beyond.
+    whole network; on a processor without GPU up to 20,000, and the last stage again beyond, where an
+    epoch of the whole network takes too long.
 
     A network that cannot be taken apart before its last stage (a module of TF Hub, which is one stage; NASNet, whose paths
     run beside each other) has only its head trained instead of the last stage; so has one of one stage, whatever the data.
@@ -109,7 +106,6 @@ def choose(
         epochs=0 if trained == "head" else epochs or _epochs(training_images, batch_size, whole),
         batch_size=batch_size,
         learning_rate=learning_rate or (6e-4 if whole else 1e-4 if training_images < 500 else 3e-4),
-        layer_decay=1.0,
         warm_up=0.07 if whole else 0.1,
         weight_decay=0.02,
         label_smoothing=0.1,

@@ -77,11 +77,13 @@ def test_the_report_names_the_mistakes_and_the_files_left_out(job):
 @pytest.mark.slow
 def test_a_second_job_adds_a_version_from_the_command_line(job, sample_photos, capsys):
     out = job[0].export.parent
+    (out / ".unfinished").mkdir()  # of another job, which this one has no part in
     assert cli.main(["fit", str(sample_photos), "--out", str(out), "--epochs", "0", "--no-mirror", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["export"], result["run"]) == (str(out / "2"), str(out / "runs" / "2"))
     assert result["kept"] == "solved head" and list(result["validation"]) == ["solved head"]
     assert job[0].export.is_dir()
+    (out / ".unfinished").rmdir()
 
 
 def test_the_summary_says_what_a_person_asks(job, capsys):

@@ -64,3 +64,8 @@ def test_options_are_checked():
     for options in ({"train": "some"}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": 0.0}):
         with pytest.raises(ValueError, match=r"^fit: "):
             settings.choose(STAGES, 100, **options)
+
+
+def test_with_few_images_the_whole_picture_is_tried_too():
+    assert settings.crops(1_499) == (0.875, 1.0) and settings.crops(1_500) == (0.875,)
+    assert settings.crops(10, 0.5) == (0.5,)
