@@ -1,4 +1,4 @@
-"""The command line: `keras-cnn fit`, `predict`, `evaluate`, `export`, `verify`, `analyze`."""
+"""The command line: `keras-cnn fit`, `predict`, `evaluate`, `doctor`, `export`, `verify`, `analyze`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 from contextlib import contextmanager
 
-from pipelines import analyze_command, evaluate_command, export_command, source_options, verify_command
+from pipelines import analyze_command, doctor_command, evaluate_command, export_command, source_options, verify_command
 from pipelines.errors import InputError, TrainingError
 from pipelines.quiet import load_tensorflow
 
@@ -60,6 +60,7 @@ def _parser():
     _add_fit(commands)
     _add_predict(commands)
     evaluate_command.add_to(commands)
+    doctor_command.add_to(commands)
     export_command.add_to(commands)
     verify_command.add_to(commands)
     analyze_command.add_to(commands)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 import keras_cnn as kc
 from keras_cnn.serving import publishing
 from keras_cnn.training import calibration
@@ -18,6 +20,7 @@ from pipelines.progress import Steps
 from pipelines.report import write_report
 
 EXAMPLES_TO_VERIFY = 16
+IN_METRICS = 20  # sets of files of a finding
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,11 @@ def fine_tune(
             "mirror": mirror,
             "seed": seed,
         }
-        shares = settings.crops(len(catalog.used()), crop)
-        learning = min((_solved(network, share, catalog, options, cache, steps) for share in shares), key=_loss)
-        network, catalog = learning.network, learning.catalog
+        networks = _cropped(network, settings.crops(len(catalog.used()), crop))
+        catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
+        findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
+        learning = min((_solved(one, catalog, images, options, cache, steps) for one in networks), key=_loss)
+        network = learning.network
         if learning.chosen.epochs:
             try:
                 learning.train(unfinished.opened(out, learning.description, restart), callbacks)
@@ -134,6 +139,7 @@ def fine_tune(
                 metadata=about,
             )
         metrics = records.metrics(catalog, evaluation, learning.validation, temperature, proof, steps.seconds)
+        metrics |= _honest(evaluation, catalog, likeness, findings)
         records.write(files.run, learning.model, network, catalog, learning.chosen, learning.history, metrics)
         write_report(files.run, evaluation, catalog, network.preprocessing, learning.sheet)
         run, export = files.publish()
@@ -159,19 +165,44 @@ def _load(handle, weights, size):
         raise InputError(str(error)) from None
 
 
-def _solved(network, crop, catalog, options, cache, steps):
-    """A network with its head solved, which sees the share `crop` of height and width."""
+def _cropped(network, shares):
+    """The network once for each share of height and width that it is to see."""
     try:
-        network = replace(network, preprocessing=replace(network.preprocessing, crop=crop))
+        return [replace(network, preprocessing=replace(network.preprocessing, crop=share)) for share in shares]
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _examined(network, catalog, seed, cache, steps):
+    """The catalog without files that cannot be read and with splits; its images, and which of them are the same."""
+    with steps.step("Reading images", len(catalog.used())) as advance:
+        catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
+        likeness = doctor.likeness(images)
+        return doctor.held_together(catalog.check(), likeness).split(seed), images, likeness
+
+
+def _solved(network, catalog, images, options, cache, steps):
+    """A network with its head solved."""
+    if images.preprocessing != network.preprocessing:
         with steps.step("Reading images", len(catalog.used())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
-            catalog = catalog.check().split(options["seed"])
+    try:
         chosen = settings.choose(network, len(catalog.used("train")), gpu=device.has_gpu(), **options)
     except ValueError as error:
         raise InputError(str(error)) from None
     learning = Learning(network, catalog, images, chosen, cache, steps)
     learning.solve()
     return learning
+
+
+def _honest(evaluation, catalog, likeness, findings):
+    """What is to be known beside the accuracy: what the doctor found, and the accuracy without leaks into test."""
+    told = {"findings": [finding.to_dict(IN_METRICS) for finding in findings]}
+    clean = ~np.isin(catalog.used("test"), doctor.leaked(catalog, likeness))
+    if clean.any() and not clean.all():
+        rest = replace(evaluation, scores=evaluation.scores[clean], targets=evaluation.targets[clean])
+        told["accuracy_without_leaks"] = rest.accuracy
+    return told
 
 
 def _loss(learning):

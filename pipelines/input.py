@@ -12,25 +12,30 @@ import numpy as np
 import tensorflow as tf
 
 from keras_cnn import images
+from pipelines import device
 from pipelines.cache import Cache, NoRoomError, digest, stamps
 from pipelines.errors import InputError
 
 
-def decoded(paths, preprocessing, dtype=tf.float32) -> tf.data.Dataset:
+def decoded(paths, preprocessing, dtype=tf.float32, also=lambda content, image: ()) -> tf.data.Dataset:
     """Elements `(position in paths, image)`, in order; a file that cannot be read is missing.
 
     Images are `(height, width, 3)`, RGB 0..255: float32, as `keras_cnn.images.prepare` gives them, or rounded to uint8.
+    What `also` gives for the bytes of a file and its float32 image follows in the element.
     """
 
     def prepare(position, path):
-        return position, _as(dtype, images.prepare(tf.io.read_file(path), preprocessing))
+        content = tf.io.read_file(path)
+        image = images.prepare(content, preprocessing)
+        return position, _as(dtype, image), *also(content, image)
 
     positions = tf.range(len(paths), dtype=tf.int64)
     files = tf.data.Dataset.from_tensor_slices((positions, _names(paths)))
-    return files.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).ignore_errors()
+    # As many at a time as there are cores: AUTOTUNE begins with fewer, and takes seconds to find that out.
+    return files.map(prepare, num_parallel_calls=device.cores(), deterministic=True).ignore_errors()
 
 
-def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda count: None, blacken=False):
+def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda count: None):
     """Decoded images, made once and kept, for this job and later ones on the same files with the same settings.
 
     Args:
@@ -38,7 +43,6 @@ def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda cou
         preprocessing: `keras_cnn.Preprocessing` with the size to keep: see `Augmentation.stored_size`.
         cache: Where to keep them; None: `Cache()`.
         progress: Called with the number of images done since the last call.
-        blacken: Whether a file that cannot be read becomes a black image, for the caller to look into.
 
     Returns:
         A uint8 array `(len(paths), height, width, 3)`, RGB, or `Files` where there is no room for one.
@@ -46,30 +50,33 @@ def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda cou
     Raises:
         InputError: With the name of a file that cannot be read any more.
     """
-    files, done = Files(paths, preprocessing), 0
+    done = 0
 
     def fill(array):
         nonlocal done
         for positions, batch in decoded(paths, preprocessing, tf.uint8).batch(64).prefetch(tf.data.AUTOTUNE):
             positions = positions.numpy()
-            end = int(positions[-1]) + 1
-            missing = np.setdiff1d(np.arange(done, end), positions)
-            if len(missing) and not blacken:
+            missing = np.setdiff1d(np.arange(done, positions[-1] + 1), positions)
+            if len(missing):
                 raise _gone(paths[missing[0]])
-            array[missing], array[positions] = 0, batch
-            progress(end - done)
-            done = end
-        if done < len(paths) and not blacken:
+            array[positions] = batch
+            progress(len(positions))
+            done += len(positions)
+        if done < len(paths):
             raise _gone(paths[done])
-        array[done:] = 0
 
-    try:
-        found = (cache or Cache()).array(files.key, files.shape, np.uint8, fill)
-    except NoRoomError as error:
-        warnings.warn(f"The images are decoded again in every epoch. {error}", stacklevel=2)
-        found = files
+    found = kept(Files(paths, preprocessing), cache or Cache(), fill)
     progress(len(paths) - done)
     return found
+
+
+def kept(files: Files, cache: Cache, fill):
+    """The uint8 array of the images of `files`, from the cache or written by `fill`; `files` where there is no room."""
+    try:
+        return cache.array(files.key, files.shape, np.uint8, fill)
+    except NoRoomError as error:
+        warnings.warn(f"The images are decoded again in every epoch. {error}", stacklevel=3)
+        return files
 
 
 class Files:
@@ -96,7 +103,7 @@ class Files:
     @property
     def key(self) -> str:
         """A digest of all that the images depend on."""
-        return digest("images", self.stamps, self.preprocessing.to_dict(), _decoder())
+        return digest("images", self.stamps, self.preprocessing.to_dict(), code(images))
 
     def __len__(self):
         return len(self.paths)
@@ -131,10 +138,10 @@ def _as(dtype, pixels):
     return pixels if dtype == tf.float32 else tf.saturate_cast(tf.round(pixels), dtype)
 
 
-def _decoder():
-    """What decoded images depend on besides file and settings."""
-    code = [path.read_bytes() for path in sorted(Path(images.__file__).parent.glob("*.py"))]
-    return [tf.__version__, hashlib.sha256(b"".join(code)).hexdigest()]
+def code(package) -> list[str]:
+    """What the results of a package depend on: its own code, and TensorFlow."""
+    files = [path.read_bytes() for path in sorted(Path(package.__file__).parent.glob("*.py"))]
+    return [tf.__version__, hashlib.sha256(b"".join(files)).hexdigest()]
 
 
 def _gone(path):

@@ -28,6 +28,13 @@ def print_summary(result) -> None:
         "Test accuracy": f"[bold]{100 * result.accuracy:.1f} %[/bold] (95 % interval {low:.1f} to {high:.1f} %)",
         "Seconds": ", ".join(f"{name.lower()} {seconds:.0f}" for name, seconds in metrics["seconds"].items()),
     }
+    if "accuracy_without_leaks" in metrics:
+        rows["Without leaks"] = (
+            f"{100 * metrics['accuracy_without_leaks']:.1f} % of test images that are in no other split"
+        )
+    faults = [f"{found['level']}: {found['text']}" for found in metrics["findings"] if found["level"] != "note"]
+    if faults:
+        rows["Data"] = escape("\n".join(faults))
     if images["validation"] < FEW:
         rows["Mind"] = f"only {images['validation']} images to choose by: with more, the choice would be a better one"
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

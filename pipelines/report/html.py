@@ -11,8 +11,9 @@ import jinja2
 import numpy as np
 
 from pipelines.report import pictures
+from pipelines.report.findings import shown
 
-TEMPLATE = Path(__file__).parent / "template.html"
+FOLDER = Path(__file__).parent
 MOST_LEFT_OUT = 200
 MOST_IN_TABLE = 40
 MOST_CONFUSED = 30
@@ -43,11 +44,11 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         }
         for position in evaluation.worst_mistakes()
     ]
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        metrics=json.loads((run / "metrics.json").read_text(encoding="utf-8")),
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    page = _page(
+        "template.html",
+        metrics=metrics,
+        findings=shown(metrics["findings"], root),
         settings=json.loads((run / "settings.json").read_text(encoding="utf-8")),
         sheet=None if sheet is None else pictures.jpeg(sheet),
         curves=pictures.curves(history) if history else None,
@@ -59,6 +60,22 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         title=run_title(catalog),
     )
     (run / "report.html").write_text(page, encoding="utf-8", errors="surrogateescape")
+
+
+def doctor_page(found, root) -> str:
+    """A page with what `pipelines.doctor_command.checked` gives; paths are told from the folder `root`."""
+    return _page("doctor.html", found=found, findings=shown(found["findings"], root), title=os.path.basename(root))
+
+
+def _page(template, **values):
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _confusion(evaluation):

@@ -1,0 +1,180 @@
+"""What the doctor tells: each finding in one sentence, with its files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.doctor.headers import ANIMATED, CMYK, DEEP, FORMATS, ROTATED, SUFFIXES, TRAITS, TRANSPARENT
+
+ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
+FEW = 10  # images of a class
+UNEVEN = 10  # times as many images in the largest class as in the smallest
+CONSTANT = 8  # of 255: from the darkest to the brightest value
+SMALL = 0.5  # of the network's input, along either side
+CONSTANT_COLOUR, TOO_SMALL, MISNAMED = "constant", "small", "wrong ending"
+SAID = {  # of one file, of several
+    CONSTANT_COLOUR: ("image has a single colour", "images have a single colour"),
+    TOO_SMALL: ("image is less than half as high or wide as the", "images are less than half as high or wide as the"),
+    MISNAMED: ("image is read, but its ending names another format", "images are read, but their endings name others"),
+    ANIMATED: ("image moves; its first picture is seen", "images move; their first pictures are seen"),
+    CMYK: ("image is in CMYK; its colours are approximate", "images are in CMYK; their colours are approximate"),
+    DEEP: ("image has 16 bits a channel; 8 are seen", "images have 16 bits a channel; 8 are seen"),
+    TRANSPARENT: ("image is transparent; white is seen behind", "images are transparent; white is seen behind them"),
+    ROTATED: ("image is stored turned; it is seen upright", "images are stored turned; they are seen upright"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about the data that a person should know.
+
+    Attributes:
+        kind: A name that stays, such as "leak".
+        level: "error": what is measured will not be true. "warning": it may harm. "note": it is taken care of.
+        text: One sentence.
+        files: Sets of paths; those of one set are the same picture.
+    """
+
+    kind: str
+    level: str
+    text: str
+    files: tuple[tuple[str, ...], ...] = ()
+
+    def to_dict(self, most: int | None = None) -> dict:
+        """Plain values, for JSON, with the first `most` sets of files."""
+        shown = [list(files) for files in self.files[:most]]
+        return {"kind": self.kind, "level": self.level, "text": self.text, "count": len(self.files), "files": shown}
+
+
+def examine(catalog, images, likeness, size) -> tuple[Finding, ...]:
+    """All findings, the worst first.
+
+    Args:
+        catalog: A `Catalog`, with splits if leaks are to be found.
+        images: Its `pipelines.doctor.Images`.
+        likeness: Its `Likeness`.
+        size: Height and width of the network's input.
+    """
+    found = [
+        *_leaks(catalog, likeness),
+        *_contradictions(catalog, likeness),
+        *_left_out(catalog),
+        *_classes(catalog),
+        *_copies(catalog, likeness),
+        *_files(catalog, images, size),
+    ]
+    return tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level)))
+
+
+def leaked(catalog, likeness) -> np.ndarray:
+    """The rows of test whose picture, or nearly the same one, is in another split."""
+    found = _apart(catalog, likeness, "test", ("train", "validation"))
+    return np.array(sorted({row for inside, _ in found for row in inside}), int)
+
+
+def _apart(catalog, likeness, split, others):
+    """For each set that lies in `split` and in one of `others`: its rows there and there."""
+    for rows in likeness.sets:
+        inside = [row for row in rows if catalog.splits[row] == split]
+        outside = [row for row in rows if catalog.splits[row] in others]
+        if inside and outside:
+            yield inside, outside
+
+
+def _leaks(catalog, likeness):
+    for split, others in (("test", ("train", "validation")), ("validation", ("train",))):
+        found = list(_apart(catalog, likeness, split, others))
+        if found:
+            count = sum(len(inside) for inside, _ in found)
+            text = (
+                f"{_some(count, 'image', 'images')} of {len(catalog.used(split)):,} in {split} can be found in "
+                f"{' or '.join(others)} too, the same or nearly: {split} promises too much."
+            )
+            yield Finding("leak", ERROR, text, _paths(catalog, (inside + outside for inside, outside in found)))
+
+
+def _contradictions(catalog, likeness):
+    for kind, level, sets, words in (
+        ("contradiction", ERROR, likeness.copies, "a copy"),
+        ("near contradiction", WARNING, likeness.near, "nearly a copy"),
+    ):
+        found = [rows for rows in sets if len({catalog.labels[row] for row in rows}) > 1]
+        if found:
+            names = " and ".join(sorted({str(catalog.labels[row]) for row in found[0]})[:2])
+            text = _some(len(found), f"picture has {words}", f"pictures have {words}")
+            text += f" under another label, such as {names}."
+            yield Finding(kind, level, text, _paths(catalog, found))
+
+
+def _left_out(catalog):
+    reasons = Counter(reason.split(":")[0].split(" (")[0] for reason in catalog.reasons if reason)
+    for reason, count in reasons.most_common():
+        rows = [row for row, own in enumerate(catalog.reasons) if own.split(":")[0].split(" (")[0] == reason]
+        text = f"{_some(count, 'file is', 'files are')} left out: {reason}."
+        yield Finding("left out", WARNING, text, _paths(catalog, [[row] for row in rows]))
+
+
+def _classes(catalog):
+    counts = Counter(dict.fromkeys(catalog.classes, 0))
+    for row in catalog.used():
+        label = catalog.labels[row]
+        counts.update(label if isinstance(label, tuple) else (label,))
+    ranked = counts.most_common()
+    few = [f"{name} ({count})" for name, count in ranked[::-1] if count < FEW]
+    if few:
+        text = f"{_some(len(few), 'class has', 'classes have')} fewer than {FEW} images: {_listed(few)}."
+        yield Finding("few images", WARNING, text)
+    if ranked and ranked[0][1] >= UNEVEN * max(1, ranked[-1][1]):
+        text = f"Classes are uneven: {ranked[0][0]} has {ranked[0][1]:,} images, {ranked[-1][0]} {ranked[-1][1]:,}."
+        yield Finding("imbalance", WARNING, text)
+
+
+def _copies(catalog, likeness):
+    for kind, sets, words in (("copies", likeness.copies, "equal"), ("near copies", likeness.near, "nearly equal")):
+        if sets:
+            count = sum(map(len, sets))
+            text = f"{_some(count, 'image', 'images')} in {_some(len(sets), 'set', 'sets')} of {words} pictures."
+            yield Finding(kind, NOTE, text, _paths(catalog, sets))
+    if not likeness.compared:
+        text = (
+            "Too many pictures are nearly the same as others to say which should not be, as in films or line drawings."
+        )
+        yield Finding("not compared", NOTE, text)
+
+
+def _files(catalog, images, size):
+    used = images.positions(catalog.used())
+    records, rows = images.records[used], images.rows[used]
+    paths = [catalog.paths[row] for row in rows]
+    small = (records["height"] < SMALL * size[0]) | (records["width"] < SMALL * size[1])
+    holds = {
+        CONSTANT_COLOUR: records["range"] <= CONSTANT,
+        TOO_SMALL: small & (records["height"] > 0),
+        MISNAMED: np.array(list(map(_misnamed, paths, records["format"])), bool),
+        **{trait: records["traits"] >> number & 1 == 1 for number, trait in enumerate(TRAITS)},
+    }
+    for kind, which in holds.items():
+        if which.any():
+            text = _some(which.sum(), *SAID[kind])
+            text += f" {size[0]} x {size[1]} pixels that the network sees" if kind == TOO_SMALL else ""
+            level = WARNING if kind in (CONSTANT_COLOUR, TOO_SMALL) else NOTE
+            yield Finding(kind, level, f"{text}.", _paths(catalog, [[row] for row in rows[which]]))
+
+
+def _misnamed(path, number):
+    return number < len(FORMATS) and not path.lower().endswith(SUFFIXES[FORMATS[number]])
+
+
+def _paths(catalog, sets):
+    return tuple(tuple(catalog.paths[row] for row in rows) for rows in sets)
+
+
+def _listed(names, most=5):
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _some(count, one, many):
+    return f"{count:,} {one if count == 1 else many}"

@@ -1,0 +1,265 @@
+"""The doctor: what it finds in files that are known to be ill, and what it leaves alone."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+import keras_cnn as kc
+from pipelines import Catalog, InputError, cli, doctor
+from pipelines.cache import Cache
+from pipelines.doctor.headers import header
+from pipelines.doctor.likeness import ALIKE, near_pairs
+
+FILES = Path(__file__).parent / "data" / "images"
+SIZE = (64, 64)
+
+
+def picture(seed, side=96):
+    """A smooth random picture: no two are alike."""
+    small = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype="uint8")
+    return Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def saved(image, path, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+def catalog_of(rows):
+    """A catalog of (path, label, split)."""
+    paths, labels, splits = zip(*((str(path), label, split) for path, label, split in rows), strict=True)
+    return Catalog(paths, labels, splits, ("",) * len(rows), ("",) * len(rows))
+
+
+def found(catalog, tmp_path, size=SIZE):
+    """kind -> the finding."""
+    catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"), keep=False)
+    findings = doctor.examine(catalog, images, doctor.likeness(images), size)
+    assert len({finding.text for finding in findings}) == len(findings)
+    return {finding.kind: finding for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "size", "traits"),
+    [
+        ("rgb.jpg", "JPEG", (24, 16), set()),
+        ("ycck.jpg", "JPEG", (24, 16), {"CMYK"}),
+        ("orientation_6.jpg", "JPEG", (16, 24), {"rotated"}),
+        ("orientation_3.jpg", "JPEG", (24, 16), {"rotated"}),
+        ("gray_16.png", "PNG", (24, 16), {"16-bit"}),
+        ("palette_alpha.png", "PNG", (24, 16), {"transparent"}),
+        ("orientation.png", "PNG", (16, 24), {"rotated"}),
+        ("animated.gif", "GIF", (24, 16), {"animated"}),
+        ("animated_alpha.webp", "WEBP", (24, 16), {"animated", "transparent"}),
+        ("really_a_png.jpg", "PNG", (24, 16), set()),
+        ("rgb.bmp", "BMP", (24, 16), set()),
+    ],
+)
+def test_headers(name, form, size, traits):
+    content = (FILES / name).read_bytes()
+    for told in (header(str(FILES / name)), header(str(FILES / name), content)):
+        assert (told.format, (told.width, told.height), told.traits) == (form, size, traits)
+
+
+def test_a_header_that_is_longer_than_what_was_read_of_it(tmp_path):
+    path = saved(picture(0), tmp_path / "a.jpg", icc_profile=bytes(200_000))
+    assert header(str(path), path.read_bytes()[:65_536]).width == 96
+
+
+def test_kinds_of_files_are_told_apart(tmp_path):
+    shutil.copytree(FILES, tmp_path / "data" / "a")
+    told = found(Catalog.from_folder(tmp_path / "data"), tmp_path)
+    names = {kind: {Path(path).name for files in finding.files for path in files} for kind, finding in told.items()}
+    assert names["wrong ending"] == {"really_a_png.jpg"}
+    assert names["16-bit"] == {"gray_16.png"}
+    assert names["CMYK"] == {"cmyk.jpg", "ycck.jpg"}
+    assert names["animated"] == {
+        f"animated{rest}" for rest in (".gif", ".webp", "_alpha.webp", "_on_larger_canvas.webp")
+    }
+    assert {f"orientation_{number}.jpg" for number in range(2, 9)} < names["rotated"]
+    assert "orientation_1.jpg" not in names["rotated"]
+    assert {"rgba.png", "palette_alpha.png", "transparent.gif", "alpha.webp"} < names["transparent"]
+    assert {"rgb.png", "gray.png", "plain.gif", "lossy.webp"}.isdisjoint(names["transparent"])
+    assert names["copies"] == {"really_a_png.jpg", "rgb.png"}
+    assert len(told["small"].files) == 47  # all that can be read: 24 pixels are less than half of 64
+
+
+def test_each_file_that_is_refused_has_its_reason(tmp_path):
+    shutil.copytree(FILES / "refused", tmp_path / "data" / "a")
+    catalog, _ = doctor.read(Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), Cache(tmp_path / "cache"))
+    reasons = {Path(path).name: reason for path, reason in zip(catalog.paths, catalog.reasons, strict=True)}
+    assert all(reasons.values())
+    expected = {
+        "empty.jpg": "an empty file",
+        "text.jpg": "no image that can be decoded: ",
+        "tiff.tif": "not an image file by its ending",
+        "bomb.png": "an image that is too large: ",
+        "bomb_of_scans.jpg": "an image that is too large: ",
+        **{f"truncated.{ending.lower()}": f"a truncated {ending} file" for ending in ("BMP", "GIF", "PNG", "WEBP")},
+        "truncated.jpg": "a truncated JPEG file",
+    }
+    assert {name: reasons[name][: len(text)] for name, text in expected.items()} == expected
+
+
+def test_a_file_of_another_format_is_named_by_it(tmp_path):
+    saved(picture(0), tmp_path / "data" / "a" / "b.jpg", format="TIFF")
+    (tmp_path / "data" / "a" / "c.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    catalog, _ = doctor.read(Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), Cache(tmp_path / "cache"))
+    assert [reason.split(",")[0] for reason in catalog.reasons] == ["a TIFF file", "a HEIF file"]
+
+
+def test_leaks_and_contradictions(tmp_path):
+    rows = [(saved(picture(n), tmp_path / f"{n}.png"), "ab"[n % 2], ("train", "test")[n // 20]) for n in range(40)]
+    original = Image.open(rows[0][0])
+    shutil.copy(rows[0][0], tmp_path / "copy.png")
+    near = ImageEnhance.Brightness(original.resize((60, 60))).enhance(1.2)
+    rows += [(tmp_path / "copy.png", "a", "test"), (saved(near, tmp_path / "near.jpg", quality=60), "b", "validation")]
+    told = found(catalog_of(rows), tmp_path)
+    same = [str(rows[40][0]), str(rows[0][0]), str(rows[41][0])]
+    assert told["leak"].level == "error"
+    assert [set(files) for files in told["leak"].files] == [{same[2], same[1]}]  # the last one told: of validation
+    assert [set(files) for files in told["near contradiction"].files] == [set(same)]
+    assert "contradiction" not in told
+    assert [set(files) for files in told["copies"].files] == [{same[0], same[1]}]
+
+
+def test_healthy_pictures_have_nothing(tmp_path):
+    rows = [(saved(picture(n), tmp_path / f"{n}.png"), "ab"[n % 2], "train") for n in range(40)]
+    assert found(catalog_of(rows), tmp_path) == {}
+
+
+def test_classes_and_pictures_that_teach_nothing(tmp_path):
+    rows = [(saved(picture(n), tmp_path / f"{n}.png"), "a" if n else "b", "") for n in range(12)]
+    rows.append((saved(Image.new("RGB", (96, 96), (5, 9, 2)), tmp_path / "black.png"), "a", ""))
+    rows.append((saved(picture(99, 31), tmp_path / "tiny.png"), "a", ""))
+    told = found(catalog_of(rows), tmp_path)
+    assert told["constant"].files == ((str(tmp_path / "black.png"),),)
+    assert told["small"].files == ((str(tmp_path / "tiny.png"),),)
+    assert told["few images"].text == "1 class has fewer than 10 images: b (1)."
+    assert told["imbalance"].text == "Classes are uneven: a has 13 images, b 1."
+
+
+def test_near_pairs_are_those_that_correlate():
+    """The search by projections misses none that a comparison of all with all finds."""
+    chance = np.random.default_rng(0)
+    base = chance.integers(40, 200, (150, 8, 8, 3))
+    noisy = base[chance.integers(150, size=600)] + chance.normal(0, 1, (600, 8, 8, 3)) * chance.uniform(
+        0, 14, (600, 1, 1, 1)
+    )
+    thumbnails = noisy.round().clip(0, 255).astype("uint8")
+    correlation = np.corrcoef(thumbnails.reshape(600, -1).astype(float))
+    expected = np.argwhere(np.triu(correlation, 1) >= ALIKE)
+    assert 200 < len(expected) < 3000
+    received = np.sort(near_pairs(thumbnails), axis=1)
+    assert set(map(tuple, received.tolist())) == set(map(tuple, expected.tolist()))
+
+
+def test_flat_pictures_are_like_no_other():
+    thumbnails = np.full((50, 8, 8, 3), 255, "uint8")
+    thumbnails[:, 0, 0] = np.arange(150).reshape(50, 3) % 3 + 250
+    assert len(near_pairs(thumbnails)) == 0
+
+
+def test_the_same_picture_is_in_one_split(tmp_path):
+    rows = [(saved(picture(n), tmp_path / f"{n:02}.png"), "ab"[n % 2], "") for n in range(40)]
+    alone = catalog_of(rows).split()
+    for n in range(10):
+        shutil.copy(rows[n][0], tmp_path / f"{n:02}_copy.png")
+        rows.append((tmp_path / f"{n:02}_copy.png", rows[n][1], ""))
+    catalog, images = doctor.read(catalog_of(rows), kc.Preprocessing(32), Cache(tmp_path / "cache"))
+    held = doctor.held_together(catalog, doctor.likeness(images)).split()
+    assert held.splits[:40] == alone.splits  # none has moved
+    assert held.splits[40:] == alone.splits[:10]
+    assert len(set(held.splits[:10])) > 1
+    apart = catalog.split()
+    assert apart.splits[40:] != apart.splits[:10]
+
+
+def test_sets_that_a_class_cannot_do_without_are_not_held_together(tmp_path):
+    rows = [(saved(picture(n if n > 4 else 0), tmp_path / f"{n}.png"), "ab"[n > 4], "") for n in range(10)]
+    catalog, images = doctor.read(catalog_of(rows), kc.Preprocessing(32), Cache(tmp_path / "cache"))
+    assert doctor.held_together(catalog, doctor.likeness(images)) == catalog
+
+
+def test_groups_and_official_splits_of_the_source_stay(tmp_path):
+    path = saved(picture(0), tmp_path / "0.png")
+    for n in range(1, 12):
+        shutil.copy(path, tmp_path / f"{n}.png") if n < 4 else saved(picture(n), tmp_path / f"{n}.png")
+    paths = tuple(str(tmp_path / f"{n}.png") for n in range(12))
+    catalog = Catalog(
+        paths, ("a",) * 12, ("train", "test", "train", "train", *("",) * 8), ("", "", "", "g", *("",) * 8), ("",) * 12
+    )
+    catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"))
+    groups = doctor.held_together(catalog, doctor.likeness(images)).groups
+    assert groups[0] == groups[2] != "" and groups[1] == "" and groups[3] == "g" and set(groups[4:]) == {""}
+
+
+def test_damaged_files_are_used_or_left_out_with_a_reason(tmp_path):
+    """A thousand changed bytes here and there: nothing crashes, and every file is decoded or has its reason."""
+    whole, chance = [path for path in sorted(FILES.iterdir()) if path.is_file()], random.Random(1)
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    for number in range(250):
+        path = chance.choice(whole)
+        content = bytearray(path.read_bytes())
+        for _ in range(chance.randint(1, 4)):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        if chance.random() < 0.3:
+            del content[chance.randrange(len(content)) :]
+        (tmp_path / "data" / "a" / f"{number}{path.suffix}").write_bytes(content)
+    catalog = Catalog.from_folder(tmp_path / "data")
+    catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"))
+    assert [not reason for reason in catalog.reasons] == images.records["readable"].tolist()
+    assert 50 < images.records["readable"].sum() < 220
+    assert all(0 < len(reason) < 250 for reason in catalog.reasons if reason)
+    doctor.examine(catalog, images, doctor.likeness(images), SIZE)
+
+
+def test_records_and_images_are_read_once(tmp_path, monkeypatch):
+    rows = [(saved(picture(n), tmp_path / f"{n}.png"), "a", "") for n in range(5)]
+    rows[2][0].write_bytes(b"")
+    cache, counts = Cache(tmp_path / "cache"), []
+    first = doctor.read(catalog_of(rows), kc.Preprocessing(32), cache, counts.append)
+    assert sum(counts) == 5
+    assert not first[1].source[2].any() and first[1].source[[0, 1, 3, 4]].any((1, 2, 3)).all()
+
+    def unexpected(*_, **__):
+        raise AssertionError("the files are read again")
+
+    monkeypatch.setattr("pipelines.input.decoded", unexpected)
+    again = doctor.read(catalog_of(rows), kc.Preprocessing(32), cache, counts.append)
+    assert sum(counts) == 10
+    np.testing.assert_array_equal(again[1].records, first[1].records)
+    np.testing.assert_array_equal(again[1].source, first[1].source)
+    assert again[0] == first[0] and again[0].reasons[2] == "an empty file"
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
+    for n in range(8):
+        saved(picture(n), tmp_path / "data" / ("train", "test")[n % 2] / "ab"[n // 2 % 2] / f"<{n}>.png")
+    shutil.copy(tmp_path / "data/train/a/<0>.png", tmp_path / "data/test/a/leak.png")
+    assert cli.main(["doctor", str(tmp_path / "data"), "--report", str(tmp_path / "page.html"), "--size", "40"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Classes: 2. Images: 9. Left out: 0")
+    assert lines[1].startswith("error    1 image of 5 in test can be found in train or validation too")
+    assert lines[2].split() == ["test/a/leak.png", "train/a/<0>.png"]
+    page = (tmp_path / "page.html").read_text()
+    assert "train/a/&lt;0&gt;.png" in page and page.count('src="data:image/jpeg;base64,') >= 2
+    assert cli.main(["doctor", str(tmp_path / "data"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["images"], told["classes"], told["left_out"]) == (9, 2, 0)
+    assert told["findings"][0]["kind"] == "leak" and told["findings"][0]["count"] == 1
+
+
+def test_a_report_that_cannot_be_written(tmp_path, capsys):
+    saved(picture(0), tmp_path / "data" / "a" / "0.png")
+    assert cli.main(["doctor", str(tmp_path / "data"), "--report", str(tmp_path / "none" / "page.html")]) == 2
+    assert capsys.readouterr().err.startswith("keras-cnn doctor: --report must name a file in a folder that exists.")
+    with pytest.raises(InputError):
+        Catalog.from_folder(tmp_path / "none")
