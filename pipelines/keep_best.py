@@ -8,31 +8,29 @@ from pathlib import Path
 import keras
 import numpy as np
 
-
-def quality(score: dict) -> tuple[float, float]:
-    """What "better on validation" means, in all of a job: higher accuracy, then lower cross-entropy."""
-    return score["accuracy"], -score["loss"]
+from pipelines.objective import measure, quality
 
 
 class KeepBest(keras.callbacks.Callback):
     """At the end of `fit`, puts the best weights back.
 
-    Needs the metrics `accuracy` and `crossentropy` and validation data. The weights lie in a file and the rest of its state
-    is plain values, so that `keras_cnn.training.ExactResume` can go on with it.
+    Needs validation data, the metric `crossentropy`, and the one that the score tells of. The weights lie in a file and the
+    rest of its state is plain values, so that `keras_cnn.training.ExactResume` can go on with it.
 
     Args:
-        start: The score of the weights that training begins with: `accuracy`, and `loss`, the cross-entropy in nats.
+        start: The score of the weights that training begins with: `accuracy` (or what else `pipelines.objective.measure`
+            finds there), and `loss`, the cross-entropy in nats.
         file: Where the best weights are kept, an `.npz` file. If it is there, it is that of an interrupted job.
     """
 
     def __init__(self, start: dict, file):
         super().__init__()
-        self._kept, self._best, self._file = _pair(start), None, str(file)
+        self._kept, self._best, self._file = dict(start), None, str(file)
 
     @property
     def best(self) -> dict | None:
         """The score of the best epoch."""
-        return None if self._best is None else {"accuracy": self._best[0], "loss": self._best[1]}
+        return self._best
 
     def on_train_begin(self, logs=None):
         """Remember where training begins."""
@@ -41,10 +39,11 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Remember the weights if they are the best so far."""
-        score = [float(logs["val_accuracy"]), float(logs["val_crossentropy"])]
-        if self._best is None or _better(score, self._best):
+        name = measure(self._kept)
+        score = {name: float(logs[f"val_{name}"]), "loss": float(logs["val_crossentropy"])}
+        if self._best is None or quality(score) > quality(self._best):
             self._best = score
-        if _better(score, self._kept):
+        if quality(score) > quality(self._kept):
             self._write()
             self._kept = score
 
@@ -57,11 +56,3 @@ class KeepBest(keras.callbacks.Callback):
         part = Path(self._file).with_suffix(".part.npz")
         np.savez(part, **{str(number): weight for number, weight in enumerate(self.model.get_weights())})
         os.replace(part, self._file)
-
-
-def _pair(score):
-    return [score["accuracy"], score["loss"]]
-
-
-def _better(one, other):
-    return (one[0], -one[1]) > (other[0], -other[1])

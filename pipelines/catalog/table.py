@@ -284,9 +284,11 @@ class Catalog:
                 "remove the class."
             )
         for split in splits.SPLITS:
-            if not len(self.used(split)):
+            rows = self.used(split)
+            if not any(_names(self.labels[row]) for row in rows):
+                wanted = "an image with a label" if len(rows) else "an image"
                 raise InputError(
-                    f"Each split needs an image. Received: none for {split}. Add images, or smaller groups."
+                    f"Each split needs {wanted}. Received: none for {split}. Add images, or smaller groups."
                 )
         return self
 
