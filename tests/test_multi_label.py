@@ -189,9 +189,8 @@ def test_a_class_that_validation_lacks(tmp_path):
     assert np.isfinite(result.metrics["mean_average_precision"])
 
 
-def test_a_split_without_a_label_is_refused(tmp_path):
-    table, _ = pictures(tmp_path, 60)
-    lines = [f"{line},{'test' if line.endswith('0,0,0') else 'train'}" for line in table.read_text().splitlines()[1:]]
-    table.write_text("\n".join([",".join(("path", *CLASSES, "split")), *lines]))
+def test_a_split_without_a_label_is_refused():
+    labels, splits = ((), ("a",), ("a", "b"), ("b",), ("a",)), ("test", *("train",) * 4)
+    catalog = Catalog(tuple(f"{number}.png" for number in range(5)), labels, splits, ("",) * 5, ("",) * 5)
     with pytest.raises(InputError, match=r"^Each split needs an image with a label\. Received: none for test\. Add"):
-        Catalog.from_csv(table, label=CLASSES).check().split()
+        catalog.check().split()
