@@ -25,12 +25,13 @@ class KeepBest(keras.callbacks.Callback):
 
     def __init__(self, start: dict, file):
         super().__init__()
-        self._kept, self._best, self._file = dict(start), None, str(file)
+        self._measure, self._file = measure(start), str(file)
+        self._kept, self._best = [start[self._measure], start["loss"]], None
 
     @property
     def best(self) -> dict | None:
         """The score of the best epoch."""
-        return self._best
+        return None if self._best is None else self._named(self._best)
 
     def on_train_begin(self, logs=None):
         """Remember where training begins."""
@@ -39,11 +40,10 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Remember the weights if they are the best so far."""
-        name = measure(self._kept)
-        score = {name: float(logs[f"val_{name}"]), "loss": float(logs["val_crossentropy"])}
-        if self._best is None or quality(score) > quality(self._best):
+        score = [float(logs[f"val_{self._measure}"]), float(logs["val_crossentropy"])]
+        if self._best is None or self._better(score, self._best):
             self._best = score
-        if quality(score) > quality(self._kept):
+        if self._better(score, self._kept):
             self._write()
             self._kept = score
 
@@ -51,6 +51,12 @@ class KeepBest(keras.callbacks.Callback):
         """Put the best weights back."""
         with np.load(self._file, allow_pickle=False) as file:
             self.model.set_weights([file[str(number)] for number in range(len(file.files))])
+
+    def _named(self, score):
+        return dict(zip((self._measure, "loss"), score, strict=True))
+
+    def _better(self, one, other):
+        return quality(self._named(one)) > quality(self._named(other))
 
     def _write(self):
         part = Path(self._file).with_suffix(".part.npz")

@@ -68,6 +68,8 @@ def test_the_history_and_the_best_epoch(tmp_path):
     history, best = trained(tmp_path, np.ones((8, 4), "float16"))
     assert len(history) == 2 and {"loss", "accuracy", "val_accuracy", "val_crossentropy"} <= history[0].keys()
     assert best == {"accuracy": 0.5, "loss": min(epoch["val_crossentropy"] for epoch in history)}
+    # The same job again finds itself done, and knows what it had found.
+    assert trained(tmp_path, np.ones((8, 4), "float16")) == (history, best)
 
 
 def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_path):
