@@ -86,8 +86,9 @@ def test_the_metric_ranks_probabilities_near_zero_and_near_one():
 
 def test_examples_can_be_weighted():
     metric = MeanAveragePrecision(1)
-    metric.update_state(column(0, 1), column(0.9, 0.5), sample_weight=[3.0, 1.0])
-    assert float(metric.result()) == pytest.approx(1 / 4)
+    # Positives of weight 1 and 2 behind a negative of 3: recall 1/3 at precision 1/4, all at 3/6.
+    metric.update_state(column(0, 1, 1), column(0.9, 0.5, 0.2), sample_weight=[3.0, 1.0, 2.0])
+    assert float(metric.result()) == pytest.approx(1 / 3 * 1 / 4 + 2 / 3 * 3 / 6)
 
 
 def test_a_model_that_was_compiled_with_it_is_loaded_again(tmp_path):

@@ -46,9 +46,8 @@ def mirroring(plain: np.ndarray, mirrored: np.ndarray, targets: np.ndarray) -> M
     several = targets.ndim == 2
     truth = targets if several else np.eye(plain.shape[1])[targets]
     share, counts = truth.mean(0), truth.sum(0)
-    absent = several * (
-        1 - truth
-    )  # one label: what is said of the other classes follows from what is said of the own one
+    # With one label an image, what is said of the other classes follows from what is said of its own.
+    absent = several * (1 - truth)
     ignorance = (entr(share) + several * entr(1 - share)).sum()
     present, losses = [], []
     for scores in (plain.astype("float64"), mirrored.astype("float64")):
