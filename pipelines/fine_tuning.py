@@ -106,6 +106,7 @@ def fine_tune(
             "learning_rate": learning_rate,
             "mirror": mirror,
             "seed": seed,
+            "multi_label": catalog.multi_label,
         }
         shares = settings.crops(len(catalog.used()), crop)
         learning = min((_solved(network, share, catalog, options, cache, steps) for share in shares), key=_loss)
@@ -156,7 +157,6 @@ def _solved(network, crop, catalog, options, cache, steps):
         with steps.step("Reading images", len(catalog.used())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
             catalog = catalog.check().split(options["seed"])
-        options = {**options, "multi_label": catalog.multi_label}
         chosen = settings.choose(network, len(catalog.used("train")), gpu=device.has_gpu(), **options)
     except ValueError as error:
         raise InputError(str(error)) from None

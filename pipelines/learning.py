@@ -98,17 +98,9 @@ class Learning:
             kc.check_frozen(self.model),
             named,
         ):
-            bar = EpochBar(advance, measure(self.validation[SOLVED]))
-            self.history, best = fit(
-                model,
-                batches,
-                validation,
-                self.objective,
-                self.validation[SOLVED],
-                self.chosen,
-                folder,
-                [bar, *callbacks],
-            )
+            start = self.validation[SOLVED]
+            watching = [EpochBar(advance, measure(start)), *callbacks]
+            self.history, best = fit(model, batches, validation, self.objective, start, self.chosen, folder, watching)
         self.validation[TUNED] = best
 
     def scores(self, split, advance=lambda count: None) -> np.ndarray:
@@ -205,5 +197,5 @@ class Learning:
         else:
             shown = source[:: -(-len(rows) // IN_SHEET)]
             self.sheet = augment.contact_sheet(shown, preprocessing.size, augmentation, self.chosen.seed)
-        # A model of the same layers: the other one, which is kept, stays free of optimizer, loss and metrics.
-        return kc.cut(self.model, "probabilities"), batches, self._batches("validation")(), named
+        # Another model of the same layers: the one that is kept stays free of optimizer, loss and metrics.
+        return attach(self.model, lambda scores: scores), batches, self._batches("validation")(), named

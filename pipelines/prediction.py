@@ -64,9 +64,8 @@ def predict(saved_model, images, reject: float = 0.0, trust: bool = False):
     Raises:
         InputError: If the SavedModel or an image path does not exist, or a folder holds no image.
     """
-    serve, names = load(saved_model, trust), None
-    if has_several_labels(saved_model):
-        names = class_names(saved_model)
+    serve = load(saved_model, trust)
+    names = class_names(saved_model) if has_several_labels(saved_model) else None
     paths = find_images(images)
     for start in range(0, len(paths), BATCH_SIZE):
         batch = paths[start : start + BATCH_SIZE]

@@ -47,7 +47,7 @@ def _tested(metrics, accuracy, interval):
         return {"Test accuracy": f"[bold]{accuracy}[/bold] {interval}"}
     return {
         "Test": f"[bold]{100 * metrics['mean_average_precision']:.1f} %[/bold] mean average precision",
-        "All labels right": f"{accuracy} of the test images {interval}",
+        "Labels right": f"every one on {accuracy} of the test images {interval}",
     }
 
 

@@ -158,7 +158,8 @@ def test_the_summary_names_the_measure(job, capsys):
     print_summary(job[0])
     text = " ".join(capsys.readouterr().out.split())
     ranked = 100 * job[0].metrics["mean_average_precision"]
-    assert f"Test {ranked:.1f} % mean average precision All labels right {100 * job[0].accuracy:.1f} %" in text
+    every = f"Labels right every one on {100 * job[0].accuracy:.1f} % of the test images (95 % interval "
+    assert f"Test {ranked:.1f} % mean average precision {every}" in text
 
 
 @pytest.mark.slow
