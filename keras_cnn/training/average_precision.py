@@ -1,8 +1,8 @@
 """Average precision: how well scores rank, class by class, the examples that have the class before those that have not.
 
 AP = Σ_n (R_n - R_(n-1)) P_n over the distinct scores from the highest down, with P_n and R_n the precision and the recall of
-calling positive all that score at least as much; examples of equal scores come together. Not interpolated: as in scikit-learn
-and in PASCAL VOC from 2010 on (Everingham et al., 2015, *The PASCAL Visual Object Classes Challenge: A Retrospective*).
+calling positive all that score at least as much; examples of equal scores come together. As in scikit-learn, and without lines
+between the points, which would flatter (Davis & Goadrich, 2006, *The Relationship Between Precision-Recall and ROC Curves*).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def average_precision(scores, truth) -> np.ndarray:
     for number in np.flatnonzero(truth.any(0)):
         _, bins = np.unique(-scores[:, number], return_inverse=True)
         counts = np.bincount(bins, truth[:, number]), np.bincount(bins).astype("float64")
-        found[number] = _from_counts(*counts)
+        found[number] = float(_from_counts(*counts))
     return found
 
 
@@ -48,9 +48,9 @@ def average_precision(scores, truth) -> np.ndarray:
 class MeanAveragePrecision(keras.metrics.Metric):
     """The mean of `average_precision` over the classes that an example has had, as a metric for `model.fit`.
 
-    Probabilities whose logits are less than 1/64 apart may count as equal: the state is of one size, whatever the number of
-    examples. (`keras.metrics.AUC(curve="PR", multi_label=True)` interpolates between 200 probabilities a step of 0.005 apart,
-    and counts a class that no example has as 0.)
+    Probabilities whose logits are less than 1/64 apart may count as equal: so the state has one size, whatever the number of
+    examples. (`keras.metrics.AUC(curve="PR", multi_label=True)` interpolates, takes probabilities less than 0.005 apart for
+    equal, and counts a class that no example has as 0.)
 
     Args:
         classes: Number of classes.
