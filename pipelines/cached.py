@@ -50,6 +50,6 @@ class CachedBatches:
         return numbers.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(options())
 
 
-def one_hot(targets: np.ndarray, classes: int) -> np.ndarray:
-    """Class numbers as float32 rows `(examples, classes)`, which label smoothing needs."""
-    return np.eye(classes, dtype="float32")[targets]
+def indicators(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Class numbers, or rows of 0 and 1, as float32 rows `(examples, classes)`, which label smoothing needs."""
+    return np.eye(classes, dtype="float32")[targets] if targets.ndim == 1 else targets.astype("float32")

@@ -146,13 +146,13 @@ def _predict(options):
         found = list(predict(options.saved_model, options.images, options.reject, options.trust))
         if table:
             table.writerow(["path", "label", "probability", "status"])
-            table.writerows([one.path, one.label, f"{one.probability:.4f}", one.status] for one in found)
+            table.writerows([one.path, ", ".join(one.labels), f"{one.probability:.4f}", one.status] for one in found)
     if table:
         print(f"{options.csv}: {len(found)} rows", file=sys.stderr)
     if options.json:
         print(json.dumps([one.to_dict() for one in found]))
     elif not options.csv:
-        shown = [one.label if one.status == SURE else one.status for one in found]
+        shown = [(", ".join(one.labels) or "(none)") if one.status == SURE else one.status for one in found]
         width = max(map(len, shown))
         for one, text in zip(found, shown, strict=True):
             print(f"{text:<{width}}  {one.probability:.3f}  {one.path}")

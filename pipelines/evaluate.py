@@ -38,6 +38,15 @@ class Evaluation:
         """The 95 % interval of the accuracy."""
         return wilson_interval(int((self.predicted == self.targets).sum()), len(self.targets))
 
+    @property
+    def wrong(self) -> int:
+        """Number of examples whose best class is not the true one."""
+        return int((self.predicted != self.targets).sum())
+
+    def figures(self) -> dict:
+        """The figures of the whole, as plain values."""
+        return {"accuracy": self.accuracy, "interval_95": self.interval}
+
     def confusion(self) -> np.ndarray:
         """`(classes, classes)` counts: rows are the truth, columns the prediction."""
         matrix = np.zeros((len(self.classes),) * 2, int)
@@ -58,10 +67,15 @@ class Evaluation:
             for k, name in enumerate(self.classes)
         ]
 
-    def worst_mistakes(self, most: int = 24) -> np.ndarray:
-        """Positions of wrongly classified examples, the surest first."""
+    def worst_mistakes(self, most: int = 24) -> list[tuple[int, int]]:
+        """Wrongly classified examples as (position, number of the class that it was taken for), the surest first."""
         wrong = np.flatnonzero(self.predicted != self.targets)
-        return wrong[np.argsort(-self.scores[wrong].max(1), kind="stable")][:most]
+        order = np.argsort(-self.scores[wrong].max(1), kind="stable")[:most]
+        return [(int(position), int(self.predicted[position])) for position in wrong[order]]
+
+    def truth(self, position: int) -> str:
+        """The class of an example, in words."""
+        return self.classes[self.targets[position]]
 
 
 def wilson_interval(right: int, examples: int) -> tuple[float, float]:

@@ -28,8 +28,7 @@ def _evaluate(options):
     catalog = source_options.read(options)
     evaluation, unreadable = measure(options.saved_model, catalog, options.trust)
     found = {
-        "accuracy": evaluation.accuracy,
-        "interval_95": evaluation.interval,
+        **evaluation.figures(),
         "images": len(evaluation.targets),
         "unreadable": unreadable,
         "by_class": evaluation.by_class(),
@@ -38,39 +37,36 @@ def _evaluate(options):
 
 
 def measure(saved_model, catalog, trust: bool = False):
-    """The `Evaluation` of a version on the official test split of a catalog or, without one, on all of it.
+    """How good a version is on the official test split of a catalog or, without one, on all of it.
 
     Args:
         saved_model: As in `pipelines.prediction.predict`.
-        catalog: A `Catalog` with one label an image.
+        catalog: A `Catalog`, with several labels an image if that is what the version gives. A class of the version that it
+            does not know is one that no image has.
         trust: As in `pipelines.prediction.predict`.
 
     Returns:
-        The `Evaluation`, and the paths of the images that cannot be read; it does not count these.
+        The `Evaluation` or `MultiLabelEvaluation`, and the paths of the images that cannot be read; it does not count these.
 
     Raises:
-        InputError: If the version does not know a label, or there is no image to measure it on.
+        InputError: If the version gives one label an image and the data several, or the other way round, if it does not know a
+            label, or there is no image to measure it on.
     """
     import numpy as np
     import tensorflow as tf
 
-    from keras_cnn.serving.card import LABELS
     from pipelines import prediction
     from pipelines.evaluate import Evaluation
+    from pipelines.evaluate_multi_label import MultiLabelEvaluation
 
-    if catalog.multi_label:
-        raise InputError("A version is measured with one label an image. Received: several. Name one label column.")
-    serve = prediction.load(saved_model, trust)
-    names = tuple((prediction.version_in(saved_model) / LABELS).read_text(encoding="utf-8").splitlines())
+    serve, names = prediction.load(saved_model, trust), prediction.class_names(saved_model)
+    several = prediction.has_several_labels(saved_model)
+    if catalog.multi_label != several:
+        known, received = ("several labels", "one") if several else ("one label", "several")
+        remedy = "--label for each column of 0 and 1" if several else "one label column"
+        raise InputError(f"The SavedModel gives {known} an image. Received data with {received}. Name {remedy}.")
     rows = catalog.used("test") if len(catalog.used("test")) else catalog.used()
-    numbers = {name: number for number, name in enumerate(names)}
-    for row in rows:
-        if catalog.labels[row] not in numbers:
-            known = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
-            raise InputError(
-                f"The labels must be classes of the SavedModel: {known}. Received: {catalog.labels[row]!r} for "
-                f"{catalog.paths[row]}. Rename or remove it."
-            )
+    targets = _targets(catalog, rows, names)
     scores, readable = [], []
     for start in range(0, len(rows), prediction.BATCH_SIZE):
         batch = [prediction.content(catalog.paths[row]) for row in rows[start : start + prediction.BATCH_SIZE]]
@@ -80,21 +76,44 @@ def measure(saved_model, catalog, trust: bool = False):
     good = np.concatenate(readable) if len(rows) else np.zeros(0, bool)
     if not good.any():
         raise InputError(f"There must be images to measure on. Received: {len(rows)} files, and none can be read.")
-    targets = np.array([numbers[catalog.labels[row]] for row in rows])
     unreadable = [catalog.paths[row] for row in rows[~good]]
-    return Evaluation(np.concatenate(scores)[good], targets[good], names), unreadable
+    kind = MultiLabelEvaluation if several else Evaluation
+    return kind(np.concatenate(scores)[good], targets[good], names), unreadable
+
+
+def _targets(catalog, rows, names):
+    """As `Catalog.targets` gives them, with the class numbers of a version."""
+    import numpy as np
+
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = [label if isinstance(label, tuple) else (label,) for label in (catalog.labels[row] for row in rows)]
+    for row, own in zip(rows, labels, strict=True):
+        unknown = [name for name in own if name not in numbers]
+        if unknown:
+            known = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
+            raise InputError(
+                f"The labels must be classes of the SavedModel: {known}. Received: {unknown[0]!r} for {catalog.paths[row]}. "
+                "Rename or remove it."
+            )
+    if catalog.multi_label:
+        return np.array([[name in own for name in names] for own in labels], int)
+    return np.array([numbers[name] for (name,) in labels])
 
 
 def _told(found):
     low, high = found["interval_95"]
-    lines = [
-        f"accuracy {100 * found['accuracy']:.1f} % of {found['images']} images "
+    several = "mean_average_precision" in found
+    lines = [f"mean average precision {_percent(found['mean_average_precision'])}"] if several else []
+    lines += [
+        f"{'every label right' if several else 'accuracy'} {100 * found['accuracy']:.1f} % of {found['images']} images "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
     ]
     if found["unreadable"]:
         lines.append(f"{len(found['unreadable'])} files cannot be read, such as {found['unreadable'][0]}")
     lines += [
-        f"{row['images']:7} images  recall {_percent(row['recall'])}  precision {_percent(row['precision'])}  {row['class']}"
+        f"{row['images']:7} images  recall {_percent(row['recall'])}  precision {_percent(row['precision'])}  "
+        + (f"average precision {_percent(row['average_precision'])}  " if several else "")
+        + row["class"]
         for row in found["by_class"]
         if row["images"] or row["precision"] is not None
     ]

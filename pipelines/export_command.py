@@ -38,7 +38,7 @@ def _export(options):
 
     run = _run(options.trained)
     settings, metrics = _read(run / "settings.json"), _read(run / "metrics.json")
-    examples, targets = _validation(run, metrics["classes"])
+    examples, targets = _validation(run, metrics)
     if options.precision == "int8" and not examples:
         raise InputError(f"--precision int8 needs the validation images of {run}, and none of them is there any more.")
     try:
@@ -91,13 +91,15 @@ def _read(file):
         raise InputError(f"The run holds no {file.name} that can be read: {error}.") from None
 
 
-def _validation(run, classes):
-    """Contents and class numbers of the validation images that are still there."""
-    numbers = {label: number for number, label in enumerate(classes)}
+def _validation(run, metrics):
+    """Contents and class numbers (None with several labels an image) of the validation images that are still there."""
+    numbers = {label: number for number, label in enumerate(metrics["classes"])}
     with open(run / "catalog.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "validation" and Path(row["path"]).is_file()]
     rows = rows[:: -(-len(rows) // MOST_EXAMPLES) or 1]
-    return [Path(row["path"]).read_bytes() for row in rows], [numbers[row["label"]] for row in rows]
+    several = "mean_average_precision" in metrics
+    targets = None if several else [numbers[row["label"]] for row in rows]
+    return [Path(row["path"]).read_bytes() for row in rows], targets
 
 
 def _told(version, about):

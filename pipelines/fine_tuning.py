@@ -14,7 +14,6 @@ from pipelines import device, doctor, output, records, settings, unfinished
 from pipelines.cache import Cache
 from pipelines.catalog import Catalog, open_data
 from pipelines.errors import InputError
-from pipelines.evaluate import Evaluation
 from pipelines.learning import SOLVED, Learning
 from pipelines.progress import Steps
 from pipelines.report import write_report
@@ -28,7 +27,7 @@ class Result:
     """What a job gave.
 
     Attributes:
-        accuracy: Share of the test images that are classified rightly.
+        accuracy: Share of the test images that are classified rightly: of several labels an image, each one.
         interval: Its 95 % interval.
         export: Path of the version that TF Serving loads.
         run: Path of the run's records.
@@ -69,7 +68,8 @@ def fine_tune(
     `keras_cnn.Backbone` that is given is trained in place.
 
     Args:
-        data: A folder with a folder of images for each class, a table (`Catalog.from_csv`), or a `Catalog`.
+        data: A folder with a folder of images for each class, a table (`Catalog.from_csv`), or a `Catalog`, which may have
+            several labels an image.
         out: The folder to write; a second job into it writes version 2.
         backbone: A handle of `keras_cnn.load_backbone`, or a `keras_cnn.Backbone`.
         callbacks: Keras callbacks for the part that trains with `model.fit`.
@@ -97,7 +97,7 @@ def fine_tune(
         TrainingError: If the loss is no number any more, or memory does not suffice.
     """
     output.check(out)
-    catalog = _single_label(data if isinstance(data, Catalog) else open_data(data, out))
+    catalog = data if isinstance(data, Catalog) else open_data(data, out)
     steps, cache = Steps(visible=progress), Cache()
     with output.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
@@ -109,6 +109,7 @@ def fine_tune(
             "learning_rate": learning_rate,
             "mirror": mirror,
             "seed": seed,
+            "multi_label": catalog.multi_label,
         }
         networks = _cropped(network, settings.crops(len(catalog.used()), crop))
         catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
@@ -124,11 +125,11 @@ def fine_tune(
         with steps.step("Testing", len(catalog.used("test")) + len(catalog.used("validation"))) as advance:
             scores = {split: learning.scores(split, advance) for split in ("test", "validation")}
             temperature = calibration.temperature(scores["validation"], learning.truth("validation"))
-            scores = calibration.calibrated(scores["test"], temperature)
-            evaluation = Evaluation(scores, learning.truth("test"), catalog.classes)
+            scores = calibration.calibrated(scores["test"], temperature, independent=catalog.multi_label)
+            evaluation = learning.objective.evaluation(scores, learning.truth("test"), catalog.classes)
         with steps.step("Exporting and verifying"):
             contents = (Path(catalog.paths[row]).read_bytes() for row in catalog.used("test")[:EXAMPLES_TO_VERIFY])
-            about = {"accuracy": evaluation.accuracy, "interval_95": evaluation.interval, "data": learning.images.key}
+            about = {**evaluation.figures(), "data": learning.images.key}
             proof = publishing.write(
                 learning.model,
                 files.version,
@@ -146,16 +147,6 @@ def fine_tune(
     if learning.chosen.epochs:  # a job that solved the head only has left nothing, but another one may have
         unfinished.remove(out)
     return Result(evaluation.accuracy, evaluation.interval, export, run, Path(out) / "report.html", metrics)
-
-
-def _single_label(catalog):
-    if catalog.multi_label:
-        several = max(catalog.labels, key=len)
-        raise InputError(
-            f"A job trains with one label an image. Received: {len(several)} for one, {', '.join(several)}. Name one label "
-            "column; to train with several, see the data guide."
-        )
-    return catalog
 
 
 def _load(handle, weights, size):

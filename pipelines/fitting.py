@@ -28,13 +28,14 @@ class StopWhenNotFinite(keras.callbacks.Callback):
             )
 
 
-def fit(model, batches, validation, start: dict, chosen, folder, callbacks=()):
+def fit(model, batches, validation, objective, start: dict, chosen, folder, callbacks=()):
     """Train what is trainable in `model`, and put the weights of the best epoch in it.
 
     Args:
         model: Images or activations -> scores.
         batches: A function of epoch and step, with `steps`.
         validation: What `model.fit` takes as `validation_data`.
+        objective: From `pipelines.objective`.
         start: The score of the weights that training begins with.
         chosen: `Settings`.
         folder: Where the state of the job is kept; from there it goes on if it was interrupted.
@@ -46,7 +47,7 @@ def fit(model, batches, validation, start: dict, chosen, folder, callbacks=()):
     Raises:
         TrainingError: If the loss is no finite number, or memory does not suffice.
     """
-    _compile(model, batches.steps, chosen)
+    _compile(model, batches.steps, objective, chosen)
     best = KeepBest(start, folder / "best.npz")
     resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best])
     try:
@@ -68,7 +69,7 @@ def fit(model, batches, validation, start: dict, chosen, folder, callbacks=()):
     return epochs, best.best
 
 
-def _compile(model, steps, chosen):
+def _compile(model, steps, objective, chosen):
     total = chosen.epochs * steps
     warm_up = round(chosen.warm_up * total)
     rate = keras.optimizers.schedules.CosineDecay(
@@ -76,7 +77,6 @@ def _compile(model, steps, chosen):
     )
     model.compile(
         keras.optimizers.AdamW(rate, weight_decay=chosen.weight_decay),
-        keras.losses.CategoricalCrossentropy(label_smoothing=chosen.label_smoothing),
-        metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name="crossentropy")],
+        **objective.compiled(chosen.label_smoothing),
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
     )

@@ -8,31 +8,30 @@ from pathlib import Path
 import keras
 import numpy as np
 
-
-def quality(score: dict) -> tuple[float, float]:
-    """What "better on validation" means, in all of a job: higher accuracy, then lower cross-entropy."""
-    return score["accuracy"], -score["loss"]
+from pipelines.objective import measure, quality
 
 
 class KeepBest(keras.callbacks.Callback):
     """At the end of `fit`, puts the best weights back.
 
-    Needs the metrics `accuracy` and `crossentropy` and validation data. The weights lie in a file and the rest of its state
-    is plain values, so that `keras_cnn.training.ExactResume` can go on with it.
+    Needs validation data, the metric `crossentropy`, and the one that the score tells of. The weights lie in a file and the
+    rest of its state is plain values, so that `keras_cnn.training.ExactResume` can go on with it.
 
     Args:
-        start: The score of the weights that training begins with: `accuracy`, and `loss`, the cross-entropy in nats.
+        start: The score of the weights that training begins with: `accuracy` (or what else `pipelines.objective.measure`
+            finds there), and `loss`, the cross-entropy in nats.
         file: Where the best weights are kept, an `.npz` file. If it is there, it is that of an interrupted job.
     """
 
     def __init__(self, start: dict, file):
         super().__init__()
-        self._kept, self._best, self._file = _pair(start), None, str(file)
+        self._measure, self._file = measure(start), str(file)
+        self._kept, self._best = [start[self._measure], start["loss"]], None
 
     @property
     def best(self) -> dict | None:
         """The score of the best epoch."""
-        return None if self._best is None else {"accuracy": self._best[0], "loss": self._best[1]}
+        return None if self._best is None else self._named(self._best)
 
     def on_train_begin(self, logs=None):
         """Remember where training begins."""
@@ -41,10 +40,10 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Remember the weights if they are the best so far."""
-        score = [float(logs["val_accuracy"]), float(logs["val_crossentropy"])]
-        if self._best is None or _better(score, self._best):
+        score = [float(logs[f"val_{self._measure}"]), float(logs["val_crossentropy"])]
+        if self._best is None or self._better(score, self._best):
             self._best = score
-        if _better(score, self._kept):
+        if self._better(score, self._kept):
             self._write()
             self._kept = score
 
@@ -53,15 +52,13 @@ class KeepBest(keras.callbacks.Callback):
         with np.load(self._file, allow_pickle=False) as file:
             self.model.set_weights([file[str(number)] for number in range(len(file.files))])
 
+    def _named(self, score):
+        return dict(zip((self._measure, "loss"), score, strict=True))
+
+    def _better(self, one, other):
+        return quality(self._named(one)) > quality(self._named(other))
+
     def _write(self):
         part = Path(self._file).with_suffix(".part.npz")
         np.savez(part, **{str(number): weight for number, weight in enumerate(self.model.get_weights())})
         os.replace(part, self._file)
-
-
-def _pair(score):
-    return [score["accuracy"], score["loss"]]
-
-
-def _better(one, other):
-    return (one[0], -one[1]) > (other[0], -other[1])

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 import keras_cnn as kc
-from keras_cnn import heads, surgery
+from keras_cnn import surgery
 from keras_cnn.builder import attach
 from keras_cnn.training import calibration, solve_head
 from pipelines import augment, features
@@ -17,8 +17,9 @@ from pipelines import input as inputs
 from pipelines.augment.mirroring import mirroring
 from pipelines.batches import Batches
 from pipelines.cache import digest
-from pipelines.cached import CachedBatches, one_hot
+from pipelines.cached import CachedBatches, indicators
 from pipelines.fitting import fit
+from pipelines.objective import measure, objective_of
 from pipelines.progress import EpochBar
 
 SOLVED, TUNED = "solved head", "fine-tuned"
@@ -41,8 +42,8 @@ class Learning:
         description: All that decides the outcome, as plain values by name.
         model: The classifier.
         chosen: The settings, with what was decided on the way.
-        validation: Accuracy and loss (cross-entropy in nats) on the validation images, of the solved head and of the
-            fine-tuned network.
+        objective: What is learned, from `pipelines.objective`.
+        validation: Its scores on the validation images, of the solved head and of the fine-tuned network.
         history: A dict an epoch.
         sheet: A picture of how training images were varied, `(height, width, 3)` uint8, or None.
     """
@@ -51,8 +52,9 @@ class Learning:
         keras.utils.set_random_seed(chosen.seed)
         self.chosen, self.validation, self.history, self.sheet = chosen, {}, [], None
         self.network, self.catalog, self.images, self._cache, self._steps = network, catalog, images, cache, steps
-        self._classes = len(catalog.classes)
-        self.model = attach(network.model, heads.classification(self._classes, dropout=chosen.dropout))
+        self.objective = objective_of(catalog)
+        self._classes = self.objective.classes
+        self.model = attach(network.model, self.objective.head(chosen.dropout))
         # What the network was before anything was trained: `train` may change it in place.
         self.description = {
             **chosen.to_dict(),
@@ -96,10 +98,9 @@ class Learning:
             kc.check_frozen(self.model),
             named,
         ):
-            bar = EpochBar(advance)
-            self.history, best = fit(
-                model, batches, validation, self.validation[SOLVED], self.chosen, folder, [bar, *callbacks]
-            )
+            start = self.validation[SOLVED]
+            watching = [EpochBar(advance, measure(start)), *callbacks]
+            self.history, best = fit(model, batches, validation, self.objective, start, self.chosen, folder, watching)
         self.validation[TUNED] = best
 
     def scores(self, split, advance=lambda count: None) -> np.ndarray:
@@ -114,7 +115,7 @@ class Learning:
         return np.concatenate(found)
 
     def truth(self, split) -> np.ndarray:
-        """The class numbers of a split."""
+        """The class numbers of a split, `(images,)`; with several labels an image 0 and 1, `(images, classes)`."""
         return self.catalog.targets(self._rows(split))
 
     def _rows(self, split):
@@ -144,11 +145,11 @@ class Learning:
     def _solve(self):
         with self._steps.step("Solving the head"):
             views, held_out = [self._pooled(view) for view in self._views], self._pooled(self._held_out)
-            targets = np.tile(self.truth("train"), len(views))
+            targets = np.concatenate([self.truth("train")] * len(views))
             head = solve_head(np.concatenate(views), targets, self._classes, held_out, self.truth("validation"))
             self._rest.get_layer("logits").set_weights([head.kernel, head.bias])
             scores, truth = features.in_batches(self._run_rest, self._held_out), self.truth("validation")
-            self.validation[SOLVED] = _score(scores, truth)
+            self.validation[SOLVED] = self.objective.score(scores, truth)
 
     def _pooled(self, activations):
         """What the solved head is computed from, in float32."""
@@ -168,9 +169,9 @@ class Learning:
         """The later stages, and batches of what goes into them."""
         kc.freeze(self.model)
         kc.unfreeze(self.model, from_=self.network.stages[-1].name)
-        targets = one_hot(self.truth("train"), self._classes)
+        targets = indicators(self.truth("train"), self._classes)
         batches = CachedBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
-        validation = (self._held_out.astype("float32"), one_hot(self.truth("validation"), self._classes))
+        validation = (self._held_out.astype("float32"), indicators(self.truth("validation"), self._classes))
         return self._rest, batches, validation, nullcontext()
 
     def _on_pictures(self):
@@ -196,10 +197,5 @@ class Learning:
         else:
             shown = source[:: -(-len(rows) // IN_SHEET)]
             self.sheet = augment.contact_sheet(shown, preprocessing.size, augmentation, self.chosen.seed)
-        return self.model, batches, self._batches("validation")(), named
-
-
-def _score(scores, truth):
-    """Accuracy and loss of probabilities."""
-    likelihood = scores[np.arange(len(truth)), truth]
-    return {"accuracy": float((scores.argmax(1) == truth).mean()), "loss": float(-np.log(likelihood + 1e-12).mean())}
+        # Another model of the same layers: the one that is kept stays free of optimizer, loss and metrics.
+        return attach(self.model, lambda scores: scores), batches, self._batches("validation")(), named

@@ -6,14 +6,16 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from keras_cnn.images import SUFFIXES
-from keras_cnn.serving import VerificationError
+from keras_cnn.serving import VerificationError, card
 from keras_cnn.serving.folder import highest_version
 from keras_cnn.serving.verification import require_harmless
 from pipelines.catalog import folders
 from pipelines.errors import InputError
+from pipelines.evaluate_multi_label import DECISION
 
 BATCH_SIZE = 32
 SURE, UNSURE, UNREADABLE = "sure", "unsure", "unreadable"
@@ -27,6 +29,8 @@ class Prediction:
         path: As given.
         status: "sure", "unsure" below the asked-for probability, "unreadable" if the file is no image. Not part of the
             label, since a class may have such a name.
+        labels: What the image is said to be: the most probable class or, of a version for several labels an image, all
+            classes of probability 1/2 or more, best first. None if unreadable.
         label: The most probable class; "" if unreadable.
         probability: Of the most probable class; 0 if unreadable.
         best: The most probable classes with their probabilities, best first; empty if unreadable.
@@ -34,6 +38,7 @@ class Prediction:
 
     path: str
     status: str
+    labels: tuple[str, ...]
     label: str
     probability: float
     best: tuple[tuple[str, float], ...]
@@ -42,6 +47,7 @@ class Prediction:
         """Plain values, for JSON."""
         return {
             **asdict(self),
+            "labels": list(self.labels),
             "best": [{"label": label, "probability": probability} for label, probability in self.best],
         }
 
@@ -59,12 +65,17 @@ def predict(saved_model, images, reject: float = 0.0, trust: bool = False):
         InputError: If the SavedModel or an image path does not exist, or a folder holds no image.
     """
     serve = load(saved_model, trust)
+    names = class_names(saved_model) if has_several_labels(saved_model) else None
     paths = find_images(images)
     for start in range(0, len(paths), BATCH_SIZE):
         batch = paths[start : start + BATCH_SIZE]
         answer = serve(image_bytes=tf.constant([content(path) for path in batch]))
-        rows = zip(batch, answer["labels"].numpy(), answer["probabilities"].numpy(), strict=True)
-        yield from (_prediction(path, labels, probabilities, reject) for path, labels, probabilities in rows)
+        answer = {name: tensor.numpy() for name, tensor in answer.items()}
+        for row, path in enumerate(batch):
+            labels = [label.decode() for label in answer["labels"][row]]
+            best = tuple(zip(labels, answer["probabilities"][row].tolist(), strict=True))
+            given = best[0][:1] if names is None else _given(names, answer["scores"][row])
+            yield _prediction(path, best, given, reject)
 
 
 def load(saved_model, trust: bool = False):
@@ -97,6 +108,16 @@ def version_in(saved_model) -> Path:
     return path
 
 
+def class_names(saved_model) -> tuple[str, ...]:
+    """The names of the classes of a version, in the order of its scores."""
+    return tuple((version_in(saved_model) / card.LABELS).read_text(encoding="utf-8").splitlines())
+
+
+def has_several_labels(saved_model) -> bool:
+    """Whether a version gives each class a probability of its own, as its card says."""
+    return card.read(version_in(saved_model)).get("several_labels", False)
+
+
 def find_images(images) -> list[str]:
     """Files as they are, and the images in folders at any depth; each path once."""
     paths = []
@@ -123,9 +144,12 @@ def content(path) -> bytes:
         return b""
 
 
-def _prediction(path, labels, probabilities, reject):
-    best = tuple((label.decode(), float(probability)) for label, probability in zip(labels, probabilities, strict=True))
-    if not best[0][0]:
-        return Prediction(path, UNREADABLE, "", 0.0, ())
+def _given(names, scores):
+    return tuple(names[number] for number in np.argsort(-scores, kind="stable") if scores[number] >= DECISION)
+
+
+def _prediction(path, best, labels, reject):
     label, probability = best[0]
-    return Prediction(path, SURE if probability >= reject else UNSURE, label, probability, best)
+    if not label:
+        return Prediction(path, UNREADABLE, (), "", 0.0, ())
+    return Prediction(path, SURE if probability >= reject else UNSURE, labels, label, probability, best)

@@ -51,15 +51,21 @@ class Steps:
 
 
 class EpochBar(keras.callbacks.Callback):
-    """Moves a bar by one at each step of `fit` and notes the validation accuracy."""
+    """Moves a bar by one at each step of `fit` and notes what validation says.
 
-    def __init__(self, advance):
+    Args:
+        advance: From `Steps.step`.
+        measure: The name of the metric that is noted.
+    """
+
+    def __init__(self, advance, measure: str):
         super().__init__()
-        self._advance = advance
+        self._advance, self._measure = advance, measure
 
     def on_train_batch_end(self, batch, logs=None):
         self._advance(1)
 
     def on_epoch_end(self, epoch, logs=None):
-        if "val_accuracy" in logs:
-            self._advance(0, note=f"validation accuracy {logs['val_accuracy']:.3f}")
+        value = logs.get(f"val_{self._measure}")
+        if value is not None:
+            self._advance(0, note=f"validation {self._measure.replace('_', ' ')} {value:.3f}")

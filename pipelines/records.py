@@ -6,7 +6,7 @@ import csv
 import json
 
 from keras_cnn.serving import card
-from pipelines.keep_best import quality
+from pipelines.objective import quality
 
 
 def metrics(catalog, evaluation, validation, temperature, proof, seconds) -> dict:
@@ -14,15 +14,14 @@ def metrics(catalog, evaluation, validation, temperature, proof, seconds) -> dic
 
     Args:
         catalog: The `Catalog` with splits and reasons.
-        evaluation: `Evaluation` of the test split.
+        evaluation: `Evaluation` or `MultiLabelEvaluation` of the test split.
         validation: Scores on the validation split, of the solved head and of the fine-tuned network.
         temperature: That the exported network divides its logits by.
         proof: `Verification` of the exported version.
         seconds: Dict of step -> seconds.
     """
     return {
-        "accuracy": evaluation.accuracy,
-        "interval_95": evaluation.interval,
+        **evaluation.figures(),
         "classes": list(catalog.classes),
         "images": {split: len(catalog.used(split)) for split in ("train", "validation", "test")},
         "left_out": sum(bool(reason) for reason in catalog.reasons),

@@ -28,7 +28,7 @@ class Settings:
         learning_rate: Peak of AdamW's rate: reached after `warm_up` of all steps, falling to zero along a cosine.
         warm_up: Share of all steps.
         weight_decay: AdamW's, decoupled.
-        label_smoothing: Share of the truth that is spread over all classes.
+        label_smoothing: Share of the truth that is spread over all classes; 0 with several labels an image.
         dropout: Share of the pooled features dropped in training.
         augmentation: Name of a preset of `pipelines.augment`, where pictures are varied.
         mirror: Whether a mirrored picture is as good an example as the picture itself; None: as validation says.
@@ -65,6 +65,7 @@ def choose(
     training_images: int,
     *,
     gpu: bool = False,
+    multi_label: bool = False,
     train: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -85,6 +86,7 @@ def choose(
         backbone: The network.
         training_images: Number of images in the training split.
         gpu: Whether there is one.
+        multi_label: Whether an image may have several labels.
         train: "head", "last" or "all", to overrule what is trained.
         epochs: To overrule their number; 0 trains the head only.
         batch_size: To overrule it.
@@ -108,7 +110,8 @@ def choose(
         learning_rate=learning_rate or (6e-4 if whole else 1e-4 if training_images < 500 else 3e-4),
         warm_up=0.07 if whole else 0.1,
         weight_decay=0.02,
-        label_smoothing=0.1,
+        # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
+        label_smoothing=0.0 if multi_label else 0.1,
         dropout=0.2,
         augmentation="light" if whole else "none",
         mirror=mirror,

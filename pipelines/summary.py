@@ -6,12 +6,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.objective import measure
+
 FEW = 20
 WIDTH = len("For TF Serving")
 
 
 def print_summary(result) -> None:
-    """Print classes, images, seconds of each step, test accuracy and where the files are.
+    """Print classes, images, seconds of each step, how good it is on the test images, and where the files are.
 
     Args:
         result: `pipelines.Result`.
@@ -20,12 +22,13 @@ def print_summary(result) -> None:
     images, validation = metrics["images"], metrics["validation"]
     low, high = (100 * bound for bound in result.interval)
     left_out = f", {metrics['left_out']} left out (see catalog.csv)" if metrics["left_out"] else ""
-    compared = ", ".join(f"{name} {100 * score['accuracy']:.1f} %" for name, score in validation.items())
+    compared = ", ".join(f"{name} {100 * score[measure(score)]:.1f} %" for name, score in validation.items())
+    several = " mean average precision" if "mean_average_precision" in metrics else ""
     rows = {
         "Classes": f"{len(metrics['classes'])}: {_shortened(metrics['classes'])}",
         "Images": f"{images['train']} to train, {images['validation']} to choose, {images['test']} to test{left_out}",
-        "Validation": f"{compared}: kept the {metrics['kept']}",
-        "Test accuracy": f"[bold]{100 * result.accuracy:.1f} %[/bold] (95 % interval {low:.1f} to {high:.1f} %)",
+        "Validation": f"{compared}{several}: kept the {metrics['kept']}",
+        **_tested(metrics, f"{100 * result.accuracy:.1f} %", f"(95 % interval {low:.1f} to {high:.1f} %)"),
         "Seconds": ", ".join(f"{name.lower()} {seconds:.0f}" for name, seconds in metrics["seconds"].items()),
     }
     if "accuracy_without_leaks" in metrics:
@@ -44,6 +47,15 @@ def print_summary(result) -> None:
     # Not in the table, which would break long paths over lines.
     for name, path in (("For TF Serving", result.export), ("Report", result.report), ("Records", result.run)):
         print(f"{name:<{WIDTH}}  {path}")
+
+
+def _tested(metrics, accuracy, interval):
+    if "mean_average_precision" not in metrics:
+        return {"Test accuracy": f"[bold]{accuracy}[/bold] {interval}"}
+    return {
+        "Test": f"[bold]{100 * metrics['mean_average_precision']:.1f} %[/bold] mean average precision",
+        "Labels right": f"every one on {accuracy} of the test images {interval}",
+    }
 
 
 def _shortened(names, most=10):

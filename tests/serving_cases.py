@@ -1,5 +1,6 @@
 """A small classifier, pictures and a quick proof, for the tests of exported versions."""
 
+import contextlib
 import io
 import json
 
@@ -35,14 +36,11 @@ def picture(kind, mode="RGB", seed=0):
     return buffer.getvalue()
 
 
-def in_this_process(capsys):
+def in_this_process(path, examples):
     """What verification does in a fresh process, without the seconds in which that imports TensorFlow."""
-
-    def run(path, examples):
-        more = path.parent / "more.tfrecord"
-        samples.write(more, examples)
+    more, said = path.parent / "more.tfrecord", io.StringIO()
+    samples.write(more, examples)
+    with contextlib.redirect_stdout(said):
         fresh_process.main(str(path), str(path / verification.EXAMPLES), str(more))
-        more.unlink()
-        return json.loads(capsys.readouterr().out.splitlines()[-1])
-
-    return run
+    more.unlink()
+    return json.loads(said.getvalue().splitlines()[-1])

@@ -372,6 +372,20 @@ def test_mirroring_is_judged_by_what_is_still_known():
     ).harmless  # a head that knows nothing cannot tell
 
 
+def test_mirroring_with_several_labels_counts_what_is_said_of_every_class():
+    # Two classes, each on half of the images: H = 2 log 2. Of class 1 the mirror image of one image says nothing right.
+    truth = np.array([[1, 0], [1, 1], [0, 1], [0, 0]])
+    plain = np.where(truth, 0.9, 0.1)
+    mirrored = plain.copy()
+    mirrored[1, 1] = 0.1
+    found = mirroring(plain, mirrored, truth)
+    assert found.plain == pytest.approx(-2 * math.log(0.9))
+    assert found.mirrored - found.plain == pytest.approx(math.log(9) / 4)
+    assert found.kept == pytest.approx(1 - math.log(9) / 4 / (2 * math.log(2) + 2 * math.log(0.9)))
+    assert found.harmed == (1,)  # log(9) / 2 = 1.10 on the two images that have it
+    assert mirroring(plain, plain, truth).harmless
+
+
 def test_one_harmed_class_of_many_is_found():
     targets = np.repeat(np.arange(50), 4)
     plain = np.full((200, 50), 0.1 / 49) + np.eye(50)[targets] * (0.9 - 0.1 / 49)

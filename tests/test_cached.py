@@ -8,7 +8,7 @@ import keras_cnn as kc
 from pipelines import features
 from pipelines.batches import Batches
 from pipelines.cache import Cache
-from pipelines.cached import CachedBatches, one_hot
+from pipelines.cached import CachedBatches, indicators
 from pipelines.keep_best import KeepBest
 
 
@@ -22,7 +22,7 @@ def epoch(batches, number, step=0):
 def batches():
     # View 0 of example i is i, view 1 is i + 100.
     views = [np.arange(10, dtype="float16")[:, None], np.arange(100, 110, dtype="float16")[:, None]]
-    return lambda seed=0: CachedBatches(views, one_hot(np.arange(10) % 3, 3), batch_size=4, seed=seed)
+    return lambda seed=0: CachedBatches(views, indicators(np.arange(10) % 3, 3), batch_size=4, seed=seed)
 
 
 def test_each_epoch_holds_every_example_once_with_its_target(batches):
@@ -126,3 +126,14 @@ def test_the_best_weights_stay(start, epochs, kept, tmp_path):
     keeper.on_train_end()
     assert model.value == kept
     assert keeper.best["accuracy"] == max(accuracy for accuracy, _ in epochs)
+
+
+def test_with_several_labels_the_mean_average_precision_decides(tmp_path):
+    keeper, model = KeepBest({"mean_average_precision": 0.5, "loss": 0.1}, tmp_path / "best.npz"), Weights()
+    keeper.set_model(model)
+    keeper.on_train_begin()
+    for epoch, (precision, loss) in {"first": (0.6, 0.4), "second": (0.6, 0.3), "third": (0.55, 0.1)}.items():
+        model.value = epoch
+        keeper.on_epoch_end(0, {"val_mean_average_precision": precision, "val_crossentropy": loss})
+    keeper.on_train_end()
+    assert model.value == "second" and keeper.best == {"mean_average_precision": 0.6, "loss": 0.3}

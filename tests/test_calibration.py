@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from keras_cnn.training import calibration
 
@@ -16,6 +16,25 @@ def test_the_temperature_that_scores_were_made_with(true):
     found = calibration.temperature(softmax(true * logits, 1), labels)
     assert found == pytest.approx(true, rel=0.05)
     np.testing.assert_allclose(calibration.calibrated(softmax(true * logits, 1), true), softmax(logits, 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_the_temperature_of_independent_scores(true):
+    """0 and 1 drawn by sigmoid(z), scores of sigmoid(true · z): dividing by `true` is right."""
+    random = np.random.default_rng(0)
+    logits = random.normal(-1, 2, (20_000, 3))
+    labels = (random.uniform(size=logits.shape) < expit(logits)).astype(int)
+    assert calibration.temperature(expit(true * logits), labels) == pytest.approx(true, rel=0.05)
+    calibrated = calibration.calibrated(expit(true * logits), true, independent=True)
+    np.testing.assert_allclose(calibrated, expit(logits), atol=1e-6)
+
+
+def test_independent_scores_of_zero_and_one_stay_finite():
+    scores = np.tile(np.float32([1.0, 0.0, 0.5]), (60, 1))
+    wrong = np.tile([0, 1, 1], (60, 1))
+    assert 10 < calibration.temperature(scores, wrong) <= 20
+    found = calibration.calibrated(scores, 2.0, independent=True)
+    assert np.isfinite(found).all() and found[0, 0] > 0.999 and found[0, 1] < 1e-3 and found[0, 2] == 0.5
 
 
 def test_a_handful_of_examples_changes_nothing():

@@ -61,6 +61,12 @@ def test_several_columns_are_several_labels(photos):
     assert catalog.targets(catalog.used()).tolist() == [[1, 0], [1, 1], [0, 0], [0, 1]]
 
 
+def test_a_label_that_no_row_has_is_refused(photos):
+    path = table(photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,0")
+    with pytest.raises(InputError, match=r"must hold a 1 somewhere\. Received: none in 'dog'\. Leave it out\.$"):
+        Catalog.from_csv(path, label=("cat", "dog"))
+
+
 def test_what_a_job_writes_is_read_again(photos, tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()

@@ -48,6 +48,7 @@ def test_predict_json_of_a_folder_with_a_broken_file(version, images, capsys):
     assert found["broken.jpg"] == {
         "path": str(images / "more" / "broken.jpg"),
         "status": "unreadable",
+        "labels": [],
         "label": "",
         "probability": 0.0,
         "best": [],

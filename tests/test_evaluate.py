@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.evaluate import Evaluation, wilson_interval
+from pipelines.evaluate_multi_label import MultiLabelEvaluation
 
 
 @pytest.mark.parametrize(
@@ -35,4 +36,42 @@ def test_by_hand(evaluation):
 def test_the_surest_mistake_comes_first():
     scores = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.8, 0.2]])
     worst = Evaluation(scores, np.array([1, 1, 1, 1]), ("a", "b")).worst_mistakes(2)
-    assert list(worst) == [1, 3]
+    assert worst == [(1, 0), (3, 0)]
+
+
+@pytest.fixture
+def several():
+    # Of four examples, given: a, a b, nothing, b c. True: a, b, nothing, a b. Nobody has c.
+    scores = np.array([[0.9, 0.2, 0.1], [0.6, 0.8, 0.0], [0.4, 0.3, 0.2], [0.45, 0.5, 0.99]])
+    return MultiLabelEvaluation(scores, np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 1, 0]]), ("a", "b", "c"))
+
+
+def test_several_labels_by_hand(several):
+    assert several.accuracy == 2 / 4 and several.wrong == 3
+    assert several.interval == wilson_interval(2, 4)
+    # a: true ones at places 1 and 3 of four, (1 + 2/3) / 2; b: at 1 and 2.
+    assert several.mean_average_precision == pytest.approx((5 / 6 + 1) / 2)
+    assert several.by_class() == [
+        {
+            "class": "a",
+            "images": 2,
+            "average_precision": pytest.approx(5 / 6),
+            "recall": 0.5,
+            "precision": 0.5,
+            "f1": 0.5,
+        },
+        {"class": "b", "images": 2, "average_precision": 1.0, "recall": 1.0, "precision": 1.0, "f1": 1.0},
+        {"class": "c", "images": 0, "average_precision": None, "recall": None, "precision": 0.0, "f1": 0.0},
+    ]
+
+
+def test_the_surest_wrong_decision_comes_first(several):
+    # c of the last for 0.99, a of the second for 0.6, a of the last against 0.45; and never the label of probability 1/2.
+    assert several.worst_mistakes() == [(3, 2), (1, 0), (3, 0)]
+    assert several.worst_mistakes(1) == [(3, 2)]
+    assert [several.truth(position) for position in range(4)] == ["a", "b", "none of them", "a, b"]
+
+
+def test_where_no_example_has_a_label_nothing_can_be_ranked():
+    found = MultiLabelEvaluation(np.full((3, 2), 0.1), np.zeros((3, 2), int), ("a", "b"))
+    assert found.mean_average_precision is None and found.accuracy == 1

@@ -146,16 +146,6 @@ def test_the_records_are_data_with_the_same_rows_and_splits(job):
     ]
 
 
-def test_several_labels_are_refused_before_anything_is_written(job, tmp_path):
-    paths = [str(path) for path in sorted(job[2].rglob("*.png"))[:6]]
-    catalog = Catalog(tuple(paths), (("a", "b"), ("a",), ()) * 2, ("",) * 6, ("",) * 6, ("",) * 6)
-    with pytest.raises(
-        InputError, match=r"^A job trains with one label an image\. Received: 2 for one, a, b\. Name one"
-    ):
-        fine_tune(catalog, tmp_path / "out", progress=False)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_a_table_and_the_records_of_its_run(sample_photos, tmp_path, capsys):
     """Columns of other names, an official test split, and the same again from catalog.csv."""

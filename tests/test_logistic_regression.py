@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from keras_cnn.training.logistic_regression import cross_entropy, solve_head
 
@@ -49,3 +49,50 @@ def test_cross_entropy_by_hand():
     # softmax of (ln 3, 0) is (3/4, 1/4): the mean of ln(4/3) and ln 4.
     logits = np.array([[np.log(3), 0], [np.log(3), 0]])
     assert cross_entropy(logits, [0, 1]) == pytest.approx((np.log(4 / 3) + np.log(4)) / 2)
+
+
+def several_labels(examples=300, classes=3, features=5):
+    """Overlapping clouds of labels that are drawn independently of each other, one of them rare."""
+    random = np.random.default_rng(3)
+    data = random.normal(size=(examples, features)) * 10.0 ** np.arange(-2, features - 2) + 5
+    logits = (data - data.mean(0)) / data.std(0) @ random.normal(size=(features, classes)) - np.array([0, 1, 4])
+    return data, (random.uniform(size=logits.shape) < expit(logits)).astype(int)
+
+
+def test_each_class_of_several_labels_is_the_regression_that_it_is_alone():
+    """Found by another way: Newton's method in double precision, a class at a time."""
+    features, labels = several_labels()
+    head = solve_head(features, labels, 3, features, labels, penalties=(0.01,))
+    mean, deviation = features.mean(0), features.std(0)
+    inputs = np.column_stack([(features - mean) / deviation, np.ones(300)])
+    ridge = np.diag([0.01] * 5 + [0.0])
+    for number in range(3):
+        weights = np.zeros(6)
+        for _ in range(30):
+            scores = expit(inputs @ weights)
+            gradient = inputs.T @ (scores - labels[:, number]) / 300 + ridge @ weights
+            weights -= np.linalg.solve((inputs.T * (scores * (1 - scores))) @ inputs / 300 + ridge, gradient)
+        np.testing.assert_allclose(expit(head.logits(features))[:, number], expit(inputs @ weights), atol=0.01)
+    assert head.loss == pytest.approx(cross_entropy(head.logits(features), labels), rel=1e-4)
+
+
+def test_classes_that_every_example_or_none_has_leave_the_others_alone():
+    features, labels = several_labels()
+    odd = np.column_stack([labels, np.zeros(300, int), np.ones(300, int)])
+    head = solve_head(features, odd, 5, features, odd)
+    scores = expit(head.logits(features))
+    assert np.isfinite(head.kernel).all() and scores[:, 3].max() < 0.02 and scores[:, 4].min() > 0.98
+    alone = solve_head(features, labels, 3, features, labels, penalties=(head.penalty,))
+    np.testing.assert_allclose(scores[:, :3], expit(alone.logits(features)), atol=0.02)
+
+
+def test_cross_entropy_of_several_labels_by_hand():
+    # sigmoid(ln 3) is 3/4, sigmoid(0) is 1/2: -ln 3/4 - ln 1/2 and -ln 1/4 - ln 1/2.
+    logits = np.array([[np.log(3), 0], [np.log(3), 0]])
+    expected = (np.log(4 / 3) + np.log(4)) / 2 + np.log(2)
+    assert cross_entropy(logits, [[1, 1], [0, 0]]) == pytest.approx(expected)
+
+
+def test_labels_of_another_width_are_refused():
+    with pytest.raises(ValueError, match=r"^solve_head: `labels` must be .* or \(examples, 3\) of 0 and 1\. Received"):
+        solve_head(np.ones((4, 2)), np.ones((4, 2), int), 3, np.ones((4, 2)), np.ones((4, 2), int))

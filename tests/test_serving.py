@@ -45,8 +45,8 @@ def signatures(version):
 
 
 @pytest.fixture
-def in_process(monkeypatch, capsys):
-    monkeypatch.setattr(verification, "_run", in_this_process(capsys))
+def in_process(monkeypatch):
+    monkeypatch.setattr(verification, "_run", in_this_process)
 
 
 def files(folder):

@@ -37,7 +37,7 @@ def call(module, *arguments):
 
 @pytest.mark.slow
 def test_a_run_is_exported_in_another_precision(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(verification, "_run", in_this_process(capsys))
+    monkeypatch.setattr(verification, "_run", in_this_process)
     assert (
         call(export_command, "export", run.parent.parent, "--precision", "int8", "--out", tmp_path / "8", "--json") == 0
     )

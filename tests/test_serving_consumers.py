@@ -160,6 +160,7 @@ def test_multi_label(tmp_path):
     answer, pixels = in_version(model, list("abcd"), tmp_path)
     np.testing.assert_allclose(answer["scores"], model(pixels), atol=1e-5)
     assert answer["labels"].shape == (3, 4)
+    assert json.loads((tmp_path / "odd" / "1" / "assets" / "model_card.json").read_text())["several_labels"] is True
 
 
 def test_channels_first(tmp_path):

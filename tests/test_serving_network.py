@@ -65,6 +65,7 @@ def test_logits_are_divided_by_the_temperature(activation, function, temperature
     options = {"axis": -1} if activation == "softmax" else {}
     expected = function(logits / temperature, **options)
     np.testing.assert_allclose(scores(model, "float32", temperature), expected, atol=1e-5)
+    assert network.Network(model, "float32", temperature).independent == (activation == "sigmoid")
 
 
 def test_a_temperature_needs_logits():

@@ -60,6 +60,11 @@ def test_on_pictures_about_27000_pass_but_5_to_20_epochs():
     assert [settings.choose(STAGES, images, gpu=True).epochs for images in (1_000, 2_640, 100_000)] == [20, 10, 5]
 
 
+def test_sigmoids_are_not_smoothed():
+    smoothing = [settings.choose(STAGES, 100, multi_label=several).label_smoothing for several in (False, True)]
+    assert smoothing == [0.1, 0.0]
+
+
 def test_options_are_checked():
     for options in ({"train": "some"}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": 0.0}):
         with pytest.raises(ValueError, match=r"^fit: "):

@@ -8,9 +8,10 @@ import pytest
 
 import keras_cnn as kc
 from pipelines import settings, unfinished
-from pipelines.cached import CachedBatches, one_hot
+from pipelines.cached import CachedBatches, indicators
 from pipelines.errors import InputError, TrainingError
 from pipelines.fitting import fit
+from pipelines.objective import OneLabel, SeveralLabels
 
 JOB = {"epochs": 3, "data": "a" * 64, "mirror": None}
 
@@ -48,10 +49,10 @@ def trained(tmp_path, activations, **options):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
     network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
     chosen = settings.choose(network, 8, train="all", epochs=2, batch_size=4, **options)
-    targets = one_hot(np.arange(8) % 2, 2)
+    targets = indicators(np.arange(8) % 2, 2)
     batches = CachedBatches([activations], targets, 4, seed=0)
     start = {"accuracy": 0.0, "loss": 9.0}
-    return fit(model, batches, (np.zeros((8, 4)), targets), start, chosen, tmp_path)
+    return fit(model, batches, (np.zeros((8, 4)), targets), OneLabel(2), start, chosen, tmp_path)
 
 
 def test_a_loss_that_is_no_number_ends_training_at_its_step(tmp_path):
@@ -67,3 +68,24 @@ def test_the_history_and_the_best_epoch(tmp_path):
     history, best = trained(tmp_path, np.ones((8, 4), "float16"))
     assert len(history) == 2 and {"loss", "accuracy", "val_accuracy", "val_crossentropy"} <= history[0].keys()
     assert best == {"accuracy": 0.5, "loss": min(epoch["val_crossentropy"] for epoch in history)}
+    # The same job again finds itself done, and knows what it had found.
+    assert trained(tmp_path, np.ones((8, 4), "float16")) == (history, best)
+
+
+def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_path):
+    """With a learning rate of next to nothing: the solved head and every epoch are measured alike."""
+    random = np.random.default_rng(0)
+    activations = random.normal(size=(60, 4)).astype("float32")
+    several = (activations[:, :3] + random.normal(size=(60, 3)) > 0).astype(int)
+    one = several.sum(1) % 3
+    for objective, targets, ending in ((OneLabel(3), one, "softmax"), (SeveralLabels(3), several, "sigmoid")):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation=ending)])
+        start = objective.score(model.predict(activations, verbose=0), targets)
+        network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
+        chosen = settings.choose(network, 60, train="all", epochs=1, learning_rate=1e-30)
+        rows = indicators(targets, 3)
+        folder = tmp_path / ending
+        folder.mkdir()
+        batches = CachedBatches([activations], rows, 32, seed=0)
+        _, best = fit(model, batches, (activations, rows), objective, start, chosen, folder)
+        assert best == pytest.approx(start, rel=1e-4) and best.keys() == start.keys()

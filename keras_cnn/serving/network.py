@@ -27,6 +27,7 @@ class Network(tf.Module):
         run: A `tf.function`: images float32 `(batch, height, width, 3)` 0..255 -> dict of float32 tensors: `scores`
             `(batch, classes)`, and `features` `(batch, channels)` if the model has a pooling layer before its head.
         has_features: Whether it has.
+        independent: Whether each score is the sigmoid of its own logit: several labels an image.
         image_shape: `(height, width, 3)`, None where any size will do.
     """
 
@@ -38,7 +39,9 @@ class Network(tf.Module):
 
         spec = tf.TensorSpec((None, *self.image_shape), tf.float32, name="images")
         self.run = tf.function(lambda images: answer(as_input(model, images)), input_signature=[spec], autograph=False)
-        self.has_features = "features" in self.run.get_concrete_function().structured_outputs
+        outputs = self.run.get_concrete_function().structured_outputs
+        self.has_features = "features" in outputs
+        self.independent = _ending(outputs["scores"]).type == "Sigmoid"
 
     def _frozen(self, model, precision, temperature):
         model = surgery.fold_batch_norm(model)
@@ -99,9 +102,7 @@ def calibrated(scores, temperature: float):
     """
     if temperature == 1:
         return scores
-    operation = scores.op
-    while operation.type in ("Identity", "Cast"):
-        operation = operation.inputs[0].op
+    operation = _ending(scores)
     activation = {"Softmax": tf.nn.softmax, "Sigmoid": tf.sigmoid}.get(operation.type)
     if activation is None:
         raise ValueError(
@@ -109,6 +110,14 @@ def calibrated(scores, temperature: float):
             f"Received: temperature={temperature}, and a model that ends in {operation.type}."
         )
     return activation(_float32(operation.inputs[0]) / temperature)
+
+
+def _ending(scores):
+    """The operation that scores come from, casts apart."""
+    operation = scores.op
+    while operation.type in ("Identity", "Cast"):
+        operation = operation.inputs[0].op
+    return operation
 
 
 def parts(model: keras.Model):

@@ -136,7 +136,9 @@ def write(
         )
     reference = samples.Reference(model, preprocessing, temperature)
     stored = samples.stored(reference)
-    signatures.save(Network(model, precision, temperature), labels, preprocessing, path)
+    network = Network(model, precision, temperature)
+    about["several_labels"] = network.independent
+    signatures.save(network, labels, preprocessing, path)
     samples.write(path / verification.EXAMPLES, stored)
     warm_up.write(path, stored[0].content, preprocessing.size, warm_up_xla)
     card.write(path, labels, about)

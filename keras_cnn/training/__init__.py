@@ -1,5 +1,6 @@
 """What `model.fit` lacks."""
 
+from keras_cnn.training.average_precision import MeanAveragePrecision
 from keras_cnn.training.freezing import check_frozen, freeze, unfreeze
 from keras_cnn.training.gradual import GradualUnfreezing
 from keras_cnn.training.layerwise import layerwise_optimizer
@@ -11,6 +12,7 @@ __all__ = [
     "ExactResume",
     "GradualUnfreezing",
     "LinearHead",
+    "MeanAveragePrecision",
     "RateCurve",
     "check_frozen",
     "find_learning_rate",

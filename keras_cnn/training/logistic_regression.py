@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import expit, log_expit, log_softmax
+
+from keras_cnn import arguments
 
 # From strong to weak, in units where the features have variance 1.
 PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -5.01, -0.5))
@@ -21,13 +23,13 @@ ROUGHLY, EXACTLY = 1e-5, 1e-6
 
 @dataclass(frozen=True)
 class LinearHead:
-    """A solved head: `scores = softmax(features @ kernel + bias)`.
+    """A solved head: `scores = softmax(features @ kernel + bias)`, or `sigmoid` of that for several labels an example.
 
     Attributes:
         kernel: `(features, classes)`, float32, for features as they came (the standardisation is folded in).
         bias: `(classes,)`, float32.
         penalty: The chosen L2 penalty.
-        loss: Mean cross-entropy on the examples that it was chosen by, in nats.
+        loss: Mean `cross_entropy` on the examples that it was chosen by, in nats.
     """
 
     kernel: np.ndarray
@@ -41,13 +43,17 @@ class LinearHead:
 
 
 def solve_head(features, labels, classes, validation_features, validation_labels, penalties=PENALTIES) -> LinearHead:
-    """Multinomial logistic regression whose penalty is the best of several on validation examples.
+    """Logistic regression whose penalty is the best of several on validation examples.
 
-    Minimises mean cross-entropy + penalty / 2 · ‖W‖² over W and b, on features standardised by the training examples.
+    Minimises mean cross-entropy + penalty / 2 · ‖W‖² over W and b, on features standardised by the training examples. With
+    class numbers it is multinomial. With rows of 0 and 1, several labels an example, the cross-entropy is the sum over the
+    classes of each one's own: so each class has the binary regression that it would have without the others, with the one
+    penalty that is best for all.
 
     Args:
         features: `(examples, features)` of the training examples.
-        labels: `(examples,)` integers from 0 to `classes` - 1.
+        labels: `(examples,)` integers from 0 to `classes` - 1, for softmax; or `(examples, classes)` of 0 and 1, for sigmoids.
+            A class that no example has gets a score near 0.
         classes: Number of classes.
         validation_features: As `features`, for the choice of the penalty alone.
         validation_labels: As `labels`.
@@ -55,9 +61,12 @@ def solve_head(features, labels, classes, validation_features, validation_labels
 
     Returns:
         The `LinearHead` with the lowest validation loss, searched from the middle of the candidates.
+
+    Raises:
+        ValueError: If labels are neither of the two.
     """
-    features, labels = np.asarray(features, "float32"), np.asarray(labels)
-    validation_features = np.asarray(validation_features, "float32")
+    features, validation_features = np.asarray(features, "float32"), np.asarray(validation_features, "float32")
+    labels, validation_labels = _checked(labels, classes), _checked(validation_labels, classes)
     mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
     standardised = (features - mean) / deviation
 
@@ -81,24 +90,51 @@ def solve_head(features, labels, classes, validation_features, validation_labels
 
 
 def cross_entropy(logits, labels) -> float:
-    """Mean of -log softmax(logits)[label], in nats."""
-    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), np.asarray(labels)].mean())
+    """The mean over examples of -log of the likelihood of their labels, in nats.
+
+    Args:
+        logits: `(examples, classes)`.
+        labels: `(examples,)` class numbers: -log softmax(logits)[label]. Or `(examples, classes)` of 0 and 1: the sum over
+            classes of -log sigmoid(logit) where there is a 1, of -log(1 - sigmoid(logit)) where there is a 0.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2:
+        return float(-log_expit(np.where(labels, logits, np.negative(logits))).sum(1).mean())
+    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def _checked(labels, classes):
+    labels = np.asarray(labels)
+    if labels.ndim != 1 and labels.shape[1:] != (classes,):
+        expected = f"(examples,) class numbers, or (examples, {classes}) of 0 and 1"
+        raise ValueError(arguments.message("solve_head", "labels", expected, labels.shape))
+    return labels
 
 
 def _minimise(features, labels, start, penalty, tolerance):
-    shape = start.shape
-    truth = np.zeros((len(labels), shape[1]), "float32")
-    truth[np.arange(len(labels)), labels] = 1
+    shape, likelihood = start.shape, _sigmoids if labels.ndim == 2 else _softmax
+    truth = np.asarray(labels, "float32") if labels.ndim == 2 else np.eye(shape[1], dtype="float32")[labels]
 
     def loss_and_gradient(flat):
         weights = flat.reshape(shape).astype("float32")
-        log_scores = log_softmax(features @ weights[:-1] + weights[-1], axis=1)
-        residual = (np.exp(log_scores) - truth) / len(labels)
+        loss, scores = likelihood(features @ weights[:-1] + weights[-1], truth)
+        residual = (scores - truth) / len(labels)
         gradient = np.vstack([features.T @ residual + penalty * weights[:-1], residual.sum(0)])
-        loss = -(truth * log_scores).sum() / len(labels) + penalty / 2 * (weights[:-1] ** 2).sum()
+        loss = loss / len(labels) + penalty / 2 * (weights[:-1] ** 2).sum()
         return float(loss), gradient.ravel().astype("float64")
 
     result = minimize(
         loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": tolerance}
     )
     return result.x.reshape(shape).astype("float32")
+
+
+def _softmax(logits, truth):
+    """-log of the likelihood of all labels, and the scores."""
+    log_scores = log_softmax(logits, axis=1)
+    return -(truth * log_scores).sum(), np.exp(log_scores)
+
+
+def _sigmoids(logits, truth):
+    """The same for sigmoids."""
+    return -log_expit(np.where(truth, logits, -logits)).sum(), expit(logits)

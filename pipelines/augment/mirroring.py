@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import entr
 
 KEPT = 0.9
 LARGEST_INCREASE = 1.0  # nats: the class's own likelihood falls to 1/e
@@ -15,11 +16,12 @@ class Mirroring:
     """What mirroring the validation images does to a head that was fitted to images as they are.
 
     Attributes:
-        plain: Mean loss (cross-entropy in nats) on the images.
+        plain: Mean loss (cross-entropy in nats, with several labels an image the sum over the classes) on the images.
         mirrored: The same on their mirror images.
         kept: Share of what the head knows of the images that it knows of their mirror images: with H the loss of knowing
             no more than how frequent each class is, (H - mirrored) / (H - plain). 0 where it knows nothing.
-        harmed: Numbers of the classes whose own loss rises by more than 1 nat on average, the worst first.
+        harmed: Numbers of the classes whose own loss, -log of their probability on the images that have them, rises by more
+            than 1 nat on average, the worst first.
     """
 
     plain: float
@@ -39,14 +41,20 @@ def mirroring(plain: np.ndarray, mirrored: np.ndarray, targets: np.ndarray) -> M
     Args:
         plain: `(images, classes)`, probabilities.
         mirrored: The same for the mirror images, in the same order.
-        targets: `(images,)`, class numbers.
+        targets: `(images,)`, class numbers; or `(images, classes)` of 0 and 1, where the probabilities are independent.
     """
-    rows = np.arange(len(targets))
-    losses, others = (-np.log(scores[rows, targets].astype("float64") + 1e-12) for scores in (plain, mirrored))
-    counts = np.bincount(targets)
-    ignorance = np.log(len(targets) / counts[targets]).mean()
-    known = ignorance - losses.mean()
-    kept = (ignorance - others.mean()) / known if known > 0 else 0.0
-    increase = np.bincount(targets, others - losses) / np.maximum(counts, 1)
+    several = targets.ndim == 2
+    truth = targets if several else np.eye(plain.shape[1])[targets]
+    share, counts = truth.mean(0), truth.sum(0)
+    # With one label an image, what is said of the other classes follows from what is said of its own.
+    absent = several * (1 - truth)
+    ignorance = (entr(share) + several * entr(1 - share)).sum()
+    present, losses = [], []
+    for scores in (plain.astype("float64"), mirrored.astype("float64")):
+        present.append(-truth * np.log(scores + 1e-12))
+        losses.append((present[-1] - absent * np.log(1 - scores + 1e-12)).sum(1).mean())
+    known = ignorance - losses[0]
+    kept = (ignorance - losses[1]) / known if known > 0 else 0.0
+    increase = (present[1] - present[0]).sum(0) / np.maximum(counts, 1)
     harmed = [int(number) for number in np.argsort(-increase) if increase[number] > LARGEST_INCREASE]
-    return Mirroring(float(losses.mean()), float(others.mean()), float(kept), tuple(harmed))
+    return Mirroring(float(losses[0]), float(losses[1]), float(kept), tuple(harmed))

@@ -193,6 +193,10 @@ class Catalog:
         numbers = all(name.isascii() and name.isdecimal() for name in found)
         return tuple(sorted(found, key=lambda name: (int(name), name) if numbers else name))
 
+    def names(self, row: int) -> tuple[str, ...]:
+        """The classes of a row: one, several, or none."""
+        return _names(self.labels[row])
+
     def used(self, split: str | None = None) -> np.ndarray:
         """Row numbers of the files in use, of one split or of all."""
         rows = zip(self.reasons, self.splits, strict=True)
@@ -284,9 +288,11 @@ class Catalog:
                 "remove the class."
             )
         for split in splits.SPLITS:
-            if not len(self.used(split)):
+            rows = self.used(split)
+            if not any(_names(self.labels[row]) for row in rows):
+                wanted = "an image with a label" if len(rows) else "an image"
                 raise InputError(
-                    f"Each split needs an image. Received: none for {split}. Add images, or smaller groups."
+                    f"Each split needs {wanted}. Received: none for {split}. Add images, or smaller groups."
                 )
         return self
 

@@ -139,6 +139,11 @@ def _labels(table, columns, label, paths, reasons):
                 f"Each of several label columns of {table} must hold 0 or 1. Received: {cell!r} in {name!r} for {path}."
             )
         labels.append(tuple(name for name, value in zip(classes, values, strict=True) if value))
+    empty = [name for name in classes if name not in _every(labels)]
+    if empty:
+        raise InputError(
+            f"Each of several label columns of {table} must hold a 1 somewhere. Received: none in {empty[0]!r}. Leave it out."
+        )
     return labels
 
 

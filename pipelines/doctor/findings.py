@@ -119,9 +119,7 @@ def _left_out(catalog):
 
 def _classes(catalog):
     counts = Counter(dict.fromkeys(catalog.classes, 0))
-    for row in catalog.used():
-        label = catalog.labels[row]
-        counts.update(label if isinstance(label, tuple) else (label,))
+    counts.update(name for row in catalog.used() for name in catalog.names(row))
     ranked = counts.most_common()
     few = [f"{name} ({count})" for name, count in ranked[::-1] if count < FEW]
     if few:

@@ -22,13 +22,18 @@ def held_together(catalog: Catalog, likeness) -> Catalog:
         likeness: `Likeness` of its pictures.
     """
     groups, relative = list(catalog.groups), relative_to(catalog.root)
-    sizes = Counter(catalog.labels[row] for row in catalog.used())
+    sizes = _sizes(catalog, catalog.used())
     for rows in likeness.sets:
         for official in {catalog.splits[row] for row in rows}:
             held = [row for row in rows if catalog.splits[row] == official and not groups[row]]
-            members = Counter(catalog.labels[row] for row in held)
-            if len(held) > 1 and all(count <= LARGEST * sizes[label] for label, count in members.items()):
+            members = _sizes(catalog, held)
+            if len(held) > 1 and all(count <= LARGEST * sizes[name] for name, count in members.items()):
                 name = min(relative(catalog.paths[row]) for row in held)
                 for row in held:
                     groups[row] = name
     return replace(catalog, groups=tuple(groups))
+
+
+def _sizes(catalog, rows):
+    """How many of these rows each class has."""
+    return Counter(name for row in rows for name in catalog.names(row))

@@ -10,6 +10,8 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
+from pipelines.evaluate import Evaluation
+from pipelines.objective import measure
 from pipelines.report import pictures
 from pipelines.report.findings import shown
 
@@ -24,7 +26,7 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
 
     Args:
         run: The folder with settings.json, metrics.json and history.csv.
-        evaluation: `Evaluation` of the test split.
+        evaluation: `Evaluation` or `MultiLabelEvaluation` of the test split.
         catalog: The `Catalog` with the paths of its images.
         preprocessing: How the network saw them.
         sheet: A picture of how training images were varied, `(height, width, 3)` uint8, or None.
@@ -38,24 +40,25 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         {
             "picture": pictures.thumbnail(catalog.paths[rows[position]], preprocessing),
             "path": os.path.relpath(catalog.paths[rows[position]], root),
-            "truth": evaluation.classes[evaluation.targets[position]],
-            "predicted": evaluation.classes[evaluation.predicted[position]],
-            "probability": float(evaluation.scores[position].max()),
+            "truth": evaluation.truth(position),
+            "predicted": evaluation.classes[number],
+            "probability": float(evaluation.scores[position, number]),
         }
-        for position in evaluation.worst_mistakes()
+        for position, number in evaluation.worst_mistakes()
     ]
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    chosen_by = measure(metrics["validation"][metrics["kept"]])
     page = _page(
         "template.html",
         metrics=metrics,
+        measure=chosen_by,
         findings=shown(metrics["findings"], root),
         settings=json.loads((run / "settings.json").read_text(encoding="utf-8")),
         sheet=None if sheet is None else pictures.jpeg(sheet),
-        curves=pictures.curves(history) if history else None,
-        confusion=_confusion(evaluation) if len(evaluation.classes) <= MOST_IN_TABLE else None,
-        confused=_most_confused(evaluation),
+        curves=pictures.curves(history, chosen_by) if history else None,
+        **_confusions(evaluation),
         mistakes=mistakes,
-        wrong=int((evaluation.predicted != evaluation.targets).sum()),
+        wrong=evaluation.wrong,
         left_out=left_out[:MOST_LEFT_OUT],
         title=run_title(catalog),
     )
@@ -76,6 +79,14 @@ def _page(template, **values):
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**values)
+
+
+def _confusions(evaluation):
+    """What is taken for what: the matrix or, of many classes, its largest entries. With several labels nothing is."""
+    if not isinstance(evaluation, Evaluation):
+        return {"confusion": None, "confused": None}
+    small = len(evaluation.classes) <= MOST_IN_TABLE
+    return {"confusion": _confusion(evaluation) if small else None, "confused": _most_confused(evaluation)}
 
 
 def _confusion(evaluation):

@@ -32,13 +32,12 @@ def jpeg(pixels, longest: int = 1600) -> str:
     return _source("image/jpeg", buffer.getvalue())
 
 
-def curves(history) -> str:
-    """Cross-entropy and accuracy by epoch, of training and validation."""
+def curves(history, measure: str) -> str:
+    """Cross-entropy and the metric `measure` by epoch, of training and validation."""
     figure = matplotlib.figure.Figure(figsize=(9, 3), layout="constrained")
     epochs = np.arange(1, len(history) + 1)
-    for axes, name, title in zip(
-        figure.subplots(1, 2), ("crossentropy", "accuracy"), ("Cross-entropy", "Accuracy"), strict=True
-    ):
+    titles = {"crossentropy": "Cross-entropy", measure: measure.replace("_", " ").capitalize()}
+    for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         axes.plot(
             epochs, [row[name] for row in history], "o-", color=BLUE, markersize=3, label="training (with dropout)"
         )

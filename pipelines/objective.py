@@ -1,0 +1,86 @@
+"""What one label an image and several labels an image differ in: the head, the loss, and which network is better."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from keras_cnn import heads
+from keras_cnn.training import MeanAveragePrecision
+from pipelines.evaluate import Evaluation
+from pipelines.evaluate_multi_label import MultiLabelEvaluation
+
+
+class OneLabel:
+    """A softmax over the classes, cross-entropy, accuracy; targets are class numbers `(images,)`.
+
+    Args:
+        classes: Number of classes.
+    """
+
+    evaluation = Evaluation
+
+    def __init__(self, classes: int):
+        self.classes = classes
+
+    def head(self, dropout: float):
+        """What sits on the network."""
+        return heads.classification(self.classes, dropout)
+
+    def compiled(self, label_smoothing: float) -> dict:
+        """Loss and metrics, for `model.compile`. What says which epoch is better is called as in `score`."""
+        return {
+            "loss": keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
+            "metrics": ["accuracy", keras.metrics.CategoricalCrossentropy(name="crossentropy")],
+        }
+
+    def score(self, scores, targets) -> dict:
+        """Accuracy and loss (cross-entropy in nats) of probabilities `(images, classes)`."""
+        likelihood = scores[np.arange(len(targets)), targets]
+        accuracy = float((scores.argmax(1) == targets).mean())
+        return {"accuracy": accuracy, "loss": float(-np.log(likelihood + 1e-12).mean())}
+
+
+class SeveralLabels:
+    """A sigmoid for each class, binary cross-entropy, mean average precision; targets are 0 and 1, `(images, classes)`.
+
+    Args:
+        classes: Number of classes.
+    """
+
+    evaluation = MultiLabelEvaluation
+
+    def __init__(self, classes: int):
+        self.classes = classes
+
+    def head(self, dropout: float):
+        """As in `OneLabel`, and so is `compiled`."""
+        return heads.multi_label(self.classes, dropout)
+
+    def compiled(self, label_smoothing: float) -> dict:
+        return {
+            "loss": keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing),
+            "metrics": [MeanAveragePrecision(self.classes), keras.metrics.BinaryCrossentropy(name="crossentropy")],
+        }
+
+    def score(self, scores, targets) -> dict:
+        """Mean average precision as the metric of `compiled` has it, and loss, the mean over images and classes."""
+        ranking = MeanAveragePrecision(self.classes)
+        ranking.update_state(targets, scores)
+        loss = -np.log(np.where(targets, scores, 1 - scores) + 1e-12).mean()
+        return {ranking.name: float(ranking.result()), "loss": float(loss)}
+
+
+def objective_of(catalog):
+    """That of a `Catalog`."""
+    return (SeveralLabels if catalog.multi_label else OneLabel)(len(catalog.classes))
+
+
+def quality(score: dict) -> tuple[float, float]:
+    """What "better on validation" means, in all of a job: higher accuracy or mean average precision, then a lower loss."""
+    return score[measure(score)], -score["loss"]
+
+
+def measure(score: dict) -> str:
+    """What a score tells besides the loss: "accuracy" or "mean_average_precision"."""
+    return next(name for name in score if name != "loss")
