@@ -14,6 +14,12 @@ from pipelines import analyze_command, doctor_command, evaluate_command, export_
 from pipelines.errors import InputError, TrainingError
 from pipelines.quiet import load_tensorflow
 
+# Options of `fit` that are settings by the same name.
+OVERRULING = (
+    *("batch_size", "learning_rate", "mirror", "augmentation", "optimizer", "layer_decay", "average", "clip_norm"),
+    *("accumulate", "patience"),
+)
+
 
 def main(arguments=None) -> int:
     """Run one command; returns the exit status: 0, 2 for wrong use or bad input, 130 if interrupted, 1 for anything else."""
@@ -91,6 +97,21 @@ def _add_fit(commands):
         action=argparse.BooleanOptionalAction,
         help="whether mirror images are as good: not for text, digits, traffic signs (default: as validation says)",
     )
+    fit.add_argument(
+        "--augmentation",
+        choices=("none", "light", "medium", "strong"),
+        help="how pictures are varied where all is trained; strong: MixUp and CutMix too (default: light)",
+    )
+    fit.add_argument("--optimizer", choices=("adamw", "sgd"), help="default: adamw")
+    fit.add_argument(
+        "--layer-decay", type=float, help="factor of the rate from layer to layer, to the front (default: 1)"
+    )
+    fit.add_argument(
+        "--average", type=float, help="momentum of a running average of weights, such as 0.99 (default: 0)"
+    )
+    fit.add_argument("--clip-norm", type=float, help="longest gradient, over all weights (default: any)")
+    fit.add_argument("--accumulate", type=_count, help="steps whose gradients make one update (default: 1)")
+    fit.add_argument("--patience", type=_count, help="epochs without a better one before it ends (default: all epochs)")
     fit.add_argument("--seed", type=_count, default=0, help="of the split, the order and dropout (default: 0)")
     fit.add_argument("--restart", action="store_true", help="drop what an interrupted job has left")
     fit.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -110,12 +131,10 @@ def _fit(options):
         crop=options.crop,
         train=options.train,
         epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        mirror=options.mirror,
         seed=options.seed,
         restart=options.restart,
         progress=not options.quiet,
+        **{name: getattr(options, name) for name in OVERRULING},
     )
     if options.json:
         paths = {"export": result.export, "run": result.run, "report": result.report}

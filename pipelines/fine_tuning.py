@@ -54,12 +54,10 @@ def fine_tune(
     crop=None,
     train=None,
     epochs=None,
-    batch_size=None,
-    learning_rate=None,
-    mirror=None,
     seed=0,
     restart=False,
     progress=True,
+    **overruled,
 ) -> Result:
     """Fine-tune a pretrained network on labelled images and export it.
 
@@ -80,13 +78,12 @@ def fine_tune(
         train: "head", "last" (the last stage too) or "all" (the whole network); None for what fits the data and the machine:
             see `pipelines.settings.choose`.
         epochs: Passes over the training images; None for a number that fits the data, 0 to solve the head only.
-        batch_size: Images a step.
-        learning_rate: The highest of the schedule.
-        mirror: Whether to learn from mirror images too. False where left and right matter: text, digits, traffic signs.
-            None: if validation shows that they do no harm.
         seed: Of splits, order, views and dropout: the same data and seed give the same split.
         restart: Whether to drop what an interrupted job has left, instead of going on with it.
         progress: Whether to show progress bars, on a terminal.
+        overruled: Other values for attributes of `pipelines.settings.Settings`, such as `batch_size`, `learning_rate`,
+            `mirror` (False where left and right matter: text, digits, traffic signs), `augmentation`, `layer_decay`,
+            `average`, `patience`; None leaves the default.
 
     Returns:
         A `Result`.
@@ -96,21 +93,14 @@ def fine_tune(
             holds an unfinished job with other settings. Nothing is written then.
         TrainingError: If the loss is no number any more, or memory does not suffice.
     """
+    _check_names(overruled)
     output.check(out)
     catalog = data if isinstance(data, Catalog) else open_data(data, out)
     steps, cache = Steps(visible=progress), Cache()
     with output.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
             network = _load(backbone, weights, size) if isinstance(backbone, str) else backbone
-        options = {
-            "train": train,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "mirror": mirror,
-            "seed": seed,
-            "multi_label": catalog.multi_label,
-        }
+        options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
         networks = _cropped(network, settings.crops(len(catalog.used()), crop))
         catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
@@ -147,6 +137,13 @@ def fine_tune(
     if learning.chosen.epochs:  # a job that solved the head only has left nothing, but another one may have
         unfinished.remove(out)
     return Result(evaluation.accuracy, evaluation.interval, export, run, Path(out) / "report.html", metrics)
+
+
+def _check_names(overruled):
+    unknown = [name for name in overruled if name not in settings.OVERRULED]
+    if unknown:
+        known = ", ".join(settings.OVERRULED)
+        raise TypeError(f"fine_tune: a setting must be one of {known}. Received: {unknown[0]}.")
 
 
 def _load(handle, weights, size):

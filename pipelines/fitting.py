@@ -47,15 +47,20 @@ def fit(model, batches, validation, objective, start: dict, chosen, folder, call
     Raises:
         TrainingError: If the loss is no finite number, or memory does not suffice.
     """
-    _compile(model, batches.steps, objective, chosen)
-    best = KeepBest(start, folder / "best.npz")
+    model.compile(
+        _optimizer(model, batches.steps, chosen),
+        **objective.compiled(chosen.label_smoothing),
+        jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
+    )
+    averaged = kc.training.AveragedWeights() if chosen.average else None
+    best = KeepBest(start, folder / "best.npz", chosen.patience, averaged)
     resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best])
     try:
         history = model.fit(
             resume.data(batches),
             epochs=chosen.epochs,
             validation_data=validation,
-            callbacks=[StopWhenNotFinite(), resume, best, *callbacks],
+            callbacks=[StopWhenNotFinite(), resume, *([averaged] if averaged else ()), best, *callbacks],
             shuffle=False,  # the batches come shuffled
             verbose=0,
         ).history
@@ -69,14 +74,23 @@ def fit(model, batches, validation, objective, start: dict, chosen, folder, call
     return epochs, best.best
 
 
-def _compile(model, steps, objective, chosen):
+def _optimizer(model, steps, chosen):
     total = chosen.epochs * steps
     warm_up = round(chosen.warm_up * total)
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, total - warm_up, warmup_target=chosen.learning_rate, warmup_steps=warm_up
     )
-    model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=chosen.weight_decay),
-        **objective.compiled(chosen.label_smoothing),
-        jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
-    )
+    options = {
+        "weight_decay": chosen.weight_decay,
+        "global_clipnorm": chosen.clip_norm or None,
+        "gradient_accumulation_steps": chosen.accumulate if chosen.accumulate > 1 else None,
+        "use_ema": chosen.average > 0,
+        "ema_momentum": chosen.average,
+    }
+    if chosen.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
+    else:
+        optimizer = keras.optimizers.AdamW(rate, **options)
+    if chosen.layer_decay < 1:
+        return kc.training.layerwise_optimizer(optimizer, model, chosen.layer_decay)
+    return optimizer

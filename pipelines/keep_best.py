@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -21,12 +22,15 @@ class KeepBest(keras.callbacks.Callback):
         start: The score of the weights that training begins with: `accuracy` (or what else `pipelines.objective.measure`
             finds there), and `loss`, the cross-entropy in nats.
         file: Where the best weights are kept, an `.npz` file. If it is there, it is that of an interrupted job.
+        patience: Epochs in a row without a better one after which training ends; 0: it goes on to the last.
+        averaged: `keras_cnn.training.AveragedWeights` whose averages are what validation has seen, or None.
     """
 
-    def __init__(self, start: dict, file):
+    def __init__(self, start: dict, file, patience: int = 0, averaged=None):
         super().__init__()
         self._measure, self._file = measure(start), str(file)
         self._kept, self._best = [start[self._measure], start["loss"]], None
+        self._patience, self._waited, self._averaged = patience, 0, averaged
 
     @property
     def best(self) -> dict | None:
@@ -41,11 +45,15 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Remember the weights if they are the best so far."""
         score = [float(logs[f"val_{self._measure}"]), float(logs["val_crossentropy"])]
+        self._waited += 1
         if self._best is None or self._better(score, self._best):
-            self._best = score
+            self._best, self._waited = score, 0
         if self._better(score, self._kept):
-            self._write()
+            with self._averaged.inside() if self._averaged else nullcontext():
+                self._write()
             self._kept = score
+        if self._waited == self._patience > 0:
+            self.model.stop_training = True
 
     def on_train_end(self, logs=None):
         """Put the best weights back."""

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from keras_cnn import Backbone, arguments, surgery
+from pipelines.augment import PRESETS
 
 TRAINED = ("head", "last", "all")
 FEW, MANY = 1_000, 20_000  # training images
 # Networks were pretrained on random parts of pictures and tested on the middle: 224 of 256 pixels.
 CROP = 0.875
 QUICK = 1_500  # images; up to here it takes seconds to ask validation how much of a picture to see
+OPTIMIZERS = ("adamw", "sgd")
+# The lowest and highest value of each number.
+RANGES = {
+    "learning_rate": (0.0, 1e6),
+    "warm_up": (0.0, 1.0),
+    "weight_decay": (0.0, 1.0),
+    "label_smoothing": (0.0, 0.9),
+    "dropout": (0.0, 0.99),
+    "layer_decay": (0.01, 1.0),
+    "average": (0.0, 0.99999),
+    "clip_norm": (0.0, 1e6),
+}
+# What a caller may overrule by name; the rest follows from it, from the data and from the network.
+OVERRULED = (
+    *("batch_size", "learning_rate", "mirror", "warm_up", "weight_decay", "label_smoothing", "dropout", "augmentation"),
+    *("optimizer", "layer_decay", "average", "clip_norm", "accumulate", "patience"),
+)
 IMAGES = 27_000  # that pass through the whole network in training, where the data do not ask for more or less
 
 
@@ -33,6 +51,12 @@ class Settings:
         augmentation: Name of a preset of `pipelines.augment`, where pictures are varied.
         mirror: Whether a mirrored picture is as good an example as the picture itself; None: as validation says.
         seed: Of splits, order, views and dropout.
+        optimizer: "adamw", or "sgd" with Nesterov's momentum of 0.9.
+        layer_decay: Factor of the learning rate from each layer to the one before it (`layerwise_optimizer`); 1: one rate.
+        average: Momentum of the running average of weights (`AveragedWeights`) that validation sees and that is kept; 0: none.
+        clip_norm: Longest gradient, over all weights together; longer ones are shortened to it. 0: any.
+        accumulate: Steps whose gradients are gathered for one update: as a batch so many times as large.
+        patience: Epochs without a better validation score after which training ends; 0: it goes on to the last.
     """
 
     trained: str
@@ -47,6 +71,25 @@ class Settings:
     augmentation: str
     mirror: bool | None
     seed: int
+    optimizer: str = "adamw"
+    layer_decay: float = 1.0
+    average: float = 0.0
+    clip_norm: float = 0.0
+    accumulate: int = 1
+    patience: int = 0
+
+    def __post_init__(self):
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise ValueError(arguments.message("fit", name, f"a number from {low:g} to {high:g}", value))
+        for name in ("batch_size", "accumulate"):
+            arguments.integer("fit", name, getattr(self, name))
+        arguments.integer("fit", "patience", self.patience, 0)
+        arguments.one_of("fit", "optimizer", self.optimizer, OPTIMIZERS)
+        arguments.one_of("fit", "augmentation", self.augmentation, tuple(PRESETS))
+        if not self.learning_rate > 0:
+            raise ValueError(arguments.message("fit", "learning_rate", "a positive number", self.learning_rate))
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
@@ -68,10 +111,8 @@ def choose(
     multi_label: bool = False,
     train: str | None = None,
     epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    mirror: bool | None = None,
     seed: int = 0,
+    **overruled,
 ) -> Settings:
     """The defaults, and what overrules them.
 
@@ -89,34 +130,35 @@ def choose(
         multi_label: Whether an image may have several labels.
         train: "head", "last" or "all", to overrule what is trained.
         epochs: To overrule their number; 0 trains the head only.
-        batch_size: To overrule it.
-        learning_rate: To overrule it.
-        mirror: Whether a mirrored picture is as good an example as the picture itself; None to ask the validation images.
         seed: Of splits, order, views and dropout.
+        overruled: Other values for attributes of `Settings` that are named in `OVERRULED`; None leaves the default.
 
     Raises:
         ValueError: If an option is out of range, or "last" is asked for and the network cannot be taken apart there.
     """
     trained = _trained(backbone, training_images, gpu, train, epochs)
     whole = trained == "all"
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        raise ValueError(arguments.message("fit", "learning_rate", "a positive number", learning_rate))
-    batch_size = 32 if batch_size is None else arguments.integer("fit", "batch_size", batch_size)
-    return Settings(
+    given = {name: value for name, value in overruled.items() if value is not None}
+    batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
+    chosen = Settings(
         trained=trained,
         boundary=backbone.stages[-2].name if trained == "last" else "pool",
         epochs=0 if trained == "head" else epochs or _epochs(training_images, batch_size, whole),
         batch_size=batch_size,
-        learning_rate=learning_rate or (6e-4 if whole else 1e-4 if training_images < 500 else 3e-4),
+        learning_rate=6e-4 if whole else 1e-4 if training_images < 500 else 3e-4,
         warm_up=0.07 if whole else 0.1,
         weight_decay=0.02,
         # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
         label_smoothing=0.0 if multi_label else 0.1,
         dropout=0.2,
         augmentation="light" if whole else "none",
-        mirror=mirror,
+        mirror=None,
         seed=seed,
     )
+    if trained != "all" and given.get("augmentation", "none") != "none":
+        expected = f'"none" where {trained} is trained, on kept activations'
+        raise ValueError(arguments.message("fit", "augmentation", expected, given["augmentation"], "Or train all."))
+    return replace(chosen, **given)
 
 
 def _trained(backbone, training_images, gpu, train, epochs):

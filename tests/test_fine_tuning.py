@@ -214,3 +214,9 @@ def test_the_sample_reaches_its_accuracy_over_three_seeds(tmp_path):
     """Measured: 0.81 on average. A linear probe of ten folders of the same collection gave 0.745."""
     found = [fine_tune(DIRECTORY, tmp_path / str(seed), seed=seed, progress=False).accuracy for seed in range(3)]
     assert np.mean(found) >= 0.78
+
+
+def test_a_setting_that_there_is_not(sample_photos, tmp_path):
+    with pytest.raises(TypeError, match=r"^fine_tune: a setting must be one of batch_size, .* Received: batchsize."):
+        fine_tune(sample_photos, tmp_path / "out", batchsize=3)
+    assert not (tmp_path / "out").exists()

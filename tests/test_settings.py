@@ -74,3 +74,28 @@ def test_options_are_checked():
 def test_with_few_images_the_whole_picture_is_tried_too():
     assert settings.crops(1_499) == (0.875, 1.0) and settings.crops(1_500) == (0.875,)
     assert settings.crops(10, 0.5) == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"layer_decay": 0}, r"^fit: `layer_decay` must be a number from 0.01 to 1. Received: layer_decay=0."),
+        ({"average": 1}, r"^fit: `average` must be a number from 0 to 0.99999."),
+        ({"learning_rate": 0}, r"^fit: `learning_rate` must be a positive number."),
+        ({"learning_rate": float("nan")}, r"^fit: `learning_rate` must be a number from 0 to 1e\+06."),
+        ({"accumulate": 0}, r"^fit: `accumulate` must be an integer of at least 1."),
+        ({"patience": -1}, r"^fit: `patience` must be an integer of at least 0."),
+        ({"optimizer": "adam"}, r"^fit: `optimizer` must be one of 'adamw', 'sgd'."),
+        ({"augmentation": "much"}, r"^fit: `augmentation` must be one of 'none', 'light', 'medium', 'strong'."),
+        ({"augmentation": "light", "train": "last"}, r"^fit: `augmentation` must be \"none\" where last is trained"),
+    ],
+)
+def test_settings_out_of_range(option, text):
+    with pytest.raises(ValueError, match=text):
+        settings.choose(STAGES, 5_000, **option)
+
+
+def test_what_is_overruled_and_what_is_left():
+    plain = settings.choose(STAGES, 5_000)
+    chosen = settings.choose(STAGES, 5_000, average=0.99, augmentation="strong", batch_size=None)
+    assert chosen.to_dict() == {**plain.to_dict(), "average": 0.99, "augmentation": "strong"}

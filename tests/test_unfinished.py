@@ -45,14 +45,14 @@ def test_a_job_that_was_stopped_before_it_began_leaves_nothing_to_go_on_with(tmp
     assert [path.name for path in unfinished.opened(tmp_path, JOB).iterdir()] == ["job.json"]
 
 
-def trained(tmp_path, activations, **options):
+def trained(tmp_path, activations, callbacks=(), **options):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
     network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
-    chosen = settings.choose(network, 8, train="all", epochs=2, batch_size=4, **options)
+    chosen = settings.choose(network, 8, **{"train": "all", "epochs": 2, "batch_size": 4, **options})
     targets = indicators(np.arange(8) % 2, 2)
     batches = CachedBatches([activations], targets, 4, seed=0)
     start = {"accuracy": 0.0, "loss": 9.0}
-    return fit(model, batches, (np.zeros((8, 4)), targets), OneLabel(2), start, chosen, tmp_path)
+    return fit(model, batches, (np.zeros((8, 4)), targets), OneLabel(2), start, chosen, tmp_path, callbacks)
 
 
 def test_a_loss_that_is_no_number_ends_training_at_its_step(tmp_path):
@@ -89,3 +89,44 @@ def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_pa
         batches = CachedBatches([activations], rows, 32, seed=0)
         _, best = fit(model, batches, (activations, rows), objective, start, chosen, folder)
         assert best == pytest.approx(start, rel=1e-4) and best.keys() == start.keys()
+
+
+EVERYTHING = {"optimizer": "sgd", "layer_decay": 0.9, "average": 0.8, "clip_norm": 0.01, "accumulate": 3, "patience": 9}
+
+
+@pytest.mark.parametrize("place", [3, 4, 11])
+def test_with_every_setting_an_interrupted_training_goes_on_to_the_bit(tmp_path, place):
+    activations = np.random.default_rng(0).normal(size=(8, 4)).astype("float16")
+
+    class Interruption(keras.callbacks.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+            if self.steps == place:
+                raise KeyboardInterrupt
+
+    class Weights(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            self.found = self.model.get_weights()
+
+    def job(folder, *callbacks):
+        folder.mkdir(exist_ok=True)
+        keras.utils.set_random_seed(0)
+        weights = Weights()
+        return trained(folder, activations, [*callbacks, weights], epochs=8, batch_size=4, **EVERYTHING), weights
+
+    whole, expected = job(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        job(tmp_path / "cut", Interruption())
+    assert any((tmp_path / "cut" / "checkpoints").iterdir())
+    assert job(tmp_path / "cut")[0] == whole
+    resumed = job(tmp_path / "cut")[1]
+    for one, other in zip(resumed.found, expected.found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_training_ends_when_it_has_lost_patience(tmp_path):
+    """Nothing can be learned of zeros: the loss on validation rises from the start on."""
+    history, _ = trained(tmp_path, np.zeros((8, 4), "float16"), epochs=9, learning_rate=1e-30, patience=2)
+    assert len(history) == 3

@@ -1,6 +1,7 @@
 """What `model.fit` lacks."""
 
 from keras_cnn.training.average_precision import MeanAveragePrecision
+from keras_cnn.training.averaging import AveragedWeights
 from keras_cnn.training.freezing import check_frozen, freeze, unfreeze
 from keras_cnn.training.gradual import GradualUnfreezing
 from keras_cnn.training.layerwise import layerwise_optimizer
@@ -9,6 +10,7 @@ from keras_cnn.training.rate_finder import RateCurve, find_learning_rate
 from keras_cnn.training.resumption import ExactResume
 
 __all__ = [
+    "AveragedWeights",
     "ExactResume",
     "GradualUnfreezing",
     "LinearHead",
