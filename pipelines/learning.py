@@ -104,8 +104,10 @@ class Learning:
         self.validation[TUNED] = best
 
     def scores(self, split, advance=lambda count: None) -> np.ndarray:
-        """What the model, trained by now, gives for the images of a split, in float32: `(images, classes)`."""
+        """What the model, trained by now, gives for the images of a split: `(images, classes)`; for test all in float32."""
         if self.chosen.trained != "all":
+            if split == "validation":  # they are there, as exact as is needed to choose by
+                return features.in_batches(self._run_rest, self._held_out)
             activations = self._exact_front.activations(self._batches(split), self._key(split), "plain", advance)
             return features.in_batches(self._run_rest, activations)
         run, found = features.inference(self.model, len(self._rows(split))), []

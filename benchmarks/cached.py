@@ -1,0 +1,87 @@
+"""Training the last stage of a frozen network: on kept activations, and with the stages before it computed at each step.
+
+    python benchmarks/cached.py [--images 256] [--turns 5] [--json]
+
+Both train the same layers of EfficientNet-Lite0 with AdamW on random pictures, in batches of 32, one epoch a turn, in turns.
+The activations are computed once before; how long that takes is told beside.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import keras_cnn as kc
+from keras_cnn import surgery
+from keras_cnn.builder import attach
+from pipelines import features
+from pipelines.batches import Batches
+from pipelines.cache import Cache
+from pipelines.cached import CachedBatches, indicators
+
+CLASSES, BATCH, SIZE = 10, 32, (224, 224)
+
+
+def compiled(model):
+    model.compile(keras.optimizers.AdamW(1e-4), "categorical_crossentropy", jit_compile=False)
+    return model
+
+
+def last_stage(backbone):
+    """A classifier of which only the last stage and the head are trained."""
+    model = attach(backbone.model, kc.heads.classification(CLASSES))
+    kc.freeze(model)
+    kc.unfreeze(model, from_=backbone.stages[-1].name)
+    return model
+
+
+def measure(images, turns):
+    random, backbone = np.random.default_rng(0), kc.load_backbone("efficientnet_lite0")
+    pictures, labels = random.integers(0, 256, (images, *SIZE, 3), "uint8"), random.integers(0, CLASSES, images)
+    whole = compiled(last_stage(backbone))
+    front, rest = surgery.split(last_stage(backbone), backbone.stages[-2].name)
+    plain = Batches(pictures, labels, SIZE, BATCH, classes=CLASSES)
+    in_order = Batches(pictures, labels, SIZE, BATCH, classes=CLASSES, shuffle=False)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        kept = features.Front(front, backbone, Cache(folder), 10 * images)
+        activations = kept.activations(in_order, "random", "plain", lambda count: None)
+        once = images / (time.perf_counter() - start)
+        cached = CachedBatches([activations], indicators(labels, CLASSES), BATCH, seed=0)
+        ways = {"recomputed": (whole, plain), "kept": (compiled(rest), cached)}
+        found = {name: [] for name in ways}
+        for turn in range(turns + 1):
+            for name, (model, batches) in ways.items():
+                start = time.perf_counter()
+                model.fit(batches(turn, 0), verbose=0, shuffle=False)
+                found[name].append(images / (time.perf_counter() - start))
+    rates = {name: values[1:] for name, values in found.items()}  # the first epoch compiles
+    ratio = statistics.median(one / other for one, other in zip(rates["kept"], rates["recomputed"], strict=True))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    return {"images_per_second": {**medians, "activations, once": once}, "kept / recomputed": ratio}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=256, help="in an epoch (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=5, help="epochs of each (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    found = measure(options.images, options.turns)
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, rate in found["images_per_second"].items():
+        print(f"{name:20}{rate:10.1f} images/s")
+    print(f"{'kept / recomputed':20}{found['kept / recomputed']:10.1f}")
+
+
+if __name__ == "__main__":
+    main()
