@@ -164,7 +164,7 @@ def test_the_summary_names_the_measure(job, capsys):
 
 @pytest.mark.slow
 def test_the_command_line_and_a_whole_network_that_is_trained(tmp_path, capsys):
-    """A job that trains all, in another process' words; what it keeps loads with Keras and is exported again."""
+    """A job that trains all; what it keeps loads with Keras and is exported again."""
     table, _ = pictures(tmp_path, 120)
     network().model.save(tmp_path / "small.keras")
     labels = [part for name in CLASSES for part in ("--label", name)]
@@ -173,7 +173,7 @@ def test_the_command_line_and_a_whole_network_that_is_trained(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["mean_average_precision"] > 0.6 and found["verification"]["largest_difference"] <= 1e-4
     model = keras.models.load_model(tmp_path / "out" / "runs" / "1" / "model.keras")
-    assert model.optimizer is None and model.output_shape == (None, 3)
+    assert not model.compiled and model.output_shape == (None, 3)
     assert cli.main(["export", str(tmp_path / "out"), "--precision", "bfloat16"]) == 0
     assert "bfloat16" in capsys.readouterr().out
 
