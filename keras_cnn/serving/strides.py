@@ -51,7 +51,7 @@ def _step_of_reading(reader, name, named, steps):
     if name in _maps(reader):
         if reader.op != "Conv2D":
             return steps.get(reader.name, EVERY)
-        if _window(reader, named) == (1, 1):
+        if _is_pointwise(reader, named):
             return tuple(reader.attr["strides"].list.i)
     return EVERY
 
@@ -59,6 +59,10 @@ def _step_of_reading(reader, name, named, steps):
 def _maps(node):
     """The inputs of a convolution, or of what gives one place for one place, that are maps."""
     return [] if node.op not in MAPS else [name for name in node.input if name[0] != "^"][: MAPS[node.op]]
+
+
+def _is_pointwise(convolution, named):
+    return _window(convolution, named) == (1, 1) and not any(convolution.attr["explicit_paddings"].list.i)
 
 
 def _window(convolution, named):
@@ -96,7 +100,7 @@ def _agreed(nodes, named, steps):
     for node in nodes:
         for index, name in enumerate(_maps(node)):
             if node.op == "Conv2D":
-                if name in steps and _window(node, named) == (1, 1):
+                if name in steps and _is_pointwise(node, named):
                     node.attr["strides"].list.i[:] = EVERY
             elif node.name in steps and name not in steps:
                 node.input[index] = _slice(name, steps[node.name], node.attr["T"].type, added)
