@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_cnn as kc
 from keras_cnn.serving import network, precision
 
 RANDOM = np.random.default_rng(0)
@@ -18,7 +19,7 @@ def rewritten(function, shape, kind="float32"):
     """What TensorFlow computes of `function`, what it computes of the graph rewritten, and the nodes of that."""
     with tf.Graph().as_default() as graph:
         images = tf.compat.v1.placeholder(tf.float32, (None, *shape[1:]), "images")
-        results = [tf.identity(one, f"result_{index}").name for index, one in enumerate(function(images))]
+        results = [one.name for one in function(images)]
     values = RANDOM.normal(size=shape).astype("float32")
     new = tf.Graph()
     with new.as_default():
@@ -40,7 +41,10 @@ def strides(nodes):
 def test_a_convolution_takes_over_the_stride_of_its_reader(side, padding, shape, stride):
     def layers(images):
         maps = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(images, kernel(side, 3, 4), 1, padding), [0.1, -0.2, 0.3, 0]))
-        return [tf.nn.conv2d(maps, kernel(1, 4, 5), stride, "VALID"), tf.nn.conv2d(maps, kernel(1, 4, 2), stride, "SAME")]
+        return [
+            tf.nn.conv2d(maps, kernel(1, 4, 5), stride, "VALID"),
+            tf.nn.conv2d(maps, kernel(1, 4, 2), stride, "SAME"),
+        ]
 
     old, new, nodes = rewritten(layers, shape)
     for before, after in zip(old, new, strict=True):
@@ -71,9 +75,24 @@ def block(images):
 def test_a_residual_sum_is_computed_where_it_is_read(kind, off):
     (old,), (new,), nodes = rewritten(lambda images: block(images)[1:], (2, 7, 8, 3), kind)
     np.testing.assert_allclose(new, old, atol=off)
-    # The stem, which the inner convolution reads whole, is sliced; of the rest a quarter is computed.
+    # Of the stem, which the inner convolution reads whole, a quarter is picked; of the rest a quarter is computed.
     assert strides(nodes) == [[1, 1], [2, 2], [1, 1], [1, 1]]
-    assert sum(node.op == "StridedSlice" for node in nodes) == 1
+    assert [list(node.attr["strides"].list.i) for node in nodes if node.op == "MaxPool"] == [[1, 2, 2, 1]]
+
+
+def test_channels_may_come_first():
+    def layers(images):
+        images = tf.transpose(images, (0, 3, 1, 2))
+        stem = tf.nn.conv2d(images, kernel(3, 3, 4), 1, "SAME", "NCHW")
+        total = tf.nn.conv2d(stem, kernel(3, 4, 4), 1, "SAME", "NCHW") + stem
+        return [tf.nn.conv2d(total, kernel(1, 4, 5), 2, "VALID", "NCHW")]
+
+    (old,), (new,), nodes = rewritten(layers, (2, 8, 5, 3))
+    np.testing.assert_allclose(new, old, atol=1e-6)
+    assert sorted(list(node.attr["strides"].list.i) for node in nodes if node.op in ("Conv2D", "MaxPool")) == [
+        *2 * [[1, 1, 1, 1]],
+        *2 * [[1, 1, 2, 2]],
+    ]
 
 
 READERS = {
@@ -97,7 +116,9 @@ def test_what_is_read_whole_is_computed_whole(reader):
     assert strides(nodes)[:2] == [[1, 1], [2, 2]]
 
 
-@pytest.mark.parametrize("options", [{"strides": 2, "padding": "SAME"}, {"strides": 1, "padding": "SAME", "dilations": 2}])
+@pytest.mark.parametrize(
+    "options", [{"strides": 2, "padding": "SAME"}, {"strides": 1, "padding": "SAME", "dilations": 2}]
+)
 def test_padding_that_depends_on_the_size_stays(options):
     def layers(images):
         return [tf.nn.conv2d(tf.nn.conv2d(images, kernel(3, 3, 4), **options), kernel(1, 4, 2), 2, "VALID")]
@@ -111,8 +132,8 @@ def test_padding_that_depends_on_the_size_stays(options):
 @pytest.mark.slow
 def test_resnet50_multiplies_a_tenth_less():
     model = keras.applications.ResNet50(weights=None)
-    maps, _, _ = network.parts(model)
-    run = network.constant(lambda images: {"maps": maps(images, training=False)}, (1, 224, 224, 3), "float32")
+    maps, _, _ = network.parts(kc.fold_batch_norm(model))
+    run = network.constant(lambda images: {"maps": maps(images, training=False)}, model.input_shape, "float32")
     with tf.Graph().as_default() as graph:
         run(tf.compat.v1.placeholder(tf.float32, (1, 224, 224, 3)))
     made = [one for one in graph.get_operations() if one.type == "Conv2D"]
@@ -120,5 +141,7 @@ def test_resnet50_multiplies_a_tenth_less():
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     plain = sum(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape) for layer in layers)
     # In each of three stages, of the last 3 x 3 and the 1 x 1 behind it, three quarters.
-    saved = sum(3 * (side // 2) ** 2 * (9 * width**2 + 4 * width**2) for side, width in [(56, 64), (28, 128), (14, 256)])
+    saved = sum(
+        3 * (side // 2) ** 2 * (9 * width**2 + 4 * width**2) for side, width in [(56, 64), (28, 128), (14, 256)]
+    )
     assert plain - found == saved > 0.097 * plain

@@ -23,14 +23,14 @@ def hoist(nodes, fetched) -> list:
     """Have a graph compute only those rows and columns of a map that are read. Its results stay as they are.
 
     A convolution takes over the stride with which all its readers read; what gives one place for one place hands it on. Of a
-    map that others read whole, a slice is taken.
+    map that others read whole, the places are picked.
 
     Args:
         nodes: The `NodeDef`s of a graph without variables, each behind those it takes its inputs from; changed.
         fetched: Names of the tensors that come out.
 
     Returns:
-        The nodes that the graph needs besides: slices, and their constants.
+        The nodes that the graph needs besides.
     """
     named, readers, steps = {node.name: node for node in nodes}, defaultdict(list), {}
     for node in nodes:
@@ -95,7 +95,7 @@ def _stride(convolution, step, named):
 
 
 def _agreed(nodes, named, steps):
-    """Give every reader what it reads: a stride of 1 where the step is taken already, a slice where it is not."""
+    """Give every reader what it reads: a stride of 1 where the step is taken already, every `step`-th place where not."""
     added = {}
     for node in nodes:
         for index, name in enumerate(_maps(node)):
@@ -103,19 +103,17 @@ def _agreed(nodes, named, steps):
                 if name in steps and _is_pointwise(node, named):
                     node.attr["strides"].list.i[:] = EVERY
             elif node.name in steps and name not in steps:
-                node.input[index] = _slice(name, steps[node.name], node.attr["T"].type, added)
+                thinned = _thinned(node, name, steps[node.name])
+                node.input[index] = added.setdefault(thinned.name, thinned).name
     return list(added.values())
 
 
-def _slice(name, step, kind, added):
-    """The name of a node, made if it is not there yet, that takes every `step`-th place of a tensor."""
-    sliced = f"{name}/every_{'_'.join(map(str, step))}"
-    if sliced not in added:
-        with tf.Graph().as_default() as graph:
-            whole = tf.compat.v1.placeholder(kind, (None,) * 4, "whole")
-            tf.strided_slice(whole, [0] * 4, [0] * 4, step, begin_mask=15, end_mask=15, name=sliced)
-        for node in graph.as_graph_def().node:
-            if node.op != "Placeholder":
-                node.input[:] = [name if one == "whole" else one for one in node.input]
-                added[node.name] = node
-    return sliced
+def _thinned(reader, name, step):
+    """A node that takes every `step`-th place of a tensor: pooling with a window of 1, faster than `StridedSlice` on a CPU."""
+    node = tf.compat.v1.NodeDef(op="MaxPool", name=f"{name}/every_{'_'.join(map(str, step))}", input=[name])
+    node.attr["T"].CopyFrom(reader.attr["T"])
+    node.attr["ksize"].list.i[:] = EVERY
+    node.attr["strides"].list.i[:] = step
+    node.attr["padding"].s = b"VALID"
+    node.attr["data_format"].s = b"NHWC" if step[-1] == 1 else b"NCHW"
+    return node
