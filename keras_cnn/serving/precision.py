@@ -10,6 +10,7 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.grappler import tf_optimizer
 
+from keras_cnn.serving import strides
 from keras_cnn.serving.inspection import node_of
 
 # Passes of TensorFlow's graph optimizer: only what holds for every device. Fused kernels and layouts are chosen by the
@@ -28,7 +29,7 @@ FOLLOWS = re.compile(
 
 
 def rewrite(graph: tf.Graph, fed, fetched, precision: str):
-    """A graph with its constants folded and its arithmetic in `precision`; inputs and outputs keep their types.
+    """A graph with its constants folded, its strides early and its arithmetic in `precision`; inputs and outputs keep their types.
 
     Args:
         graph: A graph without variables.
@@ -40,6 +41,7 @@ def rewrite(graph: tf.Graph, fed, fetched, precision: str):
         A `GraphDef`.
     """
     graph_def = _optimized(_with_plain_sums(graph), fed, fetched, CLEAN)
+    graph_def.node.extend(strides.hoist(list(_in_order(graph_def)), fetched))
     if precision == "int8":
         _quantize_kernels(graph_def)
     if precision in HALF:
