@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from skimage import data
 
 import keras_cnn as kc
 from pipelines import Catalog, InputError, cli, doctor
@@ -153,7 +154,8 @@ def test_near_pairs_are_those_that_correlate():
         0, 14, (600, 1, 1, 1)
     )
     thumbnails = noisy.round().clip(0, 255).astype("uint8")
-    correlation = np.corrcoef(thumbnails.reshape(600, -1).astype(float))
+    levelled = thumbnails - thumbnails.mean((1, 2), keepdims=True)
+    correlation = np.corrcoef(levelled.reshape(600, -1))
     expected = np.argwhere(np.triu(correlation, 1) >= ALIKE)
     assert 200 < len(expected) < 3000
     received = np.sort(near_pairs(thumbnails), axis=1)
@@ -163,6 +165,20 @@ def test_near_pairs_are_those_that_correlate():
 def test_flat_pictures_are_like_no_other():
     thumbnails = np.full((50, 8, 8, 3), 255, "uint8")
     thumbnails[:, 0, 0] = np.arange(150).reshape(50, 3) % 3 + 250
+    assert len(near_pairs(thumbnails)) == 0
+
+
+def test_coloured_blank_pages_are_like_no_other():
+    thumbnails = np.random.default_rng(0).integers(-2, 3, (50, 8, 8, 3)) + [250, 240, 180]
+    assert len(near_pairs(thumbnails.astype("uint8"))) == 0
+
+
+def test_a_tint_that_all_pictures_share_makes_none_alike():
+    """Parts of one photo of a retina, all of them orange: where they do not overlap no two are the same."""
+    photo = data.retina()[:1408, :1408].reshape(11, 8, 16, 11, 8, 16, 3).mean((2, 5))
+    thumbnails = photo.transpose(0, 2, 1, 3, 4).reshape(121, 8, 8, 3).round().astype("uint8")
+    varied = thumbnails.std((1, 2)).max(1) > 12
+    assert varied.sum() > 20
     assert len(near_pairs(thumbnails)) == 0
 
 
