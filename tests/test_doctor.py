@@ -169,7 +169,7 @@ def test_flat_pictures_are_like_no_other():
 
 
 def test_coloured_blank_pages_are_like_no_other():
-    thumbnails = np.random.default_rng(0).integers(-2, 3, (50, 8, 8, 3)) + [250, 240, 180]
+    thumbnails = np.random.default_rng(0).integers(-2, 3, (50, 8, 8, 3)) + np.array([250, 240, 180])
     assert len(near_pairs(thumbnails.astype("uint8"))) == 0
 
 
@@ -203,6 +203,29 @@ def test_sets_that_a_class_cannot_do_without_are_not_held_together(tmp_path):
     assert doctor.held_together(catalog, doctor.likeness(images)) == catalog
 
 
+def test_copies_that_are_added_to_the_table_of_a_job_join_its_splits(tmp_path):
+    """Whether the pictures there had copies before, and so groups, or not."""
+    rows = [(saved(picture(n), tmp_path / f"{n:02}.png"), "ab"[n % 2], "") for n in range(30)]
+    for n in range(6):
+        shutil.copy(rows[n][0], tmp_path / f"{n:02}_copy.png")
+        rows.append((tmp_path / f"{n:02}_copy.png", rows[n][1], ""))
+
+    def held(catalog):
+        catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"))
+        return doctor.held_together(catalog, doctor.likeness(images)).split()
+
+    held(catalog_of(rows)).to_csv(tmp_path / "catalog.csv")
+    before = Catalog.from_csv(tmp_path / "catalog.csv")
+    with open(tmp_path / "catalog.csv", "a", newline="") as file:
+        for n in range(20):
+            shutil.copy(rows[n][0], tmp_path / f"{n:02}_more.png")
+            file.write(f"{tmp_path / f'{n:02}_more.png'},{rows[n][1]},,,\r\n")
+    after = held(Catalog.from_csv(tmp_path / "catalog.csv"))
+    assert after.splits[:36] == before.splits
+    assert after.splits[36:] == before.splits[:20]
+    assert set(before.splits[:6]) != {"train"} and set(before.splits[6:20]) == {"train", "validation", "test"}
+
+
 def test_groups_and_official_splits_of_the_source_stay(tmp_path):
     path = saved(picture(0), tmp_path / "0.png")
     for n in range(1, 12):
@@ -213,7 +236,7 @@ def test_groups_and_official_splits_of_the_source_stay(tmp_path):
     )
     catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"))
     groups = doctor.held_together(catalog, doctor.likeness(images)).groups
-    assert groups[0] == groups[2] != "" and groups[1] == "" and groups[3] == "g" and set(groups[4:]) == {""}
+    assert groups[0] == groups[2] == groups[3] == "g" and groups[1] == "" and set(groups[4:]) == {""}
 
 
 def test_damaged_files_are_used_or_left_out_with_a_reason(tmp_path):
