@@ -296,6 +296,37 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert told["findings"][0]["kind"] == "leak" and told["findings"][0]["count"] == 1
 
 
+def test_what_differs_in_a_set_is_shown_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
+    for n in range(26):  # the same picture, and the one with the other label comes last
+        saved(picture(0), tmp_path / "data" / "ab"[n > 24] / f"{n:02}.png")
+    saved(picture(1), tmp_path / "data" / "b" / "other.png")
+    assert cli.main(["doctor", str(tmp_path / "data"), "--report", str(tmp_path / "page.html")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "error    1 picture has a copy under another label, such as a and b."
+    assert lines[2].split() == ["a/00.png", "b/25.png", "a/01.png", "and", "23", "more"]
+    page = (tmp_path / "page.html").read_text()
+    assert "b/25.png" in page and page.count("… and 14 more.") == 2  # of contradiction and of copies 12 are shown
+
+
+def test_what_fit_would_refuse_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
+    for n in range(12):
+        saved(picture(n), tmp_path / "data" / "a" / f"{n}.png", format="TIFF" if n > 9 else None)
+    assert cli.main(["doctor", str(tmp_path / "data"), "--size", "96"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("error    Nothing can be learned from this: A classifier needs at least two classes.")
+    text = "2 files are left out: a TIFF file, which TensorFlow cannot decode: convert it to JPEG or PNG."
+    assert lines[2] == f"warning  {text}"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--size", "0"), ("--size", "-5"), ("--report", ".")])
+def test_options_that_make_no_sense(tmp_path, capsys, option, value):
+    saved(picture(0), tmp_path / "data" / "a" / "0.png")
+    assert cli.main(["doctor", str(tmp_path / "data"), option, value]) == 2
+    assert capsys.readouterr().err.startswith(f"keras-cnn doctor: {option} must ")
+
+
 def test_a_report_that_cannot_be_written(tmp_path, capsys):
     saved(picture(0), tmp_path / "data" / "a" / "0.png")
     assert cli.main(["doctor", str(tmp_path / "data"), "--report", str(tmp_path / "none" / "page.html")]) == 2
