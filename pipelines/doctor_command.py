@@ -38,13 +38,19 @@ def add_to(commands) -> None:
 def _doctor(options):
     from pipelines.report import doctor_page
 
-    if options.report and not os.path.isdir(os.path.dirname(os.path.abspath(options.report))):
+    if options.size < 1:
+        raise InputError(f"--size must be a number of pixels from 1. Received: {options.size}.")
+    report = options.report and os.path.abspath(options.report)
+    if report and (os.path.isdir(report) or not os.path.isdir(os.path.dirname(report))):
         raise InputError(f"--report must name a file in a folder that exists. Received: {options.report}.")
     catalog = source_options.read(options)
     found = checked(catalog, options.size, not options.quiet)
-    if options.report:
+    if report:
         page = doctor_page(found, os.path.abspath(catalog.root))
-        Path(options.report).write_text(page, encoding="utf-8", errors="surrogateescape")
+        try:
+            Path(report).write_text(page, encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            raise InputError(f"--report cannot be written. Received: {options.report}: {error.strerror}.") from None
     print(json.dumps(found) if options.json else _told(found, catalog.root))
 
 
@@ -68,7 +74,7 @@ def checked(catalog, size: int = SIZE, progress: bool = True) -> dict:
     start = time.perf_counter()
     with steps.shown(), steps.step("Looking at images", count) as advance:
         catalog, images = doctor.read(catalog, kc.Preprocessing(SEEN), Cache(), advance, keep=False)
-        findings = doctor.examine(catalog, images, doctor.likeness(images), (size, size))
+        findings = (*_refused(catalog), *doctor.examine(catalog, images, doctor.likeness(images), (size, size)))
     seconds = time.perf_counter() - start
     return {
         "images": len(catalog.used()),
@@ -80,6 +86,16 @@ def checked(catalog, size: int = SIZE, progress: bool = True) -> dict:
     }
 
 
+def _refused(catalog):
+    """Why `fit` would not begin with these data, if it would not."""
+    from pipelines import doctor
+
+    try:
+        catalog.check().split()
+    except InputError as error:
+        yield doctor.Finding("refused", "error", f"Nothing can be learned from this: {error}")
+
+
 def _told(found, root):
     lines = [
         f"Classes: {found['classes']:,}. Images: {found['images']:,}. Left out: {found['left_out']:,} "
@@ -88,7 +104,9 @@ def _told(found, root):
     for finding in found["findings"]:
         lines.append(f"{finding['level']:<8} {finding['text']}")
         for files in finding["files"][:SHOWN]:
-            lines.append(9 * " " + "  ".join(os.path.relpath(path, root or os.curdir) for path in files[:SHOWN]))
+            names = [os.path.relpath(path, root or os.curdir) for path in files[:SHOWN]]
+            names += [f"and {len(files) - SHOWN:,} more"] if len(files) > SHOWN else []
+            lines.append(9 * " " + "  ".join(names))
         if finding["count"] > SHOWN:
             lines.append(9 * " " + f"... and {finding['count'] - SHOWN:,} more (--json lists all)")
     return "\n".join(lines if found["findings"] else [*lines, "Nothing wrong was found."])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from skimage import data
 
 import keras_cnn as kc
 from pipelines import Catalog, InputError, cli, doctor
@@ -153,7 +154,8 @@ def test_near_pairs_are_those_that_correlate():
         0, 14, (600, 1, 1, 1)
     )
     thumbnails = noisy.round().clip(0, 255).astype("uint8")
-    correlation = np.corrcoef(thumbnails.reshape(600, -1).astype(float))
+    levelled = thumbnails - thumbnails.mean((1, 2), keepdims=True)
+    correlation = np.corrcoef(levelled.reshape(600, -1))
     expected = np.argwhere(np.triu(correlation, 1) >= ALIKE)
     assert 200 < len(expected) < 3000
     received = np.sort(near_pairs(thumbnails), axis=1)
@@ -163,6 +165,20 @@ def test_near_pairs_are_those_that_correlate():
 def test_flat_pictures_are_like_no_other():
     thumbnails = np.full((50, 8, 8, 3), 255, "uint8")
     thumbnails[:, 0, 0] = np.arange(150).reshape(50, 3) % 3 + 250
+    assert len(near_pairs(thumbnails)) == 0
+
+
+def test_coloured_blank_pages_are_like_no_other():
+    thumbnails = np.random.default_rng(0).integers(-2, 3, (50, 8, 8, 3)) + np.array([250, 240, 180])
+    assert len(near_pairs(thumbnails.astype("uint8"))) == 0
+
+
+def test_a_tint_that_all_pictures_share_makes_none_alike():
+    """Parts of one photo of a retina, all of them orange: where they do not overlap no two are the same."""
+    photo = data.retina()[:1408, :1408].reshape(11, 8, 16, 11, 8, 16, 3).mean((2, 5))
+    thumbnails = photo.transpose(0, 2, 1, 3, 4).reshape(121, 8, 8, 3).round().astype("uint8")
+    varied = thumbnails.std((1, 2)).max(1) > 12
+    assert varied.sum() > 20
     assert len(near_pairs(thumbnails)) == 0
 
 
@@ -187,6 +203,29 @@ def test_sets_that_a_class_cannot_do_without_are_not_held_together(tmp_path):
     assert doctor.held_together(catalog, doctor.likeness(images)) == catalog
 
 
+def test_copies_that_are_added_to_the_table_of_a_job_join_its_splits(tmp_path):
+    """Whether the pictures there had copies before, and so groups, or not."""
+    rows = [(saved(picture(n), tmp_path / f"{n:02}.png"), "ab"[n % 2], "") for n in range(30)]
+    for n in range(6):
+        shutil.copy(rows[n][0], tmp_path / f"{n:02}_copy.png")
+        rows.append((tmp_path / f"{n:02}_copy.png", rows[n][1], ""))
+
+    def held(catalog):
+        catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"))
+        return doctor.held_together(catalog, doctor.likeness(images)).split()
+
+    held(catalog_of(rows)).to_csv(tmp_path / "catalog.csv")
+    before = Catalog.from_csv(tmp_path / "catalog.csv")
+    with open(tmp_path / "catalog.csv", "a", newline="") as file:
+        for n in range(20):
+            shutil.copy(rows[n][0], tmp_path / f"{n:02}_more.png")
+            file.write(f"{tmp_path / f'{n:02}_more.png'},{rows[n][1]},,,\r\n")
+    after = held(Catalog.from_csv(tmp_path / "catalog.csv"))
+    assert after.splits[:36] == before.splits
+    assert after.splits[36:] == before.splits[:20]
+    assert set(before.splits[:6]) != {"train"} and set(before.splits[6:20]) == {"train", "validation", "test"}
+
+
 def test_groups_and_official_splits_of_the_source_stay(tmp_path):
     path = saved(picture(0), tmp_path / "0.png")
     for n in range(1, 12):
@@ -197,7 +236,7 @@ def test_groups_and_official_splits_of_the_source_stay(tmp_path):
     )
     catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"))
     groups = doctor.held_together(catalog, doctor.likeness(images)).groups
-    assert groups[0] == groups[2] != "" and groups[1] == "" and groups[3] == "g" and set(groups[4:]) == {""}
+    assert groups[0] == groups[2] == groups[3] == "g" and groups[1] == "" and set(groups[4:]) == {""}
 
 
 def test_damaged_files_are_used_or_left_out_with_a_reason(tmp_path):
@@ -255,6 +294,37 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     told = json.loads(capsys.readouterr().out)
     assert (told["images"], told["classes"], told["left_out"]) == (9, 2, 0)
     assert told["findings"][0]["kind"] == "leak" and told["findings"][0]["count"] == 1
+
+
+def test_what_differs_in_a_set_is_shown_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
+    for n in range(26):  # the same picture, and the one with the other label comes last
+        saved(picture(0), tmp_path / "data" / "ab"[n > 24] / f"{n:02}.png")
+    saved(picture(1), tmp_path / "data" / "b" / "other.png")
+    assert cli.main(["doctor", str(tmp_path / "data"), "--report", str(tmp_path / "page.html")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "error    1 picture has a copy under another label, such as a and b."
+    assert lines[2].split() == ["a/00.png", "b/25.png", "a/01.png", "and", "23", "more"]
+    page = (tmp_path / "page.html").read_text()
+    assert "b/25.png" in page and page.count("… and 14 more.") == 2  # of contradiction and of copies 12 are shown
+
+
+def test_what_fit_would_refuse_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
+    for n in range(12):
+        saved(picture(n), tmp_path / "data" / "a" / f"{n}.png", format="TIFF" if n > 9 else None)
+    assert cli.main(["doctor", str(tmp_path / "data"), "--size", "96"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("error    Nothing can be learned from this: A classifier needs at least two classes.")
+    text = "2 files are left out: a TIFF file, which TensorFlow cannot decode: convert it to JPEG or PNG."
+    assert lines[2] == f"warning  {text}"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--size", "0"), ("--size", "-5"), ("--report", ".")])
+def test_options_that_make_no_sense(tmp_path, capsys, option, value):
+    saved(picture(0), tmp_path / "data" / "a" / "0.png")
+    assert cli.main(["doctor", str(tmp_path / "data"), option, value]) == 2
+    assert capsys.readouterr().err.startswith(f"keras-cnn doctor: {option} must ")
 
 
 def test_a_report_that_cannot_be_written(tmp_path, capsys):

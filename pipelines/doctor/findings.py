@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +93,8 @@ def _leaks(catalog, likeness):
                 f"{_some(count, 'image', 'images')} of {len(catalog.used(split)):,} in {split} can be found in "
                 f"{' or '.join(others)} too, the same or nearly: {split} promises too much."
             )
-            yield Finding("leak", ERROR, text, _paths(catalog, (inside + outside for inside, outside in found)))
+            sets = (_one_of_each(inside + outside, catalog.splits) for inside, outside in found)
+            yield Finding("leak", ERROR, text, _paths(catalog, sets))
 
 
 def _contradictions(catalog, likeness):
@@ -106,14 +107,19 @@ def _contradictions(catalog, likeness):
             names = " and ".join(sorted({str(catalog.labels[row]) for row in found[0]})[:2])
             text = _some(len(found), f"picture has {words}", f"pictures have {words}")
             text += f" under another label, such as {names}."
-            yield Finding(kind, level, text, _paths(catalog, found))
+            yield Finding(kind, level, text, _paths(catalog, (_one_of_each(rows, catalog.labels) for rows in found)))
 
 
 def _left_out(catalog):
-    reasons = Counter(reason.split(":")[0].split(" (")[0] for reason in catalog.reasons if reason)
-    for reason, count in reasons.most_common():
-        rows = [row for row, own in enumerate(catalog.reasons) if own.split(":")[0].split(" (")[0] == reason]
-        text = f"{_some(count, 'file is', 'files are')} left out: {reason}."
+    alike = defaultdict(list)
+    for row, reason in enumerate(catalog.reasons):
+        if reason:
+            alike[reason.split(":")[0].split(" (")[0]].append(row)
+    for kind, rows in sorted(alike.items(), key=lambda found: -len(found[1])):
+        # What to do is at the end of a reason; it is left away only where files differ in it.
+        reasons = {catalog.reasons[row] for row in rows}
+        reason = reasons.pop().rstrip(".") if len(reasons) == 1 else kind
+        text = f"{_some(len(rows), 'file is', 'files are')} left out: {reason}."
         yield Finding("left out", WARNING, text, _paths(catalog, [[row] for row in rows]))
 
 
@@ -164,6 +170,15 @@ def _files(catalog, images, size):
 
 def _misnamed(path, number):
     return number < len(FORMATS) and not path.lower().endswith(SUFFIXES[FORMATS[number]])
+
+
+def _one_of_each(rows, values):
+    """The rows, with the first one of each value before all others: where not all are shown, it is seen what differs."""
+    first = {}
+    for row in rows:
+        first.setdefault(values[row], row)
+    heads = set(first.values())
+    return [*first.values(), *(row for row in rows if row not in heads)]
 
 
 def _paths(catalog, sets):

@@ -1,8 +1,9 @@
 """Which pictures are the same, and which nearly are.
 
 Two files are copies if their bytes are equal (by a fingerprint of 63 bits). Two pictures are nearly the same if their
-mean colours in 8 x 8 parts correlate by 0.98 or more. Another brightness, contrast, size or JPEG quality leaves the
-correlation above that; two photos of one thing from other places are below it, two of a burst above.
+mean colours in 8 x 8 parts correlate by 0.96 or more, each colour channel less its own mean: a tint that all pictures of
+a kind share, such as that of a stain or of the sky, makes none alike. Another brightness, contrast, size or JPEG quality
+leaves the correlation above that; two photos of one thing from other places are below it, two of a burst above.
 
 `benchmarks/doctor.py` measures what is found of pictures that were changed in such ways.
 """
@@ -17,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-ALIKE = 0.98
+ALIKE = 0.96
 FLAT = 6.0  # gray levels, standard deviation: below, what is left is noise
 DIMENSIONS = 12
 # Pairs to be looked at. Where there are more, as in a film or among line drawings, likeness tells nothing.
@@ -71,8 +72,9 @@ def near_pairs(thumbnails: np.ndarray) -> np.ndarray | None:
     Args:
         thumbnails: `(pictures, height, width, 3)`, mean colours.
     """
-    values = thumbnails.reshape(len(thumbnails), math.prod(thumbnails.shape[1:])).astype("float32")
-    values -= values.mean(1, keepdims=True)
+    values = thumbnails.astype("float32")
+    values -= values.mean((1, 2), keepdims=True)
+    values = values.reshape(len(values), math.prod(values.shape[1:]))
     told = np.flatnonzero(values.std(1) >= FLAT)
     values = values[told] / np.linalg.norm(values[told], axis=1, keepdims=True)
     if len(told) < 2:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from pipelines.catalog import Catalog
-from pipelines.catalog.splits import relative_to
+from pipelines.catalog.splits import SPLITS, relative_to
 
 LARGEST = 1 / 3  # of a class; larger sets would leave it without one of the splits
 
@@ -15,7 +15,9 @@ def held_together(catalog: Catalog, likeness) -> Catalog:
     """The same catalog with a group for each set of pictures that are the same or nearly, so that no split is drawn through it.
 
     The group is called like the first file of the set, which therefore stays in its own split when copies of it arrive.
-    Files in groups of the source and sets of more than a third of a class are left as they are; so are official splits.
+    Files without a split go where others of their set are already (to train, else to validation, else to test), such as
+    copies that were added to the table of an earlier job. Groups and official splits of the source stay as they are; a file
+    without a group joins one. Sets of more than a third of a class are left alone.
 
     Args:
         catalog: A catalog before `Catalog.split`.
@@ -24,14 +26,22 @@ def held_together(catalog: Catalog, likeness) -> Catalog:
     groups, relative = list(catalog.groups), relative_to(catalog.root)
     sizes = _sizes(catalog, catalog.used())
     for rows in likeness.sets:
-        for official in {catalog.splits[row] for row in rows}:
-            held = [row for row in rows if catalog.splits[row] == official and not groups[row]]
-            members = _sizes(catalog, held)
-            if len(held) > 1 and all(count <= LARGEST * sizes[name] for name, count in members.items()):
-                name = min(relative(catalog.paths[row]) for row in held)
-                for row in held:
+        for there, joining in _by_split(catalog, rows):
+            free = [row for row in there + joining if not groups[row]]
+            known = [groups[row] for row in there if groups[row]]
+            members = _sizes(catalog, free)
+            if len(free) + len(known) > 1 and all(count <= LARGEST * sizes[name] for name, count in members.items()):
+                name = min(known or [relative(catalog.paths[row]) for row in free])
+                for row in free:
                     groups[row] = name
     return replace(catalog, groups=tuple(groups))
+
+
+def _by_split(catalog, rows):
+    """The rows of each split that a set is in, and with the first of them those that have none yet and join it."""
+    there = [[row for row in rows if catalog.splits[row] == split] for split in (*SPLITS, "")]
+    drawn, undrawn = [found for found in there[:-1] if found], there[-1]
+    return [(drawn[0], undrawn), *((found, []) for found in drawn[1:])] if drawn else [(undrawn, [])]
 
 
 def _sizes(catalog, rows):

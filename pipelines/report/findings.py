@@ -25,12 +25,18 @@ def shown(findings, root: str) -> list[dict]:
 
 
 def _sets(finding, root):
-    """The sets to be shown, and how many are not."""
+    """The sets to be shown, each with how many of its files are not, and how many sets are not."""
     files, hidden = finding["files"][:MOST_SETS], finding["count"] - MOST_SETS
     if files and max(map(len, finding["files"])) == 1:  # pictures that stand alone share a row
         files = [[path for (path,) in finding["files"][:MOST_OF_SET]]]
         hidden = finding["count"] - MOST_OF_SET
-    sets = [[_shown(path, root, finding["kind"]) for path in paths[:MOST_OF_SET]] for paths in files]
+    sets = [
+        {
+            "files": [_shown(path, root, finding["kind"]) for path in paths[:MOST_OF_SET]],
+            "hidden": max(0, len(paths) - MOST_OF_SET),
+        }
+        for paths in files
+    ]
     return {"sets": sets, "hidden": max(0, hidden)}
 
 
