@@ -29,7 +29,7 @@ FOLLOWS = re.compile(
 
 
 def rewrite(graph: tf.Graph, fed, fetched, precision: str):
-    """A graph with its constants folded, its strides early and its arithmetic in `precision`; inputs and outputs keep their types.
+    """A graph with its constants folded, its strides early, its arithmetic in `precision`; inputs and outputs keep their types.
 
     Args:
         graph: A graph without variables.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.doctor.headers import ANIMATED, CMYK, DEEP, FORMATS, ROTATED, SUFFIXES, TRAITS, TRANSPARENT
+from pipelines.doctor.likeness import MOST_PICTURES
 
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 FEW = 10  # images of a class
@@ -144,7 +145,8 @@ def _copies(catalog, likeness):
             yield Finding(kind, NOTE, text, _paths(catalog, sets))
     if not likeness.compared:
         text = (
-            "Too many pictures are nearly the same as others to say which should not be, as in films or line drawings."
+            f"Nearly equal pictures were not looked for: there are more than {MOST_PICTURES:,} pictures, or most of them are "
+            "alike, as in films and line drawings."
         )
         yield Finding("not compared", NOTE, text)
 

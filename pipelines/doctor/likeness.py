@@ -1,7 +1,7 @@
 """Which pictures are the same, and which nearly are.
 
 Two files are copies if their bytes are equal (by a fingerprint of 63 bits). Two pictures are nearly the same if their
-mean colours in 8 x 8 parts correlate by 0.96 or more, each colour channel less its own mean: a tint that all pictures of
+mean colours in 8 x 8 parts correlate by 0.97 or more, each colour channel less its own mean: a tint that all pictures of
 a kind share, such as that of a stain or of the sky, makes none alike. Another brightness, contrast, size or JPEG quality
 leaves the correlation above that; two photos of one thing from other places are below it, two of a burst above.
 
@@ -18,12 +18,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-ALIKE = 0.96
+ALIKE = 0.97
 FLAT = 6.0  # gray levels, standard deviation: below, what is left is noise
 DIMENSIONS = 12
+# The time of the search grows with the square of the number of pictures: minutes for so many.
+MOST_PICTURES = 150_000
 # Pairs to be looked at. Where there are more, as in a film or among line drawings, likeness tells nothing.
 MOST_PAIRS = 20_000_000
 BLOCK = 1_000_000
+SAMPLE = 1_000  # pictures, by which the number of pairs is estimated
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Likeness:
         copies: Sets of rows whose files are equal.
         near: Sets of rows whose pictures are nearly the same or the same, each with at least two different files; a picture
             belongs to a set if it is near to one of it.
-        compared: Whether near ones were looked for: not where too many are alike.
+        compared: Whether near ones were looked for: not among more than 150,000 pictures, nor where too many are alike.
     """
 
     copies: tuple[np.ndarray, ...]
@@ -67,7 +70,7 @@ def likeness(images) -> Likeness:
 
 
 def near_pairs(thumbnails: np.ndarray) -> np.ndarray | None:
-    """Positions of nearly the same pictures, `(pairs, 2)`; None if there are too many to look at.
+    """Positions of nearly the same pictures, `(pairs, 2)`; None if pictures or pairs are too many to look at.
 
     Args:
         thumbnails: `(pictures, height, width, 3)`, mean colours.
@@ -77,13 +80,16 @@ def near_pairs(thumbnails: np.ndarray) -> np.ndarray | None:
     values = values.reshape(len(values), math.prod(values.shape[1:]))
     told = np.flatnonzero(values.std(1) >= FLAT)
     values = values[told] / np.linalg.norm(values[told], axis=1, keepdims=True)
+    if len(told) > MOST_PICTURES:
+        return None
     if len(told) < 2:
         return np.zeros((0, 2), int)
     # Of unit vectors the distance follows from the correlation, and no projection makes it longer: none is missed.
     distance = np.sqrt(2 - 2 * ALIKE)
     axes = np.linalg.eigh(values.T @ values)[1][:, -DIMENSIONS:]
     tree = cKDTree(values @ axes)
-    if tree.count_neighbors(tree, distance) > 2 * MOST_PAIRS + len(told):
+    some = tree.data[:: -(-len(told) // SAMPLE)]
+    if tree.query_ball_point(some, distance, return_length=True).mean() * len(told) > 2 * MOST_PAIRS + len(told):
         return None
     pairs = tree.query_pairs(distance, output_type="ndarray")
     blocks = np.split(pairs, range(BLOCK, len(pairs), BLOCK))
