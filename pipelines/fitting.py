@@ -76,7 +76,7 @@ def fit(model, batches, validation, objective, start: dict, chosen, folder, call
 
 def _optimizer(model, steps, chosen):
     total = chosen.epochs * steps
-    warm_up = round(chosen.warm_up * total)
+    warm_up = min(round(chosen.warm_up * total), total - 1)  # Keras wants a step at least in which it falls
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, total - warm_up, warmup_target=chosen.learning_rate, warmup_steps=warm_up
     )

@@ -13,7 +13,8 @@ import tensorflow as tf
 import keras_cnn as kc
 from pipelines import Catalog, InputError, cli, fine_tune
 from pipelines.catalog import open_data
-from pipelines.evaluate import wilson_interval
+from pipelines.evaluate import Evaluation, wilson_interval
+from pipelines.report import write_report
 from pipelines.sample import DIRECTORY
 from pipelines.summary import print_summary
 
@@ -75,6 +76,20 @@ def test_the_report_names_the_mistakes_and_the_files_left_out(job):
 
 
 @pytest.mark.slow
+def test_a_report_on_leaks_does_not_say_that_test_took_no_part(job, tmp_path):
+    result, _, _ = job
+    run, catalog = tmp_path / "run", open_data(result.run / "catalog.csv")
+    shutil.copytree(result.run, run)
+    assert "took no part in training" in (run / "report.html").read_text()
+    leak = {"kind": "leak", "level": "error", "text": "2 images of 5 in test can be found.", "count": 0, "files": []}
+    metrics = {**result.metrics, "findings": [leak], "accuracy_without_leaks": 0.6667}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    truth = np.array([catalog.classes.index(catalog.labels[row]) for row in catalog.used("test")])
+    write_report(run, Evaluation(np.eye(2)[truth], truth, catalog.classes), catalog, kc.Preprocessing(32))
+    headline = (run / "report.html").read_text().split("to choose")[0]
+    assert "took no part" not in headline and leak["text"] in headline and "66.7 %" in headline
+
+
 def test_a_second_job_adds_a_version_from_the_command_line(job, sample_photos, capsys):
     out = job[0].export.parent
     (out / ".unfinished").mkdir()  # of another job, which this one has no part in

@@ -6,7 +6,7 @@ from keras import layers
 
 import keras_cnn as kc
 from keras_cnn.backbones import Source, Stage
-from pipelines import settings
+from pipelines import fitting, settings
 
 
 def backbone(*stages, around=False):
@@ -99,3 +99,10 @@ def test_what_is_overruled_and_what_is_left():
     plain = settings.choose(STAGES, 5_000)
     chosen = settings.choose(STAGES, 5_000, average=0.99, augmentation="strong", batch_size=None)
     assert chosen.to_dict() == {**plain.to_dict(), "average": 0.99, "augmentation": "strong"}
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, [0, 1 / 3, 2 / 3, 1]), (0.5, [0, 1 / 2, 1, 1 / 2])])
+def test_the_rate_rises_through_the_warm_up_even_if_that_is_all(share, expected):
+    chosen = settings.choose(STAGES, 5_000, epochs=2, learning_rate=1.0, warm_up=share)
+    rate = fitting._optimizer(None, 2, chosen)._learning_rate
+    assert [float(rate(step)) for step in range(4)] == pytest.approx(expected)
