@@ -84,7 +84,9 @@ def test_a_report_on_leaks_does_not_say_that_test_took_no_part(job, tmp_path):
     metrics = {**result.metrics, "findings": [leak], "accuracy_without_leaks": 0.6667}
     (run / "metrics.json").write_text(json.dumps(metrics))
     truth = np.array([catalog.classes.index(catalog.labels[row]) for row in catalog.used("test")])
-    write_report(run, Evaluation(np.eye(2)[truth], truth, catalog.classes), catalog, kc.Preprocessing(32))
+    write_report(
+        run, Evaluation(np.eye(len(catalog.classes))[truth], truth, catalog.classes), catalog, kc.Preprocessing(32)
+    )
     headline = (run / "report.html").read_text().split("to choose")[0]
     assert "took no part" not in headline and leak["text"] in headline and "66.7 %" in headline
 
