@@ -75,7 +75,6 @@ def test_the_report_names_the_mistakes_and_the_files_left_out(job):
     assert page.count(" %, is ") == round(5 * (1 - job[0].accuracy))
 
 
-@pytest.mark.slow
 def test_a_report_on_leaks_does_not_say_that_test_took_no_part(job, tmp_path):
     result, _, _ = job
     run, catalog = tmp_path / "run", open_data(result.run / "catalog.csv")
@@ -85,11 +84,14 @@ def test_a_report_on_leaks_does_not_say_that_test_took_no_part(job, tmp_path):
     metrics = {**result.metrics, "findings": [leak], "accuracy_without_leaks": 0.6667}
     (run / "metrics.json").write_text(json.dumps(metrics))
     truth = np.array([catalog.classes.index(catalog.labels[row]) for row in catalog.used("test")])
-    write_report(run, Evaluation(np.eye(2)[truth], truth, catalog.classes), catalog, kc.Preprocessing(32))
+    write_report(
+        run, Evaluation(np.eye(len(catalog.classes))[truth], truth, catalog.classes), catalog, kc.Preprocessing(32)
+    )
     headline = (run / "report.html").read_text().split("to choose")[0]
     assert "took no part" not in headline and leak["text"] in headline and "66.7 %" in headline
 
 
+@pytest.mark.slow
 def test_a_second_job_adds_a_version_from_the_command_line(job, sample_photos, capsys):
     out = job[0].export.parent
     (out / ".unfinished").mkdir()  # of another job, which this one has no part in
