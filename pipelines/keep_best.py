@@ -52,7 +52,7 @@ class KeepBest(keras.callbacks.Callback):
             with self._averaged.inside() if self._averaged else nullcontext():
                 self._write()
             self._kept = score
-        if self._waited == self._patience > 0:
+        if self._waited >= self._patience > 0:
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
