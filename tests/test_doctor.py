@@ -33,9 +33,9 @@ def saved(image, path, **options):
 
 
 def catalog_of(rows):
-    """A catalog of (path, label, split)."""
+    """A catalog of (path, label, split), all in one folder; splits are drawn from the names in it."""
     paths, labels, splits = zip(*((str(path), label, split) for path, label, split in rows), strict=True)
-    return Catalog(paths, labels, splits, ("",) * len(rows), ("",) * len(rows))
+    return Catalog(paths, labels, splits, ("",) * len(rows), ("",) * len(rows), str(Path(paths[0]).parent))
 
 
 def found(catalog, tmp_path, size=SIZE):
