@@ -1,4 +1,4 @@
-"""What the section on sources of docs/data.md shows, runs."""
+"""What the sections on sources and the doctor of docs/data.md show, runs."""
 
 import re
 import shutil
@@ -11,8 +11,8 @@ import tensorflow as tf
 from pipelines import cli
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
-SOURCES = GUIDE.split("\n## ")[1]
-COMMANDS = re.findall(r"^(keras-cnn .*)$", SOURCES, re.MULTILINE)
+SOURCES, DOCTOR = GUIDE.split("\n## ")[1:3]
+COMMANDS = re.findall(r"^(keras-cnn .*)$", SOURCES + DOCTOR, re.MULTILINE)
 (SOURCES_CODE,) = re.findall(r"^```python\n(.*?)^```$", SOURCES, re.MULTILINE | re.DOTALL)
 
 
@@ -48,7 +48,7 @@ def test_sources(here):
 
 @pytest.mark.slow
 def test_commands(here):
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 9
     for line in COMMANDS:
         extra = ["--epochs", "0"] if line.split()[1] == "fit" else []
         assert cli.main([*line.split()[1:], *extra]) == 0

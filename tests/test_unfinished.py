@@ -94,7 +94,9 @@ def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_pa
 EVERYTHING = {"optimizer": "sgd", "layer_decay": 0.9, "average": 0.8, "clip_norm": 0.01, "accumulate": 3, "patience": 9}
 
 
-@pytest.mark.parametrize("place", [3, 4, 11])
+@pytest.mark.parametrize(
+    "place", [4, pytest.param(3, marks=pytest.mark.slow), pytest.param(11, marks=pytest.mark.slow)]
+)
 def test_with_every_setting_an_interrupted_training_goes_on_to_the_bit(tmp_path, place):
     activations = np.random.default_rng(0).normal(size=(8, 4)).astype("float16")
 
