@@ -12,7 +12,8 @@ USE = """
 import keras_cnn as kc, pipelines.report.html
 from pipelines.sample import DIRECTORY
 backbone = kc.load_backbone("efficientnet_lite0", input_shape=(32, 32, 3))
-print(kc.__file__, len(list(DIRECTORY.glob("*/*.png"))), len(list(pipelines.report.html.FOLDER.glob("*.html"))), len(backbone.stages))
+counts = len(list(DIRECTORY.glob("*/*.png"))), len(list(pipelines.report.html.FOLDER.glob("*.html")))
+print(kc.__file__, *counts, len(backbone.stages))
 """
 
 
