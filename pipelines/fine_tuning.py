@@ -105,7 +105,7 @@ def fine_tune(
         catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
         learning = min((_solved(one, catalog, images, options, cache, steps) for one in networks), key=_loss)
-        network = learning.network
+        network, catalog = learning.network, learning.catalog
         if learning.chosen.epochs:
             try:
                 learning.train(unfinished.opened(out, learning.description, restart), callbacks)

@@ -11,10 +11,11 @@ from PIL import Image, ImageEnhance
 from skimage import data
 
 import keras_cnn as kc
-from pipelines import Catalog, InputError, cli, doctor
+from pipelines import Catalog, InputError, cli, doctor, fine_tuning
 from pipelines.cache import Cache
 from pipelines.doctor.headers import header
 from pipelines.doctor.likeness import ALIKE, near_pairs
+from pipelines.evaluate import Evaluation
 
 FILES = Path(__file__).parent / "data" / "images"
 SIZE = (64, 64)
@@ -333,3 +334,15 @@ def test_a_report_that_cannot_be_written(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("keras-cnn doctor: --report must name a file in a folder that exists.")
     with pytest.raises(InputError):
         Catalog.from_folder(tmp_path / "none")
+
+
+def test_the_accuracy_without_leaks_is_that_of_the_other_test_images():
+    """Of four test images three are right; the first, right, is a training image too: two of three are left."""
+    paths, splits = tuple("abcdef"), ("train", "test", "test", "test", "test", "validation")
+    catalog = Catalog(paths, ("x", "x", "y", "x", "y", "x"), splits, ("",) * 6, ("",) * 6)
+    same = doctor.Likeness((np.array([0, 1]),), (), True)
+    evaluation = Evaluation(
+        np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]]), np.array([0, 1, 0, 1]), ("x", "y")
+    )
+    assert fine_tuning._honest(evaluation, catalog, same, ())["accuracy_without_leaks"] == pytest.approx(2 / 3)
+    assert fine_tuning._honest(evaluation, catalog, doctor.Likeness((), (), True), ()) == {"findings": []}
