@@ -17,7 +17,7 @@ from pipelines.quiet import load_tensorflow
 # Options of `fit` that are settings by the same name.
 OVERRULING = (
     *("batch_size", "learning_rate", "mirror", "augmentation", "optimizer", "layer_decay", "average", "clip_norm"),
-    *("accumulate", "patience"),
+    *("accumulate", "patience", "mixed_precision"),
 )
 
 
@@ -112,6 +112,11 @@ def _add_fit(commands):
     fit.add_argument("--clip-norm", type=float, help="longest gradient, over all weights (default: any)")
     fit.add_argument("--accumulate", type=_count, help="steps whose gradients make one update (default: 1)")
     fit.add_argument("--patience", type=_count, help="epochs without a better one before it ends (default: all epochs)")
+    fit.add_argument(
+        "--mixed-precision",
+        action=argparse.BooleanOptionalAction,
+        help="train in bfloat16 on weights in float32 (default: on GPUs that compute in it)",
+    )
     fit.add_argument("--seed", type=_count, default=0, help="of the split, the order and dropout (default: 0)")
     fit.add_argument("--restart", action="store_true", help="drop what an interrupted job has left")
     fit.add_argument("--quiet", action="store_true", help="no progress bars")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+BFLOAT16_FROM = (8, 0)  # compute capability: Ampere, https://docs.nvidia.com/cuda/cuda-c-programming-guide
+
 
 def cores() -> int:
     """How many processors this process may use."""
@@ -24,7 +26,10 @@ def has_gpu() -> bool:
 
 @functools.cache
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16; elsewhere TensorFlow does it slower than in float32."""
+    """Whether GPU or processor multiplies in bfloat16; elsewhere TensorFlow does it slower than in float32."""
+    if has_gpu():
+        details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+        return all(one.get("compute_capability", (0, 0)) >= BFLOAT16_FROM for one in details)
     try:
         processor = Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux

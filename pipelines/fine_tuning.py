@@ -83,7 +83,7 @@ def fine_tune(
         progress: Whether to show progress bars, on a terminal.
         overruled: Other values for attributes of `pipelines.settings.Settings`, such as `batch_size`, `learning_rate`,
             `mirror` (False where left and right matter: text, digits, traffic signs), `augmentation`, `layer_decay`,
-            `average`, `patience`; None leaves the default.
+            `average`, `patience`, `mixed_precision`; None leaves the default.
 
     Returns:
         A `Result`.
@@ -101,10 +101,13 @@ def fine_tune(
         with steps.step("Loading the network"):
             network = _load(backbone, weights, size) if isinstance(backbone, str) else backbone
         options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
+        machine = {"gpu": device.has_gpu(), "bfloat16": device.has_bfloat16()}
         networks = _cropped(network, settings.crops(len(catalog.used()), crop))
         catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
-        learning = min((_solved(one, catalog, images, options, cache, steps) for one in networks), key=_loss)
+        learning = min(
+            (_solved(one, catalog, images, {**machine, **options}, cache, steps) for one in networks), key=_loss
+        )
         network, catalog = learning.network, learning.catalog
         if learning.chosen.epochs:
             try:
@@ -175,7 +178,7 @@ def _solved(network, catalog, images, options, cache, steps):
         with steps.step("Reading images", len(catalog.used())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
     try:
-        chosen = settings.choose(network, len(catalog.used("train")), gpu=device.has_gpu(), **options)
+        chosen = settings.choose(network, len(catalog.used("train")), **options)
     except ValueError as error:
         raise InputError(str(error)) from None
     learning = Learning(network, catalog, images, chosen, cache, steps)

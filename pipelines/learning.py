@@ -97,6 +97,7 @@ class Learning:
             self._steps.step("Fine-tuning", self.chosen.epochs * batches.steps) as advance,
             kc.check_frozen(self.model),
             named,
+            kc.training.mixed_precision(self.network.model) if self.chosen.mixed_precision else nullcontext(),
         ):
             start = self.validation[SOLVED]
             watching = [EpochBar(advance, measure(start)), *callbacks]

@@ -28,7 +28,7 @@ RANGES = {
 # What a caller may overrule by name; the rest follows from it, from the data and from the network.
 OVERRULED = (
     *("batch_size", "learning_rate", "mirror", "warm_up", "weight_decay", "label_smoothing", "dropout", "augmentation"),
-    *("optimizer", "layer_decay", "average", "clip_norm", "accumulate", "patience"),
+    *("optimizer", "layer_decay", "average", "clip_norm", "accumulate", "patience", "mixed_precision"),
 )
 IMAGES = 27_000  # that pass through the whole network in training, where the data do not ask for more or less
 
@@ -57,6 +57,7 @@ class Settings:
         clip_norm: Longest gradient, over all weights together; longer ones are shortened to it. 0: any.
         accumulate: Steps whose gradients are gathered for one update: as a batch so many times as large.
         patience: Epochs without a better validation score after which training ends; 0: it goes on to the last.
+        mixed_precision: Whether the network trains in bfloat16, on weights in float32; it is tested and exported in float32.
     """
 
     trained: str
@@ -77,6 +78,7 @@ class Settings:
     clip_norm: float = 0.0
     accumulate: int = 1
     patience: int = 0
+    mixed_precision: bool = False
 
     def __post_init__(self):
         for name, (low, high) in RANGES.items():
@@ -86,6 +88,8 @@ class Settings:
         for name in ("batch_size", "accumulate"):
             arguments.integer("fit", name, getattr(self, name))
         arguments.integer("fit", "patience", self.patience, 0)
+        if not isinstance(self.mixed_precision, bool):
+            raise ValueError(arguments.message("fit", "mixed_precision", "True or False", self.mixed_precision))
         arguments.one_of("fit", "optimizer", self.optimizer, OPTIMIZERS)
         arguments.one_of("fit", "augmentation", self.augmentation, tuple(PRESETS))
         if not self.learning_rate > 0:
@@ -108,6 +112,7 @@ def choose(
     training_images: int,
     *,
     gpu: bool = False,
+    bfloat16: bool = False,
     multi_label: bool = False,
     train: str | None = None,
     epochs: int | None = None,
@@ -127,6 +132,7 @@ def choose(
         backbone: The network.
         training_images: Number of images in the training split.
         gpu: Whether there is one.
+        bfloat16: Whether it computes in bfloat16; a network then trains in mixed precision.
         multi_label: Whether an image may have several labels.
         train: "head", "last" or "all", to overrule what is trained.
         epochs: To overrule their number; 0 trains the head only.
@@ -154,6 +160,7 @@ def choose(
         augmentation="light" if whole else "none",
         mirror=None,
         seed=seed,
+        mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
     )
     if trained != "all" and given.get("augmentation", "none") != "none":
         expected = f'"none" where {trained} is trained, on kept activations'

@@ -201,6 +201,24 @@ def test_networks_that_cannot_be_loaded_write_nothing(sample_photos, tmp_path, o
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("train", ["last", "all"])
+def test_in_mixed_precision_a_network_is_trained_but_not_exported(sample_photos, tmp_path, train):
+    class Witness(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.policies = {layer.dtype_policy.name for layer in self.model.layers if layer.count_params()}
+            self.kinds = {weight.dtype for weight in self.model.weights}
+
+    witness = Witness()
+    options = {"epochs": 1, "size": 64, "mixed_precision": True, "progress": False}
+    result = fine_tune(sample_photos, tmp_path / "out", callbacks=[witness], train=train, **options)
+    assert witness.policies == {"mixed_bfloat16", "float32"} and witness.kinds == {"float32"}
+    assert result.metrics["verification"]["largest_difference"] <= 1e-4
+    model = keras.models.load_model(result.run / "model.keras")
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert json.loads((result.run / "settings.json").read_text())["mixed_precision"] is True
+
+
+@pytest.mark.slow
 def test_a_frozen_weight_that_moves_ends_the_job(sample_photos, tmp_path):
     class Mover(keras.callbacks.Callback):
         def on_train_end(self, logs=None):

@@ -86,6 +86,7 @@ def test_with_few_images_the_whole_picture_is_tried_too():
         ({"accumulate": 0}, r"^fit: `accumulate` must be an integer of at least 1."),
         ({"patience": -1}, r"^fit: `patience` must be an integer of at least 0."),
         ({"optimizer": "adam"}, r"^fit: `optimizer` must be one of 'adamw', 'sgd'."),
+        ({"mixed_precision": 1}, r"^fit: `mixed_precision` must be True or False. Received: mixed_precision=1."),
         ({"augmentation": "much"}, r"^fit: `augmentation` must be one of 'none', 'light', 'medium', 'strong'."),
         ({"augmentation": "light", "train": "last"}, r"^fit: `augmentation` must be \"none\" where last is trained"),
     ],
@@ -93,6 +94,13 @@ def test_with_few_images_the_whole_picture_is_tried_too():
 def test_settings_out_of_range(option, text):
     with pytest.raises(ValueError, match=text):
         settings.choose(STAGES, 5_000, **option)
+
+
+def test_mixed_precision_is_for_gpus_that_compute_in_bfloat16():
+    machines = [{}, {"bfloat16": True}, {"gpu": True}, {"gpu": True, "bfloat16": True}]
+    assert [settings.choose(STAGES, 5_000, **one).mixed_precision for one in machines] == [False, False, False, True]
+    assert settings.choose(STAGES, 5_000, mixed_precision=True).mixed_precision
+    assert not settings.choose(STAGES, 5_000, gpu=True, bfloat16=True, mixed_precision=False).mixed_precision
 
 
 def test_what_is_overruled_and_what_is_left():

@@ -6,6 +6,7 @@ from keras_cnn.training.freezing import check_frozen, freeze, unfreeze
 from keras_cnn.training.gradual import GradualUnfreezing
 from keras_cnn.training.layerwise import layerwise_optimizer
 from keras_cnn.training.logistic_regression import LinearHead, solve_head
+from keras_cnn.training.mixed_precision import mixed_precision
 from keras_cnn.training.rate_finder import RateCurve, find_learning_rate
 from keras_cnn.training.resumption import ExactResume
 
@@ -20,6 +21,7 @@ __all__ = [
     "find_learning_rate",
     "freeze",
     "layerwise_optimizer",
+    "mixed_precision",
     "solve_head",
     "unfreeze",
 ]
