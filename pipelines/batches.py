@@ -44,6 +44,7 @@ class Batches:
         rows: Which images of `source` are the examples, in the order of `targets`; None: all.
 
     Attributes:
+        source: As given.
         examples: Examples an epoch.
         steps: Batches an epoch.
 
@@ -66,6 +67,7 @@ class Batches:
         drop_remainder: bool = False,
         rows=None,
     ):
+        self.source = source
         targets, self._size, self.examples = np.asarray(targets), tuple(size), len(targets)
         rows = np.arange(len(source)) if rows is None else np.asarray(rows)
         self._classes = _check(source, rows, targets, self._size, batch_size, classes, augmentation, seed, balance)

@@ -17,7 +17,7 @@ from pipelines.quiet import load_tensorflow
 # Options of `fit` that are settings by the same name.
 OVERRULING = (
     *("batch_size", "learning_rate", "mirror", "augmentation", "optimizer", "layer_decay", "average", "clip_norm"),
-    *("accumulate", "patience", "mixed_precision"),
+    *("accumulate", "patience", "mixed_precision", "views"),
 )
 
 
@@ -100,8 +100,9 @@ def _add_fit(commands):
     fit.add_argument(
         "--augmentation",
         choices=("none", "light", "medium", "strong"),
-        help="how pictures are varied where all is trained; strong: MixUp and CutMix too (default: light)",
+        help="how pictures are varied; strong: MixUp and CutMix too (default: light where all is trained, else none)",
     )
+    fit.add_argument("--views", type=_count, help="varied views of each picture, where not all is trained (default: 4)")
     fit.add_argument("--optimizer", choices=("adamw", "sgd"), help="default: adamw")
     fit.add_argument(
         "--layer-decay", type=float, help="factor of the rate from layer to layer, to the front (default: 1)"

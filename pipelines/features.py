@@ -63,28 +63,29 @@ class Front:
         self._shape = model.compute_output_shape((1, *network.preprocessing.size, 3))[1:]
         self._key = digest(precision, str(network.source), model.layers[-1].name, weights_digest(model))
 
-    def activations(self, batches, key: str, view: str, progress) -> np.ndarray:
+    def activations(self, batches, key: str, view: str, progress, epoch: int = 0) -> np.ndarray:
         """Those of one view of some images: float16 `(images, ...)`, from the cache where they are there.
 
         Float16 is half the size, with a rounding (2^-11) far below what training adds as noise.
 
         Args:
             batches: `pipelines.batches.Batches`, not shuffled.
-            key: A digest of the images.
+            key: A digest of the images, and of how `batches` vary them.
             view: "plain", or "mirrored": left and right turned round.
             progress: Called with the number of images done since the last call.
+            epoch: Of `batches`; where they vary the images, each is another view.
         """
         done = 0
 
         def fill(array):
             nonlocal done
             self._run = self._run or self._make()
-            for images, _ in batches():
+            for images, _ in batches(epoch):
                 array[done : done + len(images)] = self._run(images if view == "plain" else images[:, :, ::-1])
                 done += len(images)
                 progress(len(images))
 
-        name = digest("activations", self._key, key, view)
+        name = digest("activations", self._key, key, view, epoch)
         array = self._cache.array(name, (batches.examples, *self._shape), np.float16, fill)
         progress(batches.examples - done)
         return array

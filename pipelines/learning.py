@@ -80,7 +80,10 @@ class Learning:
             more = self.chosen.mirror and self.chosen.trained == "last"
         else:
             more = self.chosen.mirror and self.chosen.trained != "all"
-        if more:
+        if self.chosen.trained != "all" and self.chosen.augmentation != "none":
+            self._views += self._varied()
+            self._solve()
+        elif more:
             self._views.append(self._activations("train", "mirrored"))
             self._solve()
 
@@ -142,6 +145,19 @@ class Learning:
         with self._steps.step(f"Features of {split}{mirrored}", len(self._rows(split))) as advance:
             return self._front.activations(self._batches(split), self._key(split), view, advance)
 
+    def _varied(self):
+        """Activations of random views of the training images."""
+        augmentation, views = replace(self._augmentation(), mixup=0.0, cutmix=0.0), self.chosen.views
+        batches = self._varied_batches(augmentation, features.BATCH_SIZE, shuffle=False)
+        key = digest(self._key("train"), augmentation.to_dict(), self.chosen.seed)
+        for number in range(1, views):
+            step = self._steps.step(f"Features of train, view {number + 1} of {views}", batches.examples)
+            with step as advance, _named(batches.source):
+                yield self._front.activations(batches, key, "plain", advance, epoch=number)
+
+    def _augmentation(self):
+        return augment.preset(self.chosen.augmentation, mirror=self.chosen.mirror)
+
     def _key(self, split):
         return digest(self.images.key, self.images.positions(self._rows(split)).tolist())
 
@@ -180,25 +196,32 @@ class Learning:
     def _on_pictures(self):
         """The whole network, and batches of varied pictures."""
         kc.unfreeze(self.model)
+        augmentation = self._augmentation()
+        batches = self._varied_batches(augmentation, self.chosen.batch_size)
+        if not isinstance(batches.source, inputs.Files):
+            shown = batches.source[:: -(-batches.examples // IN_SHEET)]
+            self.sheet = augment.contact_sheet(shown, self.network.preprocessing.size, augmentation, self.chosen.seed)
+        # Another model of the same layers: the one that is kept stays free of optimizer, loss and metrics.
+        return attach(self.model, lambda scores: scores), batches, self._batches("validation")(), _named(batches.source)
+
+    def _varied_batches(self, augmentation, batch_size, shuffle=True):
+        """The training images, varied."""
         preprocessing, rows = self.network.preprocessing, self._rows("train")
-        augmentation = augment.preset(self.chosen.augmentation, mirror=self.chosen.mirror)
         larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size), crop=1.0)
         with self._steps.step("Reading larger images", len(rows)) as advance:
             source = inputs.stored([self.catalog.paths[row] for row in rows], larger, self._cache, advance)
-        batches = Batches(
+        return Batches(
             source,
             self.truth("train"),
             preprocessing.size,
-            self.chosen.batch_size,
+            batch_size,
             classes=self._classes,
             augmentation=augmentation,
             seed=self.chosen.seed,
+            shuffle=shuffle,
         )
-        named = nullcontext()
-        if isinstance(source, inputs.Files):
-            named = source.named_in_errors()
-        else:
-            shown = source[:: -(-len(rows) // IN_SHEET)]
-            self.sheet = augment.contact_sheet(shown, preprocessing.size, augmentation, self.chosen.seed)
-        # Another model of the same layers: the one that is kept stays free of optimizer, loss and metrics.
-        return attach(self.model, lambda scores: scores), batches, self._batches("validation")(), named
+
+
+def _named(source):
+    """Within it, an error in reading a file says which."""
+    return source.named_in_errors() if isinstance(source, inputs.Files) else nullcontext()

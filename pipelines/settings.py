@@ -28,7 +28,7 @@ RANGES = {
 # What a caller may overrule by name; the rest follows from it, from the data and from the network.
 OVERRULED = (
     *("batch_size", "learning_rate", "mirror", "warm_up", "weight_decay", "label_smoothing", "dropout", "augmentation"),
-    *("optimizer", "layer_decay", "average", "clip_norm", "accumulate", "patience", "mixed_precision"),
+    *("optimizer", "layer_decay", "average", "clip_norm", "accumulate", "patience", "mixed_precision", "views"),
 )
 IMAGES = 27_000  # that pass through the whole network in training, where the data do not ask for more or less
 
@@ -48,7 +48,10 @@ class Settings:
         weight_decay: AdamW's, decoupled.
         label_smoothing: Share of the truth that is spread over all classes; 0 with several labels an image.
         dropout: Share of the pooled features dropped in training.
-        augmentation: Name of a preset of `pipelines.augment`, where pictures are varied.
+        augmentation: Name of a preset of `pipelines.augment`: how pictures are varied; without MixUp and CutMix where
+            activations are kept.
+        views: Views of each training picture whose activations are kept, where that is done and `augmentation` varies them:
+            the picture itself, and random ones.
         mirror: Whether a mirrored picture is as good an example as the picture itself; None: as validation says.
         seed: Of splits, order, views and dropout.
         optimizer: "adamw", or "sgd" with Nesterov's momentum of 0.9.
@@ -79,13 +82,14 @@ class Settings:
     accumulate: int = 1
     patience: int = 0
     mixed_precision: bool = False
+    views: int = 4
 
     def __post_init__(self):
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise ValueError(arguments.message("fit", name, f"a number from {low:g} to {high:g}", value))
-        for name in ("batch_size", "accumulate"):
+        for name in ("batch_size", "accumulate", "views"):
             arguments.integer("fit", name, getattr(self, name))
         arguments.integer("fit", "patience", self.patience, 0)
         if not isinstance(self.mixed_precision, bool):
@@ -162,9 +166,6 @@ def choose(
         seed=seed,
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
     )
-    if trained != "all" and given.get("augmentation", "none") != "none":
-        expected = f'"none" where {trained} is trained, on kept activations'
-        raise ValueError(arguments.message("fit", "augmentation", expected, given["augmentation"], "Or train all."))
     return replace(chosen, **given)
 
 

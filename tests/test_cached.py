@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import keras_cnn as kc
 from pipelines import features
+from pipelines.augment import Augmentation
 from pipelines.batches import Batches
 from pipelines.cache import Cache
 from pipelines.cached import CachedBatches, indicators
@@ -65,6 +66,17 @@ def test_the_views_of_an_image(front):
     assert plain.dtype == "float16" and sum(seen) == 4
     np.testing.assert_array_equal(plain, pixels)
     np.testing.assert_array_equal(mirrored, pixels[:, :, ::-1])
+
+
+def test_every_epoch_of_varied_batches_is_another_view(front):
+    made = front[0]
+    crops = Augmentation(smallest_crop=0.3)
+    stored = np.tile(np.arange(5 * 7, dtype="uint8").reshape(5, 7, 1), (2, 1, 1, 3))
+    examples = Batches(stored, np.zeros(2, int), (4, 6), 2, classes=1, augmentation=crops, seed=3, shuffle=False)
+    views = [made().activations(examples, "two", "plain", lambda count: None, epoch) for epoch in (0, 1, 1)]
+    np.testing.assert_array_equal(views[1], next(iter(examples(1)))[0].numpy().astype("float16"))
+    np.testing.assert_array_equal(views[1], views[2])
+    assert (views[0] != views[1]).any()
 
 
 def test_activations_are_computed_once(front, monkeypatch):

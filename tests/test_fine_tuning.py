@@ -201,6 +201,23 @@ def test_networks_that_cannot_be_loaded_write_nothing(sample_photos, tmp_path, o
 
 
 @pytest.mark.slow
+def test_varied_views_are_kept_and_the_next_job_finds_them(sample_photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
+    options = {"train": "last", "augmentation": "strong", "views": 3, "epochs": 1, "size": 64, "progress": False}
+    weights, kept = [], []
+    for _ in range(2):
+        result = fine_tune(sample_photos, tmp_path / "out", **options)
+        steps = [name for name in result.metrics["seconds"] if name.startswith("Features of train")]
+        assert steps == ["Features of train"] + [f"Features of train, view {view} of 3" for view in (2, 3)]
+        weights.append(keras.models.load_model(result.run / "model.keras").get_weights())
+        # The time of a file changes when it is used, its inode when it is written again.
+        kept.append(sorted((path, path.stat().st_ino) for path in (tmp_path / "cache").rglob("array.npy")))
+    assert kept[0] and kept[0] == kept[1]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("train", ["last", "all"])
 def test_in_mixed_precision_a_network_is_trained_but_not_exported(sample_photos, tmp_path, train):
     class Witness(keras.callbacks.Callback):
