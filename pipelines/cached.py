@@ -40,10 +40,11 @@ class CachedBatches:
 
         def batch(step):
             chosen = rows[step * self._batch_size : (step + 1) * self._batch_size]
-            view = tf.reshape(tf.gather(views, chosen), (-1, *[1] * (self._views[0].shape.rank - 1)))
-            activations = tf.gather(self._views[0], chosen)
-            for number, other in enumerate(self._views[1:], 1):
-                activations = tf.where(view == number, tf.gather(other, chosen), activations)
+            # No view is read for an example that is shown in another one.
+            numbers, count = tf.gather(views, chosen), tf.size(chosen)
+            places = tf.dynamic_partition(tf.range(count), numbers, len(self._views))
+            parts = [tf.gather(view, tf.gather(chosen, place)) for view, place in zip(self._views, places, strict=True)]
+            activations = tf.ensure_shape(tf.dynamic_stitch(places, parts), (None, *self._views[0].shape[1:]))
             return tf.cast(activations, tf.float32), tf.gather(self._targets, chosen)
 
         numbers = tf.data.Dataset.range(tf.cast(step, tf.int64), self.steps)

@@ -100,9 +100,13 @@ def _add_fit(commands):
     fit.add_argument(
         "--augmentation",
         choices=("none", "light", "medium", "strong"),
-        help="how pictures are varied; strong: MixUp and CutMix too (default: light where all is trained, else none)",
+        help="how pictures are varied; strong: MixUp and CutMix too, where all is trained (default: light there, else none)",
     )
-    fit.add_argument("--views", type=_count, help="varied views of each picture, where not all is trained (default: 4)")
+    fit.add_argument(
+        "--views",
+        type=_count,
+        help="views kept of each picture, itself among them, with --augmentation where not all is trained (default: 4)",
+    )
     fit.add_argument("--optimizer", choices=("adamw", "sgd"), help="default: adamw")
     fit.add_argument(
         "--layer-decay", type=float, help="factor of the rate from layer to layer, to the front (default: 1)"

@@ -52,7 +52,7 @@ class Front:
         network: The `keras_cnn.Backbone` that it is a part of.
         cache: A `Cache`.
         images: How many it will be run over.
-        exact: Whether to compute in float32, as the exported network does; otherwise in bfloat16 where the processor can.
+        exact: Whether to compute in float32, as the exported network does; otherwise in bfloat16 where processor or GPU can.
     """
 
     def __init__(self, model: keras.Model, network, cache: Cache, images: int, exact: bool = False):

@@ -83,7 +83,7 @@ def fine_tune(
         progress: Whether to show progress bars, on a terminal.
         overruled: Other values for attributes of `pipelines.settings.Settings`, such as `batch_size`, `learning_rate`,
             `mirror` (False where left and right matter: text, digits, traffic signs), `augmentation`, `layer_decay`,
-            `average`, `patience`, `mixed_precision`; None leaves the default.
+            `views`, `average`, `patience`, `mixed_precision`; None leaves the default.
 
     Returns:
         A `Result`.

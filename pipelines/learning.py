@@ -69,7 +69,9 @@ class Learning:
         self._run_rest = features.inference(self._rest)
         if self.chosen.boundary != "pool":
             self._run_pool = features.inference(surgery.split(self._rest, "pool")[0])
-        learned, tested = len(self._rows("train")) + len(self._rows("validation")), len(self._rows("test"))
+        varied = self.chosen.trained != "all" and self.chosen.augmentation != "none"
+        views = self.chosen.views if varied else 1
+        learned, tested = views * len(self._rows("train")) + len(self._rows("validation")), len(self._rows("test"))
         self._front = features.Front(front, self.network, self._cache, learned)
         self._exact_front = features.Front(front, self.network, self._cache, tested, exact=True)
         self._views = [self._activations("train", "plain")]
@@ -80,7 +82,7 @@ class Learning:
             more = self.chosen.mirror and self.chosen.trained == "last"
         else:
             more = self.chosen.mirror and self.chosen.trained != "all"
-        if self.chosen.trained != "all" and self.chosen.augmentation != "none":
+        if varied:
             self._views += self._varied()
             self._solve()
         elif more:
@@ -147,13 +149,12 @@ class Learning:
 
     def _varied(self):
         """Activations of random views of the training images."""
-        augmentation, views = replace(self._augmentation(), mixup=0.0, cutmix=0.0), self.chosen.views
+        augmentation, views = replace(self._augmentation(), mixup=0.0, cutmix=0.0), self.chosen.views - 1
         batches = self._varied_batches(augmentation, features.BATCH_SIZE, shuffle=False)
-        key = digest(self._key("train"), augmentation.to_dict(), self.chosen.seed)
-        for number in range(1, views):
-            step = self._steps.step(f"Features of train, view {number + 1} of {views}", batches.examples)
-            with step as advance, _named(batches.source):
-                yield self._front.activations(batches, key, "plain", advance, epoch=number)
+        larger = inputs.Files(*self._larger(augmentation)).key
+        key = digest(larger, augmentation.to_dict(), inputs.code(augment), self.chosen.seed)
+        with self._steps.step("Features of train, varied", views * batches.examples) as advance, _named(batches.source):
+            return [self._front.activations(batches, key, "plain", advance, epoch) for epoch in range(1, 1 + views)]
 
     def _augmentation(self):
         return augment.preset(self.chosen.augmentation, mirror=self.chosen.mirror)
@@ -196,30 +197,34 @@ class Learning:
     def _on_pictures(self):
         """The whole network, and batches of varied pictures."""
         kc.unfreeze(self.model)
-        augmentation = self._augmentation()
-        batches = self._varied_batches(augmentation, self.chosen.batch_size)
-        if not isinstance(batches.source, inputs.Files):
-            shown = batches.source[:: -(-batches.examples // IN_SHEET)]
-            self.sheet = augment.contact_sheet(shown, self.network.preprocessing.size, augmentation, self.chosen.seed)
+        batches = self._varied_batches(self._augmentation(), self.chosen.batch_size)
         # Another model of the same layers: the one that is kept stays free of optimizer, loss and metrics.
         return attach(self.model, lambda scores: scores), batches, self._batches("validation")(), _named(batches.source)
 
     def _varied_batches(self, augmentation, batch_size, shuffle=True):
-        """The training images, varied."""
-        preprocessing, rows = self.network.preprocessing, self._rows("train")
-        larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size), crop=1.0)
-        with self._steps.step("Reading larger images", len(rows)) as advance:
-            source = inputs.stored([self.catalog.paths[row] for row in rows], larger, self._cache, advance)
+        """The training images, varied; `sheet` shows how."""
+        paths, larger = self._larger(augmentation)
+        with self._steps.step("Reading larger images", len(paths)) as advance:
+            source = inputs.stored(paths, larger, self._cache, advance)
+        size, seed = self.network.preprocessing.size, self.chosen.seed
+        if not isinstance(source, inputs.Files):
+            self.sheet = augment.contact_sheet(source[:: -(-len(paths) // IN_SHEET)], size, augmentation, seed)
         return Batches(
             source,
             self.truth("train"),
-            preprocessing.size,
+            size,
             batch_size,
             classes=self._classes,
             augmentation=augmentation,
-            seed=self.chosen.seed,
+            seed=seed,
             shuffle=shuffle,
         )
+
+    def _larger(self, augmentation):
+        """The training images' files, and how they are read to cut views from."""
+        preprocessing = self.network.preprocessing
+        larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size), crop=1.0)
+        return [self.catalog.paths[row] for row in self._rows("train")], larger
 
 
 def _named(source):

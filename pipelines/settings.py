@@ -60,7 +60,8 @@ class Settings:
         clip_norm: Longest gradient, over all weights together; longer ones are shortened to it. 0: any.
         accumulate: Steps whose gradients are gathered for one update: as a batch so many times as large.
         patience: Epochs without a better validation score after which training ends; 0: it goes on to the last.
-        mixed_precision: Whether the network trains in bfloat16, on weights in float32; it is tested and exported in float32.
+        mixed_precision: Whether the network trains in bfloat16, on weights in float32. Epochs are compared
+            as they are trained, the network is tested and exported in float32.
     """
 
     trained: str
@@ -89,9 +90,8 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise ValueError(arguments.message("fit", name, f"a number from {low:g} to {high:g}", value))
-        for name in ("batch_size", "accumulate", "views"):
-            arguments.integer("fit", name, getattr(self, name))
-        arguments.integer("fit", "patience", self.patience, 0)
+        for name, lowest in (("batch_size", 1), ("accumulate", 1), ("views", 2), ("patience", 0)):
+            arguments.integer("fit", name, getattr(self, name), lowest)
         if not isinstance(self.mixed_precision, bool):
             raise ValueError(arguments.message("fit", "mixed_precision", "True or False", self.mixed_precision))
         arguments.one_of("fit", "optimizer", self.optimizer, OPTIMIZERS)

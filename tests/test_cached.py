@@ -44,6 +44,19 @@ def test_order_and_views_change_by_epoch_and_depend_on_the_seed(batches):
     assert 70 < (np.array(epochs) >= 100).sum() < 130
 
 
+def test_each_of_three_views_of_maps_is_that_of_its_example():
+    maps = np.arange(3)[:, None, None, None] * 100 + np.arange(10)[:, None, None] + np.zeros((10, 2, 2))
+    dataset = CachedBatches(list(maps.astype("float16")), indicators(np.arange(10) % 3, 3), batch_size=4, seed=0)
+    seen = set()
+    for number in range(8):
+        for x, y in dataset(number):
+            values = x.numpy()[:, 0, 0]
+            assert x.shape[1:] == (2, 2) and (x.numpy() == values[:, None, None]).all()
+            np.testing.assert_array_equal(y.numpy().argmax(1), values % 100 % 3)
+            seen |= set(values // 100)
+    assert seen == {0, 1, 2}
+
+
 def test_the_rest_of_an_epoch(batches):
     np.testing.assert_array_equal(epoch(batches(), 5, 1)[0], epoch(batches(), 5)[0][4:])
 

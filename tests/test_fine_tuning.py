@@ -208,7 +208,7 @@ def test_varied_views_are_kept_and_the_next_job_finds_them(sample_photos, tmp_pa
     for _ in range(2):
         result = fine_tune(sample_photos, tmp_path / "out", **options)
         steps = [name for name in result.metrics["seconds"] if name.startswith("Features of train")]
-        assert steps == ["Features of train"] + [f"Features of train, view {view} of 3" for view in (2, 3)]
+        assert steps == ["Features of train", "Features of train, varied"]
         weights.append(keras.models.load_model(result.run / "model.keras").get_weights())
         # The time of a file changes when it is used, its inode when it is written again.
         kept.append(sorted((path, path.stat().st_ino) for path in (tmp_path / "cache").rglob("array.npy")))

@@ -59,6 +59,28 @@ def test_afterwards_the_model_computes_in_float32_as_before():
     assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
 
 
+def test_a_model_that_is_compiled_anew_predicts_in_float32():
+    backbone = network()
+    classifier(backbone)  # sets its weights
+    images = np.random.default_rng(2).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
+    exact = keras.ops.convert_to_numpy(backbone(images, training=False))
+    with kc.training.mixed_precision(backbone):
+        backbone.compile(loss="mse")
+        assert np.abs(backbone.predict(images, verbose=0) / exact - 1).max() > 1e-4
+    backbone.compile(loss="mse")
+    np.testing.assert_allclose(backbone.predict(images, verbose=0), exact, rtol=1e-6)
+
+
+def test_layers_of_a_policy_of_their_own_keep_it():
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(2, dtype="float16", name="half")(inputs)
+    x = keras.layers.Dense(2, autocast=False, name="own")(keras.layers.Dense(2, name="plain")(x))
+    model = keras.Model(inputs, x)
+    with kc.training.mixed_precision(model):
+        found = {layer.name: layer.dtype_policy.name for layer in model.layers[1:]}
+    assert found == {"half": "float16", "plain": "mixed_bfloat16", "own": "float32"}
+
+
 def test_what_is_no_mixed_policy_is_refused():
     with (
         pytest.raises(ValueError, match=r"`policy` must be one of 'mixed_bfloat16', 'mixed_float16'.*'float16'"),

@@ -70,7 +70,7 @@ def done(folder, table, **options):
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
+def tagged(tmp_path_factory):
     """A job on 300 pictures: its result, and the names of the files with a wrong label."""
     folder = tmp_path_factory.mktemp("tags")
     table, wrong = pictures(folder, 300)
@@ -85,8 +85,8 @@ def held_out(result):
     return [row["path"] for row in rows], truth
 
 
-def test_metrics(job):
-    result, _ = job
+def test_metrics(tagged):
+    result, _ = tagged
     metrics = json.loads((result.run / "metrics.json").read_text())
     assert metrics["classes"] == list(CLASSES) and metrics["accuracy"] == result.accuracy
     assert set(metrics["validation"]["fine-tuned"]) == {"mean_average_precision", "loss"}
@@ -99,8 +99,8 @@ def test_metrics(job):
     assert json.loads((result.run / "settings.json").read_text())["label_smoothing"] == 0
 
 
-def test_the_exported_version_ranks_as_the_metrics_say(job):
-    result, _ = job
+def test_the_exported_version_ranks_as_the_metrics_say(tagged):
+    result, _ = tagged
     paths, truth = held_out(result)
     serve = tf.saved_model.load(str(result.export)).signatures["serving_default"]
     with_bytes = tf.constant([tf.io.read_file(path).numpy() for path in paths])
@@ -110,8 +110,8 @@ def test_the_exported_version_ranks_as_the_metrics_say(job):
     assert scores.sum(1).min() < 0.5 and scores.sum(1).max() > 1.5  # not shares of one
 
 
-def test_predict_prints_every_label_that_is_likely(job, capsys):
-    result, wrong = job
+def test_predict_prints_every_label_that_is_likely(tagged, capsys):
+    result, wrong = tagged
     paths, truth = held_out(result)
     expected = {path: {CLASSES[k] for k in np.flatnonzero(row)} for path, row in zip(paths, truth, strict=True)}
     right = [path for path in paths if path.rsplit("/", 1)[1] not in wrong]
@@ -126,8 +126,8 @@ def test_predict_prints_every_label_that_is_likely(job, capsys):
     assert np.mean(agreeing) > 0.95 and counts >= {0, 1, 2}
 
 
-def test_evaluate_gives_the_figures_of_the_job(job, capsys):
-    result, _ = job
+def test_evaluate_gives_the_figures_of_the_job(tagged, capsys):
+    result, _ = tagged
     assert cli.main(["evaluate", str(result.export), str(result.run / "catalog.csv"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["accuracy"] == pytest.approx(result.accuracy)
@@ -137,8 +137,8 @@ def test_evaluate_gives_the_figures_of_the_job(job, capsys):
     assert [line.split()[-1] for line in classes] == list(CLASSES)
 
 
-def test_one_label_an_image_cannot_measure_several(job, capsys):
-    version, table = str(job[0].export), str(job[0].run / "catalog.csv")
+def test_one_label_an_image_cannot_measure_several(tagged, capsys):
+    version, table = str(tagged[0].export), str(tagged[0].run / "catalog.csv")
     assert cli.main(["evaluate", version, table, "--label", "label:red"]) == 2
     assert capsys.readouterr().err == (
         "keras-cnn evaluate: The SavedModel gives several labels an image. Received data with one. Name --label for each "
@@ -146,19 +146,19 @@ def test_one_label_an_image_cannot_measure_several(job, capsys):
     )
 
 
-def test_the_report_shows_wrong_labels_among_the_worst_mistakes(job):
-    result, wrong = job
+def test_the_report_shows_wrong_labels_among_the_worst_mistakes(tagged):
+    result, wrong = tagged
     page = result.report.read_text()
     mistaken = {path.rsplit("/", 1)[1] for path in held_out(result)[0]} & wrong
     assert mistaken and all(re.search(rf'<span class="soft">{name}</span>', page) for name in mistaken)
     assert "mean average precision</p>" in page and "What is taken for what" not in page
 
 
-def test_the_summary_names_the_measure(job, capsys):
-    print_summary(job[0])
+def test_the_summary_names_the_measure(tagged, capsys):
+    print_summary(tagged[0])
     text = " ".join(capsys.readouterr().out.split())
-    ranked = 100 * job[0].metrics["mean_average_precision"]
-    every = f"Labels right every one on {100 * job[0].accuracy:.1f} % of the test images (95 % interval "
+    ranked = 100 * tagged[0].metrics["mean_average_precision"]
+    every = f"Labels right every one on {100 * tagged[0].accuracy:.1f} % of the test images (95 % interval "
     assert f"Test {ranked:.1f} % mean average precision {every}" in text
 
 

@@ -88,7 +88,7 @@ def test_with_few_images_the_whole_picture_is_tried_too():
         ({"optimizer": "adam"}, r"^fit: `optimizer` must be one of 'adamw', 'sgd'."),
         ({"mixed_precision": 1}, r"^fit: `mixed_precision` must be True or False. Received: mixed_precision=1."),
         ({"augmentation": "much"}, r"^fit: `augmentation` must be one of 'none', 'light', 'medium', 'strong'."),
-        ({"views": 0}, r"^fit: `views` must be an integer of at least 1."),
+        ({"views": 1}, r"^fit: `views` must be an integer of at least 2."),
     ],
 )
 def test_settings_out_of_range(option, text):

@@ -15,9 +15,10 @@ POLICIES = ("mixed_bfloat16", "mixed_float16")
 def mixed_precision(model: keras.Model, policy: str = "mixed_bfloat16"):
     """Within the `with` block the layers of `model` compute as under a mixed precision policy of Keras.
 
-    Keras gives a layer its policy for life, so that a network that was trained in 16 bits is exported and tested in 16 bits
-    too. Here the policies of before come back at the end of the block. For a model that is compiled and run first within the
-    block: functions that Keras has traced before stay as they are.
+    A network that is built under such a policy is tested and exported in 16 bits too; here the layers are as before at the
+    end of the block. Keras keeps what it has traced: compile within the block, and again behind it, before `evaluate` or
+    `predict`. Layers of another policy than "float32", and those that cast their inputs themselves, such as
+    `kc.layers.HubLayer`, are left alone.
 
     Micikevicius et al., 2018, *Mixed Precision Training*, arXiv:1710.03740.
 
@@ -38,7 +39,7 @@ def mixed_precision(model: keras.Model, policy: str = "mixed_bfloat16"):
         'float32'
     """
     arguments.one_of("mixed_precision", "policy", policy, POLICIES)
-    layers = [layer for layer in model._flatten_layers(include_self=False) if not isinstance(layer, keras.Model)]
+    layers = [layer for layer in model._flatten_layers(include_self=False) if _gains(layer)]
     before = [layer.dtype_policy for layer in layers]
     try:
         for layer in layers:
@@ -47,3 +48,7 @@ def mixed_precision(model: keras.Model, policy: str = "mixed_bfloat16"):
     finally:
         for layer, own in zip(layers, before, strict=True):
             layer.dtype_policy = own
+
+
+def _gains(layer):
+    return not isinstance(layer, keras.Model) and layer.autocast and layer.dtype_policy.name == "float32"
