@@ -9,17 +9,6 @@ import shutil
 
 import pytest
 
-JOB = "job"  # name of a fixture
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """A file in one process, and all that needs the job below in one too: first, since it takes longest."""
-    groups = {item: JOB if JOB in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0] for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: groups[item] != JOB)
-
 
 @pytest.fixture(autouse=True)
 def same_random_numbers():
