@@ -101,13 +101,10 @@ def fine_tune(
         with steps.step("Loading the network"):
             network = _load(backbone, weights, size) if isinstance(backbone, str) else backbone
         options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
-        machine = {"gpu": device.has_gpu(), "bfloat16": device.has_bfloat16()}
         networks = _cropped(network, settings.crops(len(catalog.used()), crop))
         catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
-        learning = min(
-            (_solved(one, catalog, images, {**machine, **options}, cache, steps) for one in networks), key=_loss
-        )
+        learning = min((_solved(one, catalog, images, options, cache, steps) for one in networks), key=_loss)
         network, catalog = learning.network, learning.catalog
         if learning.chosen.epochs:
             try:
@@ -178,7 +175,8 @@ def _solved(network, catalog, images, options, cache, steps):
         with steps.step("Reading images", len(catalog.used())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
     try:
-        chosen = settings.choose(network, len(catalog.used("train")), **options)
+        machine = {"gpu": device.has_gpu(), "bfloat16": device.has_bfloat16()}
+        chosen = settings.choose(network, len(catalog.used("train")), **machine, **options)
     except ValueError as error:
         raise InputError(str(error)) from None
     learning = Learning(network, catalog, images, chosen, cache, steps)

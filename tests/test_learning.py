@@ -1,0 +1,56 @@
+"""What the kept activations of varied views are a function of."""
+
+import dataclasses
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import keras_cnn as kc
+from pipelines import settings
+from pipelines.learning import Learning
+
+NETWORK = SimpleNamespace(stages=[], model=None)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A function of changes to the settings: the (key, epoch) of each view, and the augmentation that it was asked for."""
+    chosen = settings.choose(NETWORK, 100, train="head", augmentation="strong", views=3, mirror=True)
+
+    def ask(**changes):
+        seen = []
+        learning = Learning.__new__(Learning)
+        learning.chosen = dataclasses.replace(chosen, **changes)
+        learning._steps = SimpleNamespace(step=lambda name, total: nullcontext(lambda count: None))
+        activations = lambda batches, key, view, progress, epoch: seen.append((key, epoch))  # noqa: E731
+        learning._front = SimpleNamespace(activations=activations)
+        learning._larger = lambda augmentation: ([], kc.Preprocessing(augmentation.stored_size((32, 32))))
+        made = []
+
+        def batches(augmentation, batch_size, shuffle):
+            made.append(augmentation)
+            return SimpleNamespace(source=np.zeros(0), examples=0)
+
+        learning._varied_batches = batches
+        learning._varied()
+        return seen, made[0]
+
+    return ask
+
+
+def test_views_have_keys_of_their_own_by_all_that_varies_them(asked):
+    plain, _ = asked()
+    assert [epoch for _, epoch in plain] == [1, 2] and plain == asked()[0]
+    keys = {
+        plain[0][0],
+        *(asked(**one)[0][0][0] for one in ({"seed": 1}, {"augmentation": "light"}, {"mirror": False})),
+    }
+    assert len(keys) == 4
+
+
+def test_kept_views_are_not_mixed_and_mirrored_only_where_that_is_harmless(asked):
+    _, augmentation = asked()
+    assert (augmentation.mixup, augmentation.cutmix, augmentation.mirror) == (0, 0, True)
+    assert augmentation.erasing > 0 and not asked(mirror=False)[1].mirror
