@@ -8,7 +8,7 @@ from keras_cnn.backbones import Backbone, load_backbone
 from keras_cnn.builder import build
 from keras_cnn.preprocessing import Preprocessing
 from keras_cnn.serving import export, verify
-from keras_cnn.surgery import adapt_input_channels, cut, fold_batch_norm, swap_head, unnest
+from keras_cnn.surgery import adapt_input_channels, cut, fold_batch_norm, fold_frozen, swap_head, unnest
 from keras_cnn.training import check_frozen, freeze, unfreeze
 from keras_cnn.version import __version__
 
@@ -25,6 +25,7 @@ __all__ = [
     "cut",
     "export",
     "fold_batch_norm",
+    "fold_frozen",
     "freeze",
     "geometry",
     "heads",

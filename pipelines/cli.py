@@ -17,7 +17,7 @@ from pipelines.quiet import load_tensorflow
 # Options of `fit` that are settings by the same name.
 OVERRULING = (
     *("batch_size", "learning_rate", "mirror", "augmentation", "optimizer", "layer_decay", "average", "clip_norm"),
-    *("accumulate", "patience", "mixed_precision", "views"),
+    *("accumulate", "patience", "mixed_precision", "views", "depthwise"),
 )
 
 
@@ -85,7 +85,9 @@ def _add_fit(commands):
     fit.add_argument("--size", type=_count, help="pixels, height and width of the input (default: as pretrained)")
     fit.add_argument("--crop", type=_share, help="share of height and width, the middle, that is seen (default: 0.875)")
     fit.add_argument(
-        "--train", choices=("head", "last", "all"), help="the head; the last stage too; all (default: by the data)"
+        "--train",
+        metavar="{head,last,all,STAGE}",
+        help="the head; the last stage too; all; from a stage on, such as stage3 (default: by the data)",
     )
     fit.add_argument(
         "--epochs", type=_count, help="passes over the training images, 0: the head only (default: by the data)"
@@ -117,6 +119,11 @@ def _add_fit(commands):
     fit.add_argument("--clip-norm", type=float, help="longest gradient, over all weights (default: any)")
     fit.add_argument("--accumulate", type=_count, help="steps whose gradients make one update (default: 1)")
     fit.add_argument("--patience", type=_count, help="epochs without a better one before it ends (default: all epochs)")
+    fit.add_argument(
+        "--depthwise",
+        action=argparse.BooleanOptionalAction,
+        help="train the kernels of depthwise convolutions too (default: on a GPU)",
+    )
     fit.add_argument(
         "--mixed-precision",
         action=argparse.BooleanOptionalAction,

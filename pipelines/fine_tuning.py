@@ -75,15 +75,15 @@ def fine_tune(
         size: Height and width of the network's input in pixels; None for the one it was pretrained with. For handles.
         crop: Share of height and width, the middle of the picture, that the network sees; None for
             7/8, or with few images for what validation says.
-        train: "head", "last" (the last stage too) or "all" (the whole network); None for what fits the data and the machine:
-            see `pipelines.settings.choose`.
+        train: "head", "last" (the last stage too), the name of a stage (it and all behind it) or "all" (the whole network);
+            None for what fits the data and the machine: see `pipelines.settings.choose`.
         epochs: Passes over the training images; None for a number that fits the data, 0 to solve the head only.
         seed: Of splits, order, views and dropout: the same data and seed give the same split.
         restart: Whether to drop what an interrupted job has left, instead of going on with it.
         progress: Whether to show progress bars, on a terminal.
         overruled: Other values for attributes of `pipelines.settings.Settings`, such as `batch_size`, `learning_rate`,
             `mirror` (False where left and right matter: text, digits, traffic signs), `augmentation`, `layer_decay`,
-            `views`, `average`, `patience`, `mixed_precision`; None leaves the default.
+            `views`, `average`, `patience`, `depthwise`, `mixed_precision`; None leaves the default.
 
     Returns:
         A `Result`.
@@ -101,6 +101,7 @@ def fine_tune(
         with steps.step("Loading the network"):
             network = _load(backbone, weights, size) if isinstance(backbone, str) else backbone
         options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
+        _chosen(network, len(catalog.used()), options)  # what is out of range is told before the work
         networks = _cropped(network, settings.crops(len(catalog.used()), crop))
         catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
@@ -174,14 +175,18 @@ def _solved(network, catalog, images, options, cache, steps):
     if images.preprocessing != network.preprocessing:
         with steps.step("Reading images", len(catalog.used())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
-    try:
-        machine = {"gpu": device.has_gpu(), "bfloat16": device.has_bfloat16()}
-        chosen = settings.choose(network, len(catalog.used("train")), **machine, **options)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    chosen = _chosen(network, len(catalog.used("train")), options)
     learning = Learning(network, catalog, images, chosen, cache, steps)
     learning.solve()
     return learning
+
+
+def _chosen(network, training_images, options):
+    try:
+        machine = {"gpu": device.has_gpu(), "bfloat16": device.has_bfloat16()}
+        return settings.choose(network, training_images, **machine, **options)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _honest(evaluation, catalog, likeness, findings):

@@ -69,7 +69,7 @@ class Learning:
         self._run_rest = features.inference(self._rest)
         if self.chosen.boundary != "pool":
             self._run_pool = features.inference(surgery.split(self._rest, "pool")[0])
-        varied = self.chosen.trained != "all" and self.chosen.augmentation != "none"
+        varied = not self.chosen.on_pictures and self.chosen.augmentation != "none"
         views = self.chosen.views if varied else 1
         learned, tested = views * len(self._rows("train")) + len(self._rows("validation")), len(self._rows("test"))
         self._front = features.Front(front, self.network, self._cache, learned)
@@ -81,7 +81,7 @@ class Learning:
             self.chosen = replace(self.chosen, mirror=self._mirror_is_harmless())
             more = self.chosen.mirror and self.chosen.trained == "last"
         else:
-            more = self.chosen.mirror and self.chosen.trained != "all"
+            more = self.chosen.mirror and not self.chosen.on_pictures
         if varied:
             self._views += self._varied()
             self._solve()
@@ -96,7 +96,7 @@ class Learning:
             folder: Where the state is kept; an interrupted training goes on from there.
             callbacks: Keras callbacks.
         """
-        prepare = self._on_pictures if self.chosen.trained == "all" else self._on_activations
+        prepare = self._on_pictures if self.chosen.on_pictures else self._on_activations
         model, batches, validation, named = prepare()
         with (
             self._steps.step("Fine-tuning", self.chosen.epochs * batches.steps) as advance,
@@ -111,7 +111,7 @@ class Learning:
 
     def scores(self, split, advance=lambda count: None) -> np.ndarray:
         """What the model, trained by now, gives for the images of a split: `(images, classes)`; for test all in float32."""
-        if self.chosen.trained != "all":
+        if not self.chosen.on_pictures:
             if split == "validation":  # they are there, as exact as is needed to choose by
                 return features.in_batches(self._run_rest, self._held_out)
             activations = self._exact_front.activations(self._batches(split), self._key(split), "plain", advance)
@@ -192,14 +192,20 @@ class Learning:
         targets = indicators(self.truth("train"), self._classes)
         batches = CachedBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
         validation = (self._held_out.astype("float32"), indicators(self.truth("validation"), self._classes))
-        return self._rest, batches, validation, nullcontext()
+        return _to_train(self._rest), batches, validation, nullcontext()
 
     def _on_pictures(self):
-        """The whole network, and batches of varied pictures."""
-        kc.unfreeze(self.model)
+        """The network, and batches of varied pictures."""
+        self._unfreeze()
         batches = self._varied_batches(self._augmentation(), self.chosen.batch_size)
-        # Another model of the same layers: the one that is kept stays free of optimizer, loss and metrics.
-        return attach(self.model, lambda scores: scores), batches, self._batches("validation")(), _named(batches.source)
+        return _to_train(self.model), batches, self._batches("validation")(), _named(batches.source)
+
+    def _unfreeze(self):
+        kc.freeze(self.model)
+        kc.unfreeze(self.model, from_=None if self.chosen.trained == "all" else self.chosen.trained)
+        for layer in self.model._flatten_layers(include_self=False):
+            if isinstance(layer, keras.layers.DepthwiseConv2D) and not self.chosen.depthwise:
+                layer.trainable = False
 
     def _varied_batches(self, augmentation, batch_size, shuffle=True):
         """The training images, varied; `sheet` shows how."""
@@ -225,6 +231,11 @@ class Learning:
         preprocessing = self.network.preprocessing
         larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size), crop=1.0)
         return [self.catalog.paths[row] for row in self._rows("train")], larger
+
+
+def _to_train(model):
+    """Another model of the same weights: the one that is kept stays free of optimizer, loss and metrics."""
+    return attach(surgery.fold_frozen(model), lambda scores: scores)
 
 
 def _named(source):

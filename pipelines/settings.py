@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from keras_cnn import Backbone, arguments, surgery
 from pipelines.augment import PRESETS
 
-TRAINED = ("head", "last", "all")
+TRAINED = ("head", "last", "all")  # or the name of a stage
 FEW, MANY = 1_000, 20_000  # training images
 # Networks were pretrained on random parts of pictures and tested on the middle: 224 of 256 pixels.
 CROP = 0.875
@@ -28,7 +28,17 @@ RANGES = {
 # What a caller may overrule by name; the rest follows from it, from the data and from the network.
 OVERRULED = (
     *("batch_size", "learning_rate", "mirror", "warm_up", "weight_decay", "label_smoothing", "dropout", "augmentation"),
-    *("optimizer", "layer_decay", "average", "clip_norm", "accumulate", "patience", "mixed_precision", "views"),
+    *(
+        "optimizer",
+        "layer_decay",
+        "average",
+        "clip_norm",
+        "accumulate",
+        "patience",
+        "mixed_precision",
+        "views",
+        "depthwise",
+    ),
 )
 IMAGES = 27_000  # that pass through the whole network in training, where the data do not ask for more or less
 
@@ -39,7 +49,7 @@ class Settings:
 
     Attributes:
         trained: "head": only the head, which is solved; "last": the last stage too, on kept activations of the stages
-            before it; "all": the whole network, on varied pictures.
+            before it; "all": the whole network, on varied pictures; the name of a stage: it and all behind it, on those.
         boundary: Name of the layer whose activations are kept: what comes before it is not trained on them.
         epochs: Passes over the training images; 0 leaves the solved head as it is.
         batch_size: Images a step.
@@ -60,6 +70,8 @@ class Settings:
         clip_norm: Longest gradient, over all weights together; longer ones are shortened to it. 0: any.
         accumulate: Steps whose gradients are gathered for one update: as a batch so many times as large.
         patience: Epochs without a better validation score after which training ends; 0: it goes on to the last.
+        depthwise: Whether the kernels of depthwise convolutions are trained with the rest, on varied pictures: few numbers,
+            whose gradients take a processor a third of a step.
         mixed_precision: Whether the network trains in bfloat16, on weights in float32. Epochs are compared
             as they are trained, the network is tested and exported in float32.
     """
@@ -84,6 +96,7 @@ class Settings:
     patience: int = 0
     mixed_precision: bool = False
     views: int = 4
+    depthwise: bool = True
 
     def __post_init__(self):
         for name, (low, high) in RANGES.items():
@@ -92,12 +105,18 @@ class Settings:
                 raise ValueError(arguments.message("fit", name, f"a number from {low:g} to {high:g}", value))
         for name, lowest in (("batch_size", 1), ("accumulate", 1), ("views", 2), ("patience", 0)):
             arguments.integer("fit", name, getattr(self, name), lowest)
-        if not isinstance(self.mixed_precision, bool):
-            raise ValueError(arguments.message("fit", "mixed_precision", "True or False", self.mixed_precision))
+        for name in ("mixed_precision", "depthwise"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(arguments.message("fit", name, "True or False", getattr(self, name)))
         arguments.one_of("fit", "optimizer", self.optimizer, OPTIMIZERS)
         arguments.one_of("fit", "augmentation", self.augmentation, tuple(PRESETS))
         if not self.learning_rate > 0:
             raise ValueError(arguments.message("fit", "learning_rate", "a positive number", self.learning_rate))
+
+    @property
+    def on_pictures(self) -> bool:
+        """Whether varied pictures are trained on; otherwise kept activations."""
+        return self.trained not in ("head", "last")
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
@@ -138,7 +157,7 @@ def choose(
         gpu: Whether there is one.
         bfloat16: Whether it computes in bfloat16; a network then trains in mixed precision.
         multi_label: Whether an image may have several labels.
-        train: "head", "last" or "all", to overrule what is trained.
+        train: "head", "last", "all" or the name of a stage, to overrule what is trained.
         epochs: To overrule their number; 0 trains the head only.
         seed: Of splits, order, views and dropout.
         overruled: Other values for attributes of `Settings` that are named in `OVERRULED`; None leaves the default.
@@ -147,7 +166,7 @@ def choose(
         ValueError: If an option is out of range, or "last" is asked for and the network cannot be taken apart there.
     """
     trained = _trained(backbone, training_images, gpu, train, epochs)
-    whole = trained == "all"
+    whole = trained not in ("head", "last")
     given = {name: value for name, value in overruled.items() if value is not None}
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
     chosen = Settings(
@@ -164,6 +183,7 @@ def choose(
         augmentation="light" if whole else "none",
         mirror=None,
         seed=seed,
+        depthwise=gpu,
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
     )
     return replace(chosen, **given)
@@ -171,7 +191,7 @@ def choose(
 
 def _trained(backbone, training_images, gpu, train, epochs):
     if train is not None:
-        arguments.one_of("fit", "train", train, TRAINED)
+        arguments.one_of("fit", "train", train, TRAINED + tuple(stage.name for stage in backbone.stages))
     if epochs is not None:
         arguments.integer("fit", "epochs", epochs, 0)
     if epochs == 0:

@@ -1,4 +1,4 @@
-"""What the kept activations of varied views are a function of."""
+"""What the kept activations of varied views are a function of, and what of a network is trained."""
 
 import dataclasses
 from contextlib import nullcontext
@@ -54,3 +54,25 @@ def test_kept_views_are_not_mixed_and_mirrored_only_where_that_is_harmless(asked
     _, augmentation = asked()
     assert (augmentation.mixup, augmentation.cutmix, augmentation.mirror) == (0, 0, True)
     assert augmentation.erasing > 0 and not asked(mirror=False)[1].mirror
+
+
+@pytest.mark.parametrize(
+    ("train", "depthwise", "expected"),
+    [
+        ("all", True, {"stem", "block1", "block9"}),
+        ("all", False, {"stem", "block1", "block9"}),
+        ("stage4", False, {"block9"}),
+    ],
+)
+def test_what_is_trained_on_pictures(train, depthwise, expected):
+    network = kc.load_backbone("efficientnet_lite0", (32, 32, 3), weights=None)
+    learning = Learning.__new__(Learning)
+    learning.model = network.model
+    learning.chosen = settings.choose(network, 5_000, train=train, depthwise=depthwise)
+    learning._unfreeze()
+    paths = [weight.path for weight in network.model.trainable_weights]
+    assert expected == {
+        name for name in ("stem", "block1", "block9") if any(path.startswith(f"{name}_") for path in paths)
+    }
+    assert any("depthwise" in path for path in paths) == depthwise
+    assert not any("_bn/" in path for path in paths) and "top_conv/kernel" in paths

@@ -1,5 +1,7 @@
 """The defaults of a job."""
 
+import dataclasses
+
 import keras
 import pytest
 from keras import layers
@@ -41,6 +43,18 @@ def test_what_is_trained(network, images, gpu, trained, boundary):
     assert (chosen.trained, chosen.boundary, chosen.epochs > 0) == (trained, boundary, trained != "head")
     assert settings.choose(network, images, gpu=gpu, epochs=0).trained == "head"
     assert settings.choose(network, images, gpu=gpu, train="all", epochs=3).epochs == 3
+
+
+def test_a_stage_and_all_behind_it_are_trained_on_pictures():
+    chosen = settings.choose(STAGES, 2_640, train="stage2")
+    assert (chosen.trained, chosen.boundary, chosen.epochs) == ("stage2", "pool", 10)
+    whole = settings.choose(STAGES, 2_640)
+    assert chosen == dataclasses.replace(whole, trained="stage2") and chosen.on_pictures
+
+
+def test_depthwise_kernels_are_trained_where_it_costs_little():
+    assert [settings.choose(STAGES, 5_000, gpu=gpu).depthwise for gpu in (False, True)] == [False, True]
+    assert settings.choose(STAGES, 5_000, depthwise=True).depthwise
 
 
 @pytest.mark.parametrize("network", [ONE, AROUND])
@@ -88,6 +102,8 @@ def test_with_few_images_the_whole_picture_is_tried_too():
         ({"optimizer": "adam"}, r"^fit: `optimizer` must be one of 'adamw', 'sgd'."),
         ({"mixed_precision": 1}, r"^fit: `mixed_precision` must be True or False. Received: mixed_precision=1."),
         ({"augmentation": "much"}, r"^fit: `augmentation` must be one of 'none', 'light', 'medium', 'strong'."),
+        ({"depthwise": "no"}, r"^fit: `depthwise` must be True or False."),
+        ({"train": "stage9"}, r"^fit: `train` must be one of 'head', 'last', 'all', 'stage1', 'stage2', 'stage3'."),
         ({"views": 1}, r"^fit: `views` must be an integer of at least 2."),
     ],
 )

@@ -3,6 +3,7 @@
 from keras_cnn.surgery.channels import adapt_input_channels
 from keras_cnn.surgery.cutting import cut
 from keras_cnn.surgery.folding import fold_batch_norm, unfolded
+from keras_cnn.surgery.frozen import fold_frozen
 from keras_cnn.surgery.nesting import unnest
 from keras_cnn.surgery.splitting import divides, output_of, split
 from keras_cnn.surgery.swapping import swap_head
@@ -12,6 +13,7 @@ __all__ = [
     "cut",
     "divides",
     "fold_batch_norm",
+    "fold_frozen",
     "output_of",
     "split",
     "swap_head",

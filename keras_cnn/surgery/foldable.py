@@ -27,6 +27,10 @@ class Fold:
 class Plan:
     """What to fold in one graph.
 
+    Args:
+        graph: From `graph_of`.
+        frozen: Whether to fold, in training, only what is frozen, and only into the layer in front of it.
+
     Attributes:
         folds: id of a layer -> `Fold`.
         dropped: ids of the calls of batch normalisation that are folded.
@@ -34,8 +38,9 @@ class Plan:
         training: ids of nested models that stay as they are, since they are called with training=True.
     """
 
-    def __init__(self, graph):
+    def __init__(self, graph, frozen: bool = False):
         self.folds, self.dropped, self.reasons = {}, set(), {}
+        self._frozen = frozen
         self._calls, self._maker, self._takers = defaultdict(list), {}, defaultdict(list)
         self._ends = {id(x) for x in tree.flatten(graph.output)}
         for node in nodes_of(graph):
@@ -50,9 +55,9 @@ class Plan:
 
     def _decide(self, node):
         norm = node.operation
-        own = _obstacle_within(node)
+        own = self._obstacle_within(node)
         front = own or self._obstacle_in_front(node)
-        back = own or self._obstacle_behind(node)
+        back = own or ("in training it stays" if self._frozen else self._obstacle_behind(node))
         if front and back:
             self.reasons.setdefault(norm.name, own or f"{front}; {back}")
             return
@@ -63,6 +68,14 @@ class Plan:
         else:
             fold.after = norm
         self.dropped.add(id(node))
+
+    def _obstacle_within(self, node):
+        norm = node.operation
+        if type(norm) is not keras.layers.BatchNormalization:
+            return f"it is a {type(norm).__name__}, whose arithmetic is its own"
+        if _trains(node):
+            return "it is called with training=True, for the statistics of each batch"
+        return "it is trainable" if self._frozen and norm.trainable else None
 
     def _obstacle_in_front(self, node):
         x, norm = node.input_tensors[0], node.operation
@@ -75,7 +88,7 @@ class Plan:
             return f"{layer.name!r} in front of it has an activation"
         for y in (call.outputs[0] for call in self._calls[id(layer)]):
             takers = self._takers[id(y)]
-            alone = len(takers) == 1 and takers[0].operation is norm and not _obstacle_within(takers[0])
+            alone = len(takers) == 1 and takers[0].operation is norm and not self._obstacle_within(takers[0])
             if not alone or id(y) in self._ends:
                 return f"the output of {layer.name!r} in front of it has other uses"
         return _mismatch(layer, norm, x.ndim)
@@ -95,13 +108,6 @@ class Plan:
         if len(self._calls[id(layer)]) > 1:
             return f"{layer.name!r} behind it is used several times"
         return _mismatch(layer, node.operation, y.ndim)
-
-
-def _obstacle_within(node):
-    norm = node.operation
-    if type(norm) is not keras.layers.BatchNormalization:
-        return f"it is a {type(norm).__name__}, whose arithmetic is its own"
-    return "it is called with training=True, for the statistics of each batch" if _trains(node) else None
 
 
 def _trains(node):

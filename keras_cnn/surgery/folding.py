@@ -13,13 +13,17 @@ from keras_cnn.surgery.graph import graph_of, remake, require_graph, rewrite, te
 NO_GRAPH = "of what is in a layer Keras keeps no graph"
 
 
+def _float64(variable):
+    return keras.ops.convert_to_numpy(variable).astype("float64")
+
+
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """The same function at inference, with batch normalisation made part of the convolutions.
 
     Behind a convolution without activation (plain, depthwise, separable, transposed) or a Dense layer,
     y = γ (W x + b − μ) / √(σ² + ε) + β becomes y = W' x + b' with W' = γ W / √(σ² + ε), for each output channel. In front of
     a convolution that pads with no zeros, or of a Dense layer, the same is done for each input channel. For serving: a
-    folded model is smaller and faster, but to train on, train `model` and fold again.
+    folded model is smaller and faster, but to train on, train `model` and fold again, or train `fold_frozen`.
 
     Jacob et al., 2018, *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*,
     arXiv:1712.05877, section 3.2.
@@ -43,7 +47,17 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         ['conv', 'relu']
     """
     require_graph("fold_batch_norm", model)
-    return _folded(model, {})
+    made = []
+
+    def remade(fold):
+        made.append((fold, remake(fold.layer, use_bias=True)))
+        return made[-1][1]
+
+    result = folded(model, Plan, remade)
+    for fold, layer in made:
+        for name, value in weights(fold).items():
+            getattr(layer, name).assign(value)
+    return result
 
 
 def unfolded(model: keras.Model) -> dict[str, str]:
@@ -76,60 +90,69 @@ def _unfolded(model, prefix):
     return reasons
 
 
-def _folded(model, made):
-    """`fold_batch_norm`, for a model that may be nested in several places; `made`: id of a model -> the folded one."""
+def folded(model, plan_of, substitute, made=None):
+    """A model with the batch normalisation of a plan left out; `model` itself if that is none.
+
+    Args:
+        model: A functional or Sequential model.
+        plan_of: Makes the `Plan` of a graph; of a nested model too.
+        substitute: Function of a `Fold`: the layer in the place of `fold.layer`.
+        made: id of a model that is nested in several places -> the folded one.
+    """
+    made = {} if made is None else made
     if id(model) in made:
         return made[id(model)]
     graph = graph_of(model)
-    plan = Plan(graph)
-    layers = {key: remake(fold.layer, use_bias=True) for key, fold in plan.folds.items()}
+    plan = plan_of(graph)
+    layers = {key: substitute(fold) for key, fold in plan.folds.items()}
 
     def step(node, args, kwargs):
         if id(node) in plan.dropped:
             return tensors_in(args, kwargs)[0]
         nested = graph_of(node.operation) is not None and id(node.operation) not in plan.training
-        layer = _folded(node.operation, made) if nested else layers.get(id(node.operation), node.operation)
+        layer = layers.get(id(node.operation), node.operation)
+        layer = folded(layer, plan_of, substitute, made) if nested else layer
         return None if layer is node.operation else layer(*args, **kwargs)
 
     outputs = rewrite(graph, step)
-    for key, layer in layers.items():
-        for name, value in _weights(plan.folds[key]).items():
-            getattr(layer, name).assign(value)
     changed = any(x is not y for x, y in zip(tree.flatten(outputs), graph.outputs, strict=True))
     made[id(model)] = keras.Model(graph.input, outputs, name=model.name) if changed else model
     return made[id(model)]
 
 
-def _weights(fold):
-    """Name -> value of the weights of the layer that does the work of the fold, in float64."""
+def weights(fold, numbers=np, value=_float64):
+    """Name -> value of the weights of the layer that does the work of a fold.
+
+    Args:
+        fold: `Fold`.
+        numbers: What to compute with: `numpy`, or `keras.ops`.
+        value: Function of a variable: what `numbers` computes with in its place.
+    """
     layer, kind = fold.layer, type(fold.layer)
     names = ["depthwise_kernel", "pointwise_kernel"] if kind in kernels.SEPARABLE else ["kernel"]
     *others, name = names
-    kernel, bias = _value(getattr(layer, name)), _value(layer.bias) if layer.use_bias else 0.0
+    kernel, bias = value(getattr(layer, name)), value(layer.bias) if layer.use_bias else 0.0
     if fold.before is not None:
-        scale, shift = _affine(fold.before)
-        bias = bias + np.tensordot(kernel.reshape(-1, *kernel.shape[-2:]).sum(0), shift, (0, 0))
+        scale, shift = _affine(fold.before, numbers, value)
+        taps = numbers.sum(numbers.reshape(kernel, (-1, *kernel.shape[-2:])), axis=0)
+        bias = bias + numbers.matmul(shift, taps)
         kernel = kernel * scale[:, None]
     if fold.after is not None:
-        scale, shift = _affine(fold.after)
+        scale, shift = _affine(fold.after, numbers, value)
         bias = bias * scale + shift
         if kind in kernels.TRANSPOSED:
             kernel = kernel * scale[:, None]
         elif kind in kernels.DEPTHWISE:  # of output channel c · multiplier + m the kernel is [..., c, m]
-            kernel = kernel * scale.reshape(kernel.shape[-2:])
+            kernel = kernel * numbers.reshape(scale, kernel.shape[-2:])
         else:
             kernel = kernel * scale
-    return {**{other: getattr(layer, other) for other in others}, name: kernel, "bias": bias}
+    return {**{other: value(getattr(layer, other)) for other in others}, name: kernel, "bias": bias}
 
 
-def _affine(norm):
+def _affine(norm, numbers, value):
     """(scale, shift) by channel of batch normalisation at inference."""
-    scale = 1 / np.sqrt(_value(norm.moving_variance) + norm.epsilon)
+    scale = 1 / numbers.sqrt(value(norm.moving_variance) + norm.epsilon)
     if norm.scale:
-        scale = scale * _value(norm.gamma)
-    shift = -_value(norm.moving_mean) * scale
-    return scale, shift + _value(norm.beta) if norm.center else shift
-
-
-def _value(weight):
-    return keras.ops.convert_to_numpy(weight).astype("float64")
+        scale = scale * value(norm.gamma)
+    shift = -value(norm.moving_mean) * scale
+    return scale, shift + value(norm.beta) if norm.center else shift
