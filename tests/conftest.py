@@ -9,6 +9,21 @@ import shutil
 
 import pytest
 
+USING_JOB = ("test_cli.py", "test_fine_tuning.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file of tests in one process, and those that use `job` in the same: it takes half a minute to make."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class WithJob(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "job" if file.endswith(USING_JOB) else file
+
+    return WithJob(config, log) if config.getvalue("dist") == "loadfile" else None
+
 
 @pytest.fixture(autouse=True)
 def same_random_numbers():
