@@ -88,6 +88,8 @@ class Learning:
         elif more:
             self._views.append(self._activations("train", "mirrored"))
             self._solve()
+        if self.chosen.trained == "head":
+            self._solve_on_all()
 
     def train(self, folder, callbacks=()) -> None:
         """Train the network from the solved head on.
@@ -110,10 +112,14 @@ class Learning:
         self.validation[TUNED] = best
 
     def scores(self, split, advance=lambda count: None) -> np.ndarray:
-        """What the model, trained by now, gives for the images of a split: `(images, classes)`; for test all in float32."""
+        """What the model, trained by now, gives for the images of a split: `(images, classes)`; for test all in float32.
+
+        For validation what it gave before it learned from them, where the head alone has been solved.
+        """
         if not self.chosen.on_pictures:
             if split == "validation":  # they are there, as exact as is needed to choose by
-                return features.in_batches(self._run_rest, self._held_out)
+                held_out = self.chosen.trained == "head"  # by now the head has learned from them
+                return self._validation_scores if held_out else features.in_batches(self._run_rest, self._held_out)
             activations = self._exact_front.activations(self._batches(split), self._key(split), "plain", advance)
             return features.in_batches(self._run_rest, activations)
         run, found = features.inference(self.model, len(self._rows(split))), []
@@ -164,12 +170,28 @@ class Learning:
 
     def _solve(self):
         with self._steps.step("Solving the head"):
-            views, held_out = [self._pooled(view) for view in self._views], self._pooled(self._held_out)
-            targets = np.concatenate([self.truth("train")] * len(views))
-            head = solve_head(np.concatenate(views), targets, self._classes, held_out, self.truth("validation"))
-            self._rest.get_layer("logits").set_weights([head.kernel, head.bias])
-            scores, truth = features.in_batches(self._run_rest, self._held_out), self.truth("validation")
-            self.validation[SOLVED] = self.objective.score(scores, truth)
+            learned, held_out = self._learned(), self._pooled(self._held_out)
+            self._put(solve_head(learned, self._labels(), self._classes, held_out, self.truth("validation")))
+            self._validation_scores = features.in_batches(self._run_rest, self._held_out)
+            self.validation[SOLVED] = self.objective.score(self._validation_scores, self.truth("validation"))
+
+    def _solve_on_all(self):
+        """Once all is decided by the validation images, the head learns from them too: with few images that is many."""
+        with self._steps.step("Solving the head"):
+            learned = np.concatenate([self._learned(), self._pooled(self._held_out)])
+            labels = np.concatenate([self._labels(), self.truth("validation")])
+            penalties = (self._head.penalty,)
+            self._put(solve_head(learned, labels, self._classes, learned, labels, penalties, start=self._head))
+
+    def _learned(self):
+        return np.concatenate([self._pooled(view) for view in self._views])
+
+    def _labels(self):
+        return np.concatenate([self.truth("train")] * len(self._views))
+
+    def _put(self, head):
+        self._head = head
+        self._rest.get_layer("logits").set_weights([head.kernel, head.bias])
 
     def _pooled(self, activations):
         """What the solved head is computed from, in float32."""

@@ -4,12 +4,15 @@ import dataclasses
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
 import keras_cnn as kc
-from pipelines import settings
+from pipelines import features, settings
 from pipelines.learning import Learning
+from pipelines.objective import OneLabel
+from pipelines.progress import Steps
 
 NETWORK = SimpleNamespace(stages=[], model=None)
 
@@ -76,3 +79,34 @@ def test_what_is_trained_on_pictures(train, depthwise, expected):
     }
     assert any("depthwise" in path for path in paths) == depthwise
     assert not any("_bn/" in path for path in paths) and "top_conv/kernel" in paths
+
+
+def test_a_head_alone_learns_from_validation_images_once_they_have_judged_it():
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(3, 4))
+    truth = {split: np.arange(size) % 3 for split, size in (("train", 60), ("validation", 30))}
+    pooled = {
+        split: (centres[labels] + random.normal(size=(len(labels), 4))).astype("float16")
+        for split, labels in truth.items()
+    }
+    learning = Learning.__new__(Learning)
+    learning.chosen, learning.objective, learning._classes = settings.choose(NETWORK, 60, train="head"), OneLabel(3), 3
+    learning._steps, learning.validation, learning.truth = Steps(visible=False), {}, truth.get
+    learning._rest = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax", name="logits")])
+    learning._run_rest = features.inference(learning._rest)
+    learning._views, learning._held_out = [pooled["train"]], pooled["validation"]
+    learning._solve()
+    judged, score = learning.scores("validation"), learning.validation["solved head"]
+    penalty, first = learning._head.penalty, learning._rest.layers[-1].get_weights()
+    learning._solve_on_all()
+    np.testing.assert_array_equal(learning.scores("validation"), judged)
+    assert learning.validation["solved head"] == score
+    # At the solution for all examples the gradient is zero: X'(p - y) / n + penalty W, on standardised features.
+    x = np.concatenate([pooled["train"], pooled["validation"]]).astype("float64")
+    y = np.eye(3)[np.concatenate([truth["train"], truth["validation"]])]
+    for (kernel, bias), at_solution in ((first, False), (learning._rest.layers[-1].get_weights(), True)):
+        logits = x @ kernel + bias
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        residual = (p / p.sum(1, keepdims=True) - y) / len(y)
+        gradient = ((x - x.mean(0)) / x.std(0)).T @ residual + penalty * kernel * x.std(0)[:, None]
+        assert (np.abs(gradient).max() < 2e-3) == at_solution

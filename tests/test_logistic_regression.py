@@ -1,5 +1,7 @@
 """The solved head is the solution: it meets the equations that only the minimum meets."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
@@ -26,6 +28,15 @@ def test_the_gradient_vanishes(penalty):
     gradient = ((features - mean) / deviation).T @ residual / 200 + penalty * head.kernel * deviation[:, None]
     assert np.abs(gradient).max() < 2e-3
     assert np.abs(residual.mean(0)).max() < 2e-3
+
+
+@pytest.mark.parametrize("factor", [1.0, -5.0])
+def test_where_it_begins_makes_no_difference(factor):
+    features, labels = blobs(200, 3, 5)
+    head = solve_head(features, labels, 3, features, labels, penalties=(0.01,))
+    start = dataclasses.replace(head, kernel=factor * head.kernel, bias=factor * head.bias)
+    again = solve_head(features, labels, 3, features, labels, penalties=(0.01,), start=start)
+    np.testing.assert_allclose(softmax(again.logits(features), 1), softmax(head.logits(features), 1), atol=5e-3)
 
 
 def test_without_information_the_scores_are_the_shares_of_the_classes():

@@ -42,7 +42,9 @@ class LinearHead:
         return features @ self.kernel + self.bias
 
 
-def solve_head(features, labels, classes, validation_features, validation_labels, penalties=PENALTIES) -> LinearHead:
+def solve_head(
+    features, labels, classes, validation_features, validation_labels, penalties=PENALTIES, start=None
+) -> LinearHead:
     """Logistic regression whose penalty is the best of several on validation examples.
 
     Minimises mean cross-entropy + penalty / 2 · ‖W‖² over W and b, on features standardised by the training examples. With
@@ -58,6 +60,7 @@ def solve_head(features, labels, classes, validation_features, validation_labels
         validation_features: As `features`, for the choice of the penalty alone.
         validation_labels: As `labels`.
         penalties: Candidates, strongest first.
+        start: A `LinearHead` to begin at, such as one solved on a part of the examples. None: zeros.
 
     Returns:
         The `LinearHead` with the lowest validation loss, searched from the middle of the candidates.
@@ -77,8 +80,11 @@ def solve_head(features, labels, classes, validation_features, validation_labels
         loss = cross_entropy(head.logits(validation_features), validation_labels)
         return replace(head, loss=loss), weights
 
+    weights = np.zeros((features.shape[1] + 1, classes), "float32")
+    if start is not None:
+        weights = np.vstack([start.kernel * deviation[:, None], start.bias + mean @ start.kernel])
     middle = len(penalties) // 2
-    found = solve(penalties[middle], np.zeros((features.shape[1] + 1, classes), "float32"), ROUGHLY)
+    found = solve(penalties[middle], weights, ROUGHLY)
     # The loss over the penalty has one valley: on either side of it the first rise ends the search.
     for way in (penalties[middle + 1 :], penalties[:middle][::-1]):
         for penalty in way:
