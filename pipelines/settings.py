@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 
+import keras
+
 from keras_cnn import Backbone, arguments, surgery
 from pipelines.augment import PRESETS
 
@@ -168,13 +170,14 @@ def choose(
     trained = _trained(backbone, training_images, gpu, train, epochs)
     whole = trained not in ("head", "last")
     given = {name: value for name, value in overruled.items() if value is not None}
+    depthwise = given.get("depthwise", gpu)
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
     chosen = Settings(
         trained=trained,
         boundary=backbone.stages[-2].name if trained == "last" else "pool",
         epochs=0 if trained == "head" else epochs or _epochs(training_images, batch_size, whole),
         batch_size=batch_size,
-        learning_rate=6e-4 if whole else 1e-4 if training_images < 500 else 3e-4,
+        learning_rate=_learning_rate(backbone, training_images, whole, depthwise),
         warm_up=0.07 if whole else 0.1,
         weight_decay=0.02,
         # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
@@ -183,7 +186,7 @@ def choose(
         augmentation="light" if whole else "none",
         mirror=None,
         seed=seed,
-        depthwise=gpu,
+        depthwise=depthwise,
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
     )
     return replace(chosen, **given)
@@ -205,6 +208,14 @@ def _trained(backbone, training_images, gpu, train, epochs):
     if len(backbone.stages) > 1 and training_images >= FEW and (gpu or training_images <= MANY):
         return "all"
     return "last" if divided else "head"
+
+
+def _learning_rate(backbone, training_images, whole, depthwise):
+    if not whole:
+        return 1e-4 if training_images < 500 else 3e-4
+    layers = backbone.model._flatten_layers()
+    spared = not depthwise and any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in layers)
+    return 1.2e-3 if spared else 6e-4  # what is left bears the higher one: docs/benchmarks.md
 
 
 def _epochs(training_images, batch_size, whole):

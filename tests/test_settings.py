@@ -57,6 +57,12 @@ def test_depthwise_kernels_are_trained_where_it_costs_little():
     assert settings.choose(STAGES, 5_000, depthwise=True).depthwise
 
 
+def test_the_rate_is_higher_where_depthwise_kernels_stay():
+    network = kc.load_backbone("efficientnet_lite0", (32, 32, 3), weights=None)
+    rates = [settings.choose(network, 5_000, depthwise=depthwise).learning_rate for depthwise in (None, True)]
+    assert rates == [1.2e-3, 6e-4] and settings.choose(STAGES, 5_000).learning_rate == 6e-4
+
+
 @pytest.mark.parametrize("network", [ONE, AROUND])
 def test_a_stage_that_cannot_be_trained_alone(network):
     with pytest.raises(
