@@ -102,12 +102,12 @@ def _add_fit(commands):
     fit.add_argument(
         "--augmentation",
         choices=("none", "light", "medium", "strong"),
-        help="how pictures are varied; strong: MixUp and CutMix too, where all is trained (default: light there, else none)",
+        help="how pictures are varied; strong: MixUp and CutMix too, but for head and last (default: light, for those none)",
     )
     fit.add_argument(
         "--views",
         type=_count,
-        help="views kept of each picture, itself among them, with --augmentation where not all is trained (default: 4)",
+        help="views kept of each picture, itself among them, for head and last with --augmentation (default: 4)",
     )
     fit.add_argument("--optimizer", choices=("adamw", "sgd"), help="default: adamw")
     fit.add_argument(
@@ -122,7 +122,7 @@ def _add_fit(commands):
     fit.add_argument(
         "--depthwise",
         action=argparse.BooleanOptionalAction,
-        help="train the kernels of depthwise convolutions too (default: on a GPU)",
+        help="train depthwise convolutions too (default: on a GPU, and for last)",
     )
     fit.add_argument(
         "--mixed-precision",

@@ -70,7 +70,8 @@ def fine_tune(
             several labels an image.
         out: The folder to write; a second job into it writes version 2.
         backbone: A handle of `keras_cnn.load_backbone`, or a `keras_cnn.Backbone`.
-        callbacks: Keras callbacks for the part that trains with `model.fit`.
+        callbacks: Keras callbacks for the part that trains with `model.fit`. Their model has the weights of the network, but
+            not its layers: batch norms are part of convolutions (`keras_cnn.fold_frozen`), and it cannot be saved.
         weights: As in `keras_cnn.load_backbone`.
         size: Height and width of the network's input in pixels; None for the one it was pretrained with. For handles.
         crop: Share of height and width, the middle of the picture, that the network sees; None for
@@ -101,7 +102,7 @@ def fine_tune(
         with steps.step("Loading the network"):
             network = _load(backbone, weights, size) if isinstance(backbone, str) else backbone
         options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
-        _chosen(network, len(catalog.used()), options)  # what is out of range is told before the work
+        _chosen(network, max(1, len(catalog.used())), options)  # what is out of range is told before the work
         networks = _cropped(network, settings.crops(len(catalog.used()), crop))
         catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)

@@ -209,8 +209,7 @@ class Learning:
 
     def _on_activations(self):
         """The later stages, and batches of what goes into them."""
-        kc.freeze(self.model)
-        kc.unfreeze(self.model, from_=self.network.stages[-1].name)
+        self._unfreeze(self.network.stages[-1].name)
         targets = indicators(self.truth("train"), self._classes)
         batches = CachedBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
         validation = (self._held_out.astype("float32"), indicators(self.truth("validation"), self._classes))
@@ -218,13 +217,13 @@ class Learning:
 
     def _on_pictures(self):
         """The network, and batches of varied pictures."""
-        self._unfreeze()
+        self._unfreeze(None if self.chosen.trained == "all" else self.chosen.trained)
         batches = self._varied_batches(self._augmentation(), self.chosen.batch_size)
         return _to_train(self.model), batches, self._batches("validation")(), _named(batches.source)
 
-    def _unfreeze(self):
+    def _unfreeze(self, first):
         kc.freeze(self.model)
-        kc.unfreeze(self.model, from_=None if self.chosen.trained == "all" else self.chosen.trained)
+        kc.unfreeze(self.model, from_=first)
         for layer in self.model._flatten_layers(include_self=False):
             if isinstance(layer, keras.layers.DepthwiseConv2D) and not self.chosen.depthwise:
                 layer.trainable = False

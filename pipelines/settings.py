@@ -72,8 +72,8 @@ class Settings:
         clip_norm: Longest gradient, over all weights together; longer ones are shortened to it. 0: any.
         accumulate: Steps whose gradients are gathered for one update: as a batch so many times as large.
         patience: Epochs without a better validation score after which training ends; 0: it goes on to the last.
-        depthwise: Whether the kernels of depthwise convolutions are trained with the rest, on varied pictures: few numbers,
-            whose gradients take a processor a third of a step.
+        depthwise: Whether layers of class DepthwiseConv2D are trained with the rest: few numbers, whose gradients take a
+            processor without GPU a quarter of a step.
         mixed_precision: Whether the network trains in bfloat16, on weights in float32. Epochs are compared
             as they are trained, the network is tested and exported in float32.
     """
@@ -170,7 +170,7 @@ def choose(
     trained = _trained(backbone, training_images, gpu, train, epochs)
     whole = trained not in ("head", "last")
     given = {name: value for name, value in overruled.items() if value is not None}
-    depthwise = given.get("depthwise", gpu)
+    depthwise = given.get("depthwise", gpu or not whole)
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
     chosen = Settings(
         trained=trained,

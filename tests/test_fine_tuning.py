@@ -268,6 +268,15 @@ def test_the_sample_reaches_its_accuracy_over_three_seeds(tmp_path):
     assert np.mean(found) >= 0.78
 
 
+def test_a_folder_without_an_image_that_can_be_read(tmp_path):
+    for label in ("cats", "dogs"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        (tmp_path / "photos" / label / "one.heic").write_bytes(b"ftypheic")
+    with pytest.raises(InputError, match=r"^Each class needs at least 2 readable images"):
+        fine_tune(tmp_path / "photos", tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_setting_that_there_is_not(sample_photos, tmp_path):
     with pytest.raises(TypeError, match=r"^fine_tune: a setting must be one of batch_size, .* Received: batchsize."):
         fine_tune(sample_photos, tmp_path / "out", batchsize=3)

@@ -118,8 +118,10 @@ def test_mixed_precision_scales_kernels_in_float32():
 def test_it_is_not_to_be_saved_and_stays_frozen(tmp_path):
     model = frozen(FOLDS["convolution"])
     folded = surgery.fold_frozen(model)
-    with pytest.raises(NotImplementedError, match="Save the model that was given"):
+    with pytest.raises(NotImplementedError, match="Save the model that it was made from"):
         folded.save(tmp_path / "folded.keras")
+    with pytest.raises(NotImplementedError, match="Save the model that it was made from"):
+        folded.save_weights(tmp_path / "folded.weights.h5")
     for layer in model.layers:
         layer.trainable = True
     with pytest.raises(ValueError, match="must stay frozen"):
@@ -129,3 +131,33 @@ def test_it_is_not_to_be_saved_and_stays_frozen(tmp_path):
 def test_a_model_without_a_graph_is_refused():
     with pytest.raises(TypeError, match=r"fold_frozen: `model` must be a keras\.Model"):
         surgery.fold_frozen(3)
+
+
+@pytest.mark.parametrize("penalised", ["convolution", "norm"])
+def test_penalties_on_maps_stay(penalised):
+    options = {penalised: {"activity_regularizer": "l2"}}
+
+    def function(x):
+        return bn(**options.get("norm", {}))(L.Conv2D(4, 3, **options.get("convolution", {}))(x))
+
+    model = frozen(function)
+    folded = surgery.fold_frozen(model)
+    for one in (model, folded):
+        one(images_of())
+    assert folded is model and len(model.losses) == 1
+
+
+def test_a_norm_behind_two_convolutions_stays_frozen():
+    norm = bn("norm")
+    folded = surgery.fold_frozen(frozen(lambda x: L.Add()([norm(L.Conv2D(4, 3)(x)), norm(L.Conv2D(4, 3)(x))])))
+    assert not normalises(folded)
+    kc.freeze(folded)
+    kc.unfreeze(folded)
+    assert not norm.trainable and len(folded.trainable_variables) == 4
+
+
+def test_the_symbolic_output_has_the_dtype_of_the_layers():
+    inputs = keras.Input((8, 9, 3))
+    conv, norm = L.Conv2D(4, 3, dtype="mixed_bfloat16"), bn(trainable=False, dtype="mixed_bfloat16")
+    folded = surgery.fold_frozen(keras.Model(inputs, norm(conv(inputs))))
+    assert not normalises(folded) and folded.output.dtype == folded(images_of()).dtype.name == "bfloat16"

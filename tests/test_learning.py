@@ -7,8 +7,12 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from test_settings import backbone
 
 import keras_cnn as kc
+from keras_cnn import surgery
+from keras_cnn.builder import attach
+from keras_cnn.training import solve_head
 from pipelines import features, settings
 from pipelines.learning import Learning
 from pipelines.objective import OneLabel
@@ -72,7 +76,7 @@ def test_what_is_trained_on_pictures(train, depthwise, expected):
     learning = Learning.__new__(Learning)
     learning.model = network.model
     learning.chosen = settings.choose(network, 5_000, train=train, depthwise=depthwise)
-    learning._unfreeze()
+    learning._unfreeze(None if train == "all" else train)
     paths = [weight.path for weight in network.model.trainable_weights]
     assert expected == {
         name for name in ("stem", "block1", "block9") if any(path.startswith(f"{name}_") for path in paths)
@@ -110,3 +114,27 @@ def test_a_head_alone_learns_from_validation_images_once_they_have_judged_it():
         residual = (p / p.sum(1, keepdims=True) - y) / len(y)
         gradient = ((x - x.mean(0)) / x.std(0)).T @ residual + penalty * kernel * x.std(0)[:, None]
         assert (np.abs(gradient).max() < 2e-3) == at_solution
+
+
+@pytest.mark.parametrize(("train", "expected"), [("head", 2), ("last", 1), ("all", 1)])
+def test_where_more_is_trained_the_head_does_not_see_validation_images(monkeypatch, train, expected):
+    network = backbone("stage1", "stage2")
+    learning = Learning.__new__(Learning)
+    learning.network, learning.objective, learning._classes = network, OneLabel(3), 3
+    learning.chosen = settings.choose(network, 12, train=train, mirror=False)
+    learning.model = attach(network.model, learning.objective.head(0.0))
+    learning._steps, learning._cache, learning.validation = Steps(visible=False), None, {}
+    truth = {"train": np.arange(12) % 3, "validation": np.arange(6) % 3, "test": np.zeros(0, int)}
+    learning.truth, learning._rows = truth.get, truth.get
+    front, _ = surgery.split(learning.model, learning.chosen.boundary)
+    images = np.random.default_rng(0).normal(size=(12, 32, 32, 3)).astype("float32")
+    learning._activations = lambda split, view: front(images[: len(truth[split])]).numpy()
+    learned = []
+
+    def solve(features, labels, *others, **options):
+        learned.append(len(labels))
+        return solve_head(features, labels, *others, **options)
+
+    monkeypatch.setattr("pipelines.learning.solve_head", solve)
+    learning.solve()
+    assert learned == [12, 18][:expected]

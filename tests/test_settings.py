@@ -54,6 +54,7 @@ def test_a_stage_and_all_behind_it_are_trained_on_pictures():
 
 def test_depthwise_kernels_are_trained_where_it_costs_little():
     assert [settings.choose(STAGES, 5_000, gpu=gpu).depthwise for gpu in (False, True)] == [False, True]
+    assert settings.choose(STAGES, 100).depthwise  # on kept activations
     assert settings.choose(STAGES, 5_000, depthwise=True).depthwise
 
 

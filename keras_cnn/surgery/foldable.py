@@ -75,7 +75,9 @@ class Plan:
             return f"it is a {type(norm).__name__}, whose arithmetic is its own"
         if _trains(node):
             return "it is called with training=True, for the statistics of each batch"
-        return "it is trainable" if self._frozen and norm.trainable else None
+        if self._frozen and norm.trainable:
+            return "it is trainable"
+        return "in training it has a penalty" if self._frozen and norm.activity_regularizer else None
 
     def _obstacle_in_front(self, node):
         x, norm = node.input_tensors[0], node.operation
@@ -84,6 +86,8 @@ class Plan:
             return "in front of it the model begins"
         if type(layer) not in IN_FRONT:
             return f"in front of it comes {_described(layer)}"
+        if self._frozen and layer.activity_regularizer:
+            return f"in training {layer.name!r} in front of it has a penalty"
         if layer.activation is not keras.activations.linear:
             return f"{layer.name!r} in front of it has an activation"
         for y in (call.outputs[0] for call in self._calls[id(layer)]):

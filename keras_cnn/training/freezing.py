@@ -61,8 +61,12 @@ def unfreeze(model: keras.Model, from_: str | None = None, batch_norm: bool = Fa
     kept = [(part, part.trainable) for layer in left for part in layer._flatten_layers()]
     with recompiled("unfreeze", model):
         model.trainable = True  # no layer of a model trains that is itself frozen
-        for part in model._flatten_layers(include_self=False):
-            part.trainable = batch_norm if isinstance(part, keras.layers.BatchNormalization) else True
+        parts = list(model._flatten_layers(include_self=False))
+        for part in parts:
+            part.trainable = True
+        for part in parts:  # afterwards, since setting a layer sets what is inside it
+            if isinstance(part, keras.layers.BatchNormalization):
+                part.trainable = batch_norm
         for part, trainable in kept:  # outer layers first, since setting one sets what is inside it
             part.trainable = trainable
 
