@@ -14,7 +14,8 @@ from pipelines.batches import as_tensor, options
 class CachedBatches:
     """Shuffled batches of views of examples; each epoch holds every example once, in one of its views.
 
-    Order and views are a pure function of seed and epoch. Called with an epoch and a step this gives the rest of that epoch,
+    Of k views an example is shown each once in k epochs, beginning anywhere. Order and views are a pure function of seed and
+    epoch. Called with an epoch and a step this gives the rest of that epoch,
     for `keras_cnn.training.ExactResume`.
 
     Args:
@@ -35,8 +36,8 @@ class CachedBatches:
     def __call__(self, epoch=0, step=0) -> tf.data.Dataset:
         """The batches of an epoch, from 0, from a step on; both may be int64 tensors."""
         rows = order.shuffled(self._examples, self._seed, epoch)
-        chance = tf.random.fold_in(tf.constant([self._seed, 3], tf.int64), epoch)
-        views = tf.random.stateless_uniform([self._examples], chance, 0, len(self._views), tf.int32)
+        first = tf.random.stateless_uniform([self._examples], [self._seed, 3], 0, len(self._views), tf.int32)
+        views = (first + tf.cast(epoch, tf.int32)) % len(self._views)
 
         def batch(step):
             chosen = rows[step * self._batch_size : (step + 1) * self._batch_size]

@@ -102,12 +102,12 @@ def _add_fit(commands):
     fit.add_argument(
         "--augmentation",
         choices=("none", "light", "medium", "strong"),
-        help="how pictures are varied; strong: MixUp and CutMix too, but for head and last (default: light, for those none)",
+        help="how pictures are varied; strong: with all also MixUp and CutMix (default: light, for head and last none)",
     )
     fit.add_argument(
         "--views",
         type=_count,
-        help="views kept of each picture, itself among them, for head and last with --augmentation (default: 4)",
+        help="views kept of each picture, itself among them, if it is varied but for all (default: 4; for STAGE one an epoch)",
     )
     fit.add_argument("--optimizer", choices=("adamw", "sgd"), help="default: adamw")
     fit.add_argument(

@@ -39,6 +39,11 @@ def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
     return lambda batch: concrete(tf.cast(batch, tf.float32))[""].numpy()
 
 
+def precision(images: int) -> str:
+    """What to compute kept activations in: bfloat16 where processor or GPU can, if there are many."""
+    return "bfloat16" if images >= FOLDED_FROM and device.has_bfloat16() else "float32"
+
+
 def in_batches(run, activations: np.ndarray) -> np.ndarray:
     """What `run`, a function from `inference`, gives for kept activations, a batch at a time."""
     return np.concatenate([run(activations[i : i + BATCH_SIZE]) for i in range(0, len(activations), BATCH_SIZE)])
@@ -56,12 +61,11 @@ class Front:
     """
 
     def __init__(self, model: keras.Model, network, cache: Cache, images: int, exact: bool = False):
-        half = not exact and images >= FOLDED_FROM and device.has_bfloat16()
-        precision = "bfloat16" if half else "float32"
+        chosen = "float32" if exact else precision(images)
         self._run, self._cache = None, cache
-        self._make = lambda: inference(model, images, precision)
+        self._make = lambda: inference(model, images, chosen)
         self._shape = model.compute_output_shape((1, *network.preprocessing.size, 3))[1:]
-        self._key = digest(precision, str(network.source), model.layers[-1].name, weights_digest(model))
+        self._key = digest(chosen, str(network.source), model.layers[-1].name, weights_digest(model))
 
     def activations(self, batches, key: str, view: str, progress, epoch: int = 0) -> np.ndarray:
         """Those of one view of some images: float16 `(images, ...)`, from the cache where they are there.

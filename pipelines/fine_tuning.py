@@ -76,7 +76,7 @@ def fine_tune(
         size: Height and width of the network's input in pixels; None for the one it was pretrained with. For handles.
         crop: Share of height and width, the middle of the picture, that the network sees; None for
             7/8, or with few images for what validation says.
-        train: "head", "last" (the last stage too), the name of a stage (it and all behind it) or "all" (the whole network);
+        train: "head", "last" (the last stage too), the name of a stage (it and all behind it), "all" (the whole network);
             None for what fits the data and the machine: see `pipelines.settings.choose`.
         epochs: Passes over the training images; None for a number that fits the data, 0 to solve the head only.
         seed: Of splits, order, views and dropout: the same data and seed give the same split.

@@ -66,27 +66,28 @@ class Learning:
     def solve(self) -> None:
         """Put the solved head into the model."""
         front, self._rest = surgery.split(self.model, self.chosen.boundary)
-        self._run_rest = features.inference(self._rest)
-        if self.chosen.boundary != "pool":
-            self._run_pool = features.inference(surgery.split(self._rest, "pool")[0])
+        middle, tail = surgery.split(self._rest, "pool") if self.chosen.boundary != "pool" else (None, self._rest)
         varied = not self.chosen.on_pictures and self.chosen.augmentation != "none"
         views = self.chosen.views if varied else 1
         learned, tested = views * len(self._rows("train")) + len(self._rows("validation")), len(self._rows("test"))
         self._front = features.Front(front, self.network, self._cache, learned)
         self._exact_front = features.Front(front, self.network, self._cache, tested, exact=True)
+        self._run_middle = features.inference(middle, learned, features.precision(learned)) if middle else None
+        self._run_tail = features.inference(tail)
         self._views = [self._activations("train", "plain")]
         self._held_out = self._activations("validation", "plain")
+        self._pooled_held_out = self._pooled(self._held_out)
         self._solve()
         if self.chosen.mirror is None:
             self.chosen = replace(self.chosen, mirror=self._mirror_is_harmless())
             more = self.chosen.mirror and self.chosen.trained == "last"
         else:
-            more = self.chosen.mirror and not self.chosen.on_pictures
+            more = self.chosen.mirror and self.chosen.gentle
         if varied:
             self._views += self._varied()
-            self._solve()
         elif more:
             self._views.append(self._activations("train", "mirrored"))
+        if len(self._views) > 1 and self.chosen.gentle:  # where more is trained, the head is where it begins
             self._solve()
         if self.chosen.trained == "head":
             self._solve_on_all()
@@ -117,11 +118,12 @@ class Learning:
         For validation what it gave before it learned from them, where the head alone has been solved.
         """
         if not self.chosen.on_pictures:
-            if split == "validation":  # they are there, as exact as is needed to choose by
-                held_out = self.chosen.trained == "head"  # by now the head has learned from them
-                return self._validation_scores if held_out else features.in_batches(self._run_rest, self._held_out)
-            activations = self._exact_front.activations(self._batches(split), self._key(split), "plain", advance)
-            return features.in_batches(self._run_rest, activations)
+            if split == "validation" and self.chosen.trained == "head":  # by now the head has learned from them
+                return self._validation_scores
+            activations = self._held_out  # they are there, as exact as is needed to choose by
+            if split != "validation":
+                activations = self._exact_front.activations(self._batches(split), self._key(split), "plain", advance)
+            return features.in_batches(features.inference(self._rest, len(activations)), activations)
         run, found = features.inference(self.model, len(self._rows(split))), []
         for batch, _ in self._batches(split)():
             found.append(run(batch))
@@ -170,15 +172,15 @@ class Learning:
 
     def _solve(self):
         with self._steps.step("Solving the head"):
-            learned, held_out = self._learned(), self._pooled(self._held_out)
-            self._put(solve_head(learned, self._labels(), self._classes, held_out, self.truth("validation")))
-            self._validation_scores = features.in_batches(self._run_rest, self._held_out)
-            self.validation[SOLVED] = self.objective.score(self._validation_scores, self.truth("validation"))
+            held_out, truth = self._pooled_held_out, self.truth("validation")
+            self._put(solve_head(self._learned(), self._labels(), self._classes, held_out, truth))
+            self._validation_scores = features.in_batches(self._run_tail, held_out)
+            self.validation[SOLVED] = self.objective.score(self._validation_scores, truth)
 
     def _solve_on_all(self):
         """Once all is decided by the validation images, the head learns from them too: with few images that is many."""
         with self._steps.step("Solving the head"):
-            learned = np.concatenate([self._learned(), self._pooled(self._held_out)])
+            learned = np.concatenate([self._learned(), self._pooled_held_out])
             labels = np.concatenate([self._labels(), self.truth("validation")])
             penalties = (self._head.penalty,)
             self._put(solve_head(learned, labels, self._classes, learned, labels, penalties, start=self._head))
@@ -197,19 +199,20 @@ class Learning:
         """What the solved head is computed from, in float32."""
         if self.chosen.boundary == "pool":
             return activations.astype("float32")
-        return features.in_batches(self._run_pool, activations)
+        return features.in_batches(self._run_middle, activations)
 
     def _mirror_is_harmless(self):
         """As a head says that has seen no mirror images. A handful of images could not tell."""
         truth = self.truth("validation")
         if len(truth) < calibration.FEWEST:
             return True
-        views = (self._held_out, self._activations("validation", "mirrored"))
-        return mirroring(*(features.in_batches(self._run_rest, view) for view in views), truth).harmless
+        mirrored = self._pooled(self._activations("validation", "mirrored"))
+        views = (self._pooled_held_out, mirrored)
+        return mirroring(*(features.in_batches(self._run_tail, view) for view in views), truth).harmless
 
     def _on_activations(self):
         """The later stages, and batches of what goes into them."""
-        self._unfreeze(self.network.stages[-1].name)
+        self._unfreeze(self.network.stages[-1].name if self.chosen.trained == "last" else self.chosen.trained)
         targets = indicators(self.truth("train"), self._classes)
         batches = CachedBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
         validation = (self._held_out.astype("float32"), indicators(self.truth("validation"), self._classes))
@@ -217,7 +220,7 @@ class Learning:
 
     def _on_pictures(self):
         """The network, and batches of varied pictures."""
-        self._unfreeze(None if self.chosen.trained == "all" else self.chosen.trained)
+        self._unfreeze(None)
         batches = self._varied_batches(self._augmentation(), self.chosen.batch_size)
         return _to_train(self.model), batches, self._batches("validation")(), _named(batches.source)
 

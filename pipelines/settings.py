@@ -10,7 +10,9 @@ import keras
 from keras_cnn import Backbone, arguments, surgery
 from pipelines.augment import PRESETS
 
-TRAINED = ("head", "last", "all")  # or the name of a stage
+GENTLE = ("head", "last")
+TRAINED = (*GENTLE, "all")  # or the name of a stage, but not of the first
+MOST_VIEWS = 8
 FEW, MANY = 1_000, 20_000  # training images
 # Networks were pretrained on random parts of pictures and tested on the middle: 224 of 256 pixels.
 CROP = 0.875
@@ -51,7 +53,8 @@ class Settings:
 
     Attributes:
         trained: "head": only the head, which is solved; "last": the last stage too, on kept activations of the stages
-            before it; "all": the whole network, on varied pictures; the name of a stage: it and all behind it, on those.
+            before it, gently; the name of a stage: it and all behind it, on kept activations of varied pictures; "all": the
+            whole network, on varied pictures.
         boundary: Name of the layer whose activations are kept: what comes before it is not trained on them.
         epochs: Passes over the training images; 0 leaves the solved head as it is.
         batch_size: Images a step.
@@ -63,7 +66,7 @@ class Settings:
         augmentation: Name of a preset of `pipelines.augment`: how pictures are varied; without MixUp and CutMix where
             activations are kept.
         views: Views of each training picture whose activations are kept, where that is done and `augmentation` varies them:
-            the picture itself, and random ones.
+            the picture itself, and random ones. They come in turn, an epoch each.
         mirror: Whether a mirrored picture is as good an example as the picture itself; None: as validation says.
         seed: Of splits, order, views and dropout.
         optimizer: "adamw", or "sgd" with Nesterov's momentum of 0.9.
@@ -118,7 +121,12 @@ class Settings:
     @property
     def on_pictures(self) -> bool:
         """Whether varied pictures are trained on; otherwise kept activations."""
-        return self.trained not in ("head", "last")
+        return self.trained == "all"
+
+    @property
+    def gentle(self) -> bool:
+        """Whether so little is trained that it is done at a low rate, and the pictures are enough as they are."""
+        return self.trained in GENTLE
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
@@ -168,24 +176,26 @@ def choose(
         ValueError: If an option is out of range, or "last" is asked for and the network cannot be taken apart there.
     """
     trained = _trained(backbone, training_images, gpu, train, epochs)
-    whole = trained not in ("head", "last")
+    gentle = trained in GENTLE
     given = {name: value for name, value in overruled.items() if value is not None}
-    depthwise = given.get("depthwise", gpu or not whole)
+    depthwise = given.get("depthwise", gpu or gentle)
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
+    epochs = 0 if trained == "head" else epochs or _epochs(training_images, batch_size, gentle)
     chosen = Settings(
         trained=trained,
-        boundary=backbone.stages[-2].name if trained == "last" else "pool",
-        epochs=0 if trained == "head" else epochs or _epochs(training_images, batch_size, whole),
+        boundary="pool" if trained in ("head", "all") else _before(backbone, trained),
+        epochs=epochs,
         batch_size=batch_size,
-        learning_rate=_learning_rate(backbone, training_images, whole, depthwise),
-        warm_up=0.07 if whole else 0.1,
+        learning_rate=_learning_rate(backbone, training_images, gentle, depthwise),
+        warm_up=0.1 if gentle else 0.07,
         weight_decay=0.02,
         # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
         label_smoothing=0.0 if multi_label else 0.1,
         dropout=0.2,
-        augmentation="light" if whole else "none",
+        augmentation="none" if gentle else "light",
         mirror=None,
         seed=seed,
+        views=4 if gentle else min(max(2, epochs), MOST_VIEWS),
         depthwise=depthwise,
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
     )
@@ -194,14 +204,16 @@ def choose(
 
 def _trained(backbone, training_images, gpu, train, epochs):
     if train is not None:
-        arguments.one_of("fit", "train", train, TRAINED + tuple(stage.name for stage in backbone.stages))
+        arguments.one_of("fit", "train", train, TRAINED + tuple(stage.name for stage in backbone.stages[1:]))
     if epochs is not None:
         arguments.integer("fit", "epochs", epochs, 0)
     if epochs == 0:
         return "head"
-    divided = len(backbone.stages) > 1 and surgery.divides(backbone.model, backbone.stages[-2].name)
-    if train == "last" and not divided:
-        expected = '"head" or "all" for a network that cannot be taken apart before its last stage'
+    kept = train not in (None, "head", "all")
+    divided = len(backbone.stages) > 1 and surgery.divides(backbone.model, _before(backbone, train if kept else "last"))
+    if kept and not divided:
+        where = "its last stage" if train == "last" else train
+        expected = f'"head" or "all" for a network that cannot be taken apart before {where}'
         raise ValueError(arguments.message("fit", "train", expected, train))
     if train:
         return train
@@ -210,15 +222,21 @@ def _trained(backbone, training_images, gpu, train, epochs):
     return "last" if divided else "head"
 
 
-def _learning_rate(backbone, training_images, whole, depthwise):
-    if not whole:
+def _before(backbone, trained):
+    """Name of the stage before the first one that is trained."""
+    names = [stage.name for stage in backbone.stages]
+    return names[-2] if trained == "last" else names[names.index(trained) - 1]
+
+
+def _learning_rate(backbone, training_images, gentle, depthwise):
+    if gentle:
         return 1e-4 if training_images < 500 else 3e-4
     layers = backbone.model._flatten_layers()
     spared = not depthwise and any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in layers)
     return 1.2e-3 if spared else 6e-4  # what is left bears the higher one: docs/benchmarks.md
 
 
-def _epochs(training_images, batch_size, whole):
-    if whole:
-        return min(20, max(5, round(IMAGES / training_images)))
-    return min(12, max(5, 1500 // math.ceil(training_images / batch_size)))
+def _epochs(training_images, batch_size, gentle):
+    if gentle:
+        return min(12, max(5, 1500 // math.ceil(training_images / batch_size)))
+    return min(20, max(5, round(IMAGES / training_images)))

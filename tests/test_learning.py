@@ -97,8 +97,8 @@ def test_a_head_alone_learns_from_validation_images_once_they_have_judged_it():
     learning.chosen, learning.objective, learning._classes = settings.choose(NETWORK, 60, train="head"), OneLabel(3), 3
     learning._steps, learning.validation, learning.truth = Steps(visible=False), {}, truth.get
     learning._rest = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax", name="logits")])
-    learning._run_rest = features.inference(learning._rest)
-    learning._views, learning._held_out = [pooled["train"]], pooled["validation"]
+    learning._run_tail = features.inference(learning._rest)
+    learning._views, learning._pooled_held_out = [pooled["train"]], pooled["validation"]
     learning._solve()
     judged, score = learning.scores("validation"), learning.validation["solved head"]
     penalty, first = learning._head.penalty, learning._rest.layers[-1].get_weights()
@@ -116,12 +116,12 @@ def test_a_head_alone_learns_from_validation_images_once_they_have_judged_it():
         assert (np.abs(gradient).max() < 2e-3) == at_solution
 
 
-@pytest.mark.parametrize(("train", "expected"), [("head", 2), ("last", 1), ("all", 1)])
+@pytest.mark.parametrize(("train", "expected"), [("head", 2), ("last", 1), ("stage2", 1), ("all", 1)])
 def test_where_more_is_trained_the_head_does_not_see_validation_images(monkeypatch, train, expected):
     network = backbone("stage1", "stage2")
     learning = Learning.__new__(Learning)
     learning.network, learning.objective, learning._classes = network, OneLabel(3), 3
-    learning.chosen = settings.choose(network, 12, train=train, mirror=False)
+    learning.chosen = settings.choose(network, 12, train=train, mirror=False, augmentation="none")
     learning.model = attach(network.model, learning.objective.head(0.0))
     learning._steps, learning._cache, learning.validation = Steps(visible=False), None, {}
     truth = {"train": np.arange(12) % 3, "validation": np.arange(6) % 3, "test": np.zeros(0, int)}

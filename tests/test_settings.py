@@ -45,11 +45,13 @@ def test_what_is_trained(network, images, gpu, trained, boundary):
     assert settings.choose(network, images, gpu=gpu, train="all", epochs=3).epochs == 3
 
 
-def test_a_stage_and_all_behind_it_are_trained_on_pictures():
-    chosen = settings.choose(STAGES, 2_640, train="stage2")
-    assert (chosen.trained, chosen.boundary, chosen.epochs) == ("stage2", "pool", 10)
-    whole = settings.choose(STAGES, 2_640)
-    assert chosen == dataclasses.replace(whole, trained="stage2") and chosen.on_pictures
+def test_from_a_stage_on_it_is_trained_like_the_whole_but_on_kept_activations():
+    chosen, whole = settings.choose(STAGES, 2_640, train="stage2"), settings.choose(STAGES, 2_640)
+    assert chosen == dataclasses.replace(whole, trained="stage2", boundary="stage1") and chosen.augmentation == "light"
+    assert (chosen.on_pictures, chosen.gentle, whole.on_pictures, whole.gentle) == (False, False, True, False)
+    # A view for each epoch, but not any number of them.
+    views = [settings.choose(STAGES, 2_640, train="stage2", epochs=epochs).views for epochs in (1, 5, 30)]
+    assert views == [2, 5, 8]
 
 
 def test_depthwise_kernels_are_trained_where_it_costs_little():
@@ -70,6 +72,11 @@ def test_a_stage_that_cannot_be_trained_alone(network):
         ValueError, match=r'^fit: `train` must be "head" or "all" for a network that cannot be taken apart'
     ):
         settings.choose(network, 100, train="last")
+
+
+def test_a_stage_before_which_the_network_cannot_be_taken_apart():
+    with pytest.raises(ValueError, match=r"cannot be taken apart before stage2\. Received: train='stage2'\.$"):
+        settings.choose(AROUND, 5_000, train="stage2")
 
 
 def test_on_kept_activations_about_1500_steps_are_made_but_5_to_12_epochs():
@@ -110,7 +117,7 @@ def test_with_few_images_the_whole_picture_is_tried_too():
         ({"mixed_precision": 1}, r"^fit: `mixed_precision` must be True or False. Received: mixed_precision=1."),
         ({"augmentation": "much"}, r"^fit: `augmentation` must be one of 'none', 'light', 'medium', 'strong'."),
         ({"depthwise": "no"}, r"^fit: `depthwise` must be True or False."),
-        ({"train": "stage9"}, r"^fit: `train` must be one of 'head', 'last', 'all', 'stage1', 'stage2', 'stage3'."),
+        ({"train": "stage9"}, r"^fit: `train` must be one of 'head', 'last', 'all', 'stage2', 'stage3'."),
         ({"views": 1}, r"^fit: `views` must be an integer of at least 2."),
     ],
 )
