@@ -35,6 +35,7 @@ class CachedBatches:
 
     def __call__(self, epoch=0, step=0) -> tf.data.Dataset:
         """The batches of an epoch, from 0, from a step on; both may be int64 tensors."""
+        epoch = tf.cast(epoch, tf.int64)
         rows = order.shuffled(self._examples, self._seed, epoch)
         first = tf.random.stateless_uniform([self._examples], [self._seed, 3], 0, len(self._views), tf.int32)
         views = (first + tf.cast(epoch, tf.int32)) % len(self._views)

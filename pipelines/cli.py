@@ -107,7 +107,7 @@ def _add_fit(commands):
     fit.add_argument(
         "--views",
         type=_count,
-        help="views kept of each picture, itself among them, if it is varied but for all (default: 4; for STAGE one an epoch)",
+        help="varied views kept of each picture, itself among them (default: 4; from STAGE on one an epoch, 2 to 8)",
     )
     fit.add_argument("--optimizer", choices=("adamw", "sgd"), help="default: adamw")
     fit.add_argument(

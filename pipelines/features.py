@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from pipelines.cache import Cache, digest
 
 BATCH_SIZE = 32
 FOLDED_FROM = 1000  # images: to rewrite the network takes time, too
+KEPT = 3 / 4  # of the cache at most, for the views of one job: those of others and the pictures lie there too
 
 
 def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
@@ -66,6 +68,10 @@ class Front:
         self._make = lambda: inference(model, images, chosen)
         self._shape = model.compute_output_shape((1, *network.preprocessing.size, 3))[1:]
         self._key = digest(chosen, str(network.source), model.layers[-1].name, weights_digest(model))
+
+    def views_that_fit(self, examples: int) -> int:
+        """Of how many views of so many examples the cache can keep the activations."""
+        return int(KEPT * self._cache.limit / (2 * examples * math.prod(self._shape)))
 
     def activations(self, batches, key: str, view: str, progress, epoch: int = 0) -> np.ndarray:
         """Those of one view of some images: float16 `(images, ...)`, from the cache where they are there.

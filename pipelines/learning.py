@@ -12,7 +12,7 @@ import keras_cnn as kc
 from keras_cnn import surgery
 from keras_cnn.builder import attach
 from keras_cnn.training import calibration, solve_head
-from pipelines import augment, features
+from pipelines import augment, features, settings
 from pipelines import input as inputs
 from pipelines.augment.mirroring import mirroring
 from pipelines.batches import Batches
@@ -74,6 +74,8 @@ class Learning:
         self._exact_front = features.Front(front, self.network, self._cache, tested, exact=True)
         self._run_middle = features.inference(middle, learned, features.precision(learned)) if middle else None
         self._run_tail = features.inference(tail)
+        if varied:
+            self._limit_views()
         self._views = [self._activations("train", "plain")]
         self._held_out = self._activations("validation", "plain")
         self._pooled_held_out = self._pooled(self._held_out)
@@ -164,6 +166,11 @@ class Learning:
         with self._steps.step("Features of train, varied", views * batches.examples) as advance, _named(batches.source):
             return [self._front.activations(batches, key, "plain", advance, epoch) for epoch in range(1, 1 + views)]
 
+    def _limit_views(self):
+        """More views than the cache can keep would take each other's place in it."""
+        most = max(settings.FEWEST_VIEWS, self._front.views_that_fit(len(self._rows("train"))))
+        self.chosen = replace(self.chosen, views=min(self.chosen.views, most))
+
     def _augmentation(self):
         return augment.preset(self.chosen.augmentation, mirror=self.chosen.mirror)
 
@@ -215,7 +222,8 @@ class Learning:
         self._unfreeze(self.network.stages[-1].name if self.chosen.trained == "last" else self.chosen.trained)
         targets = indicators(self.truth("train"), self._classes)
         batches = CachedBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
-        validation = (self._held_out.astype("float32"), indicators(self.truth("validation"), self._classes))
+        truth = indicators(self.truth("validation"), self._classes)
+        validation = CachedBatches([self._held_out], truth, features.BATCH_SIZE, self.chosen.seed)(0)
         return _to_train(self._rest), batches, validation, nullcontext()
 
     def _on_pictures(self):

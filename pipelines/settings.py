@@ -12,7 +12,7 @@ from pipelines.augment import PRESETS
 
 GENTLE = ("head", "last")
 TRAINED = (*GENTLE, "all")  # or the name of a stage, but not of the first
-MOST_VIEWS = 8
+FEWEST_VIEWS, MOST_VIEWS = 2, 8
 FEW, MANY = 1_000, 20_000  # training images
 # Networks were pretrained on random parts of pictures and tested on the middle: 224 of 256 pixels.
 CROP = 0.875
@@ -66,7 +66,7 @@ class Settings:
         augmentation: Name of a preset of `pipelines.augment`: how pictures are varied; without MixUp and CutMix where
             activations are kept.
         views: Views of each training picture whose activations are kept, where that is done and `augmentation` varies them:
-            the picture itself, and random ones. They come in turn, an epoch each.
+            the picture itself, and random ones. They come in turn, an epoch each. Lowered to what the cache can keep.
         mirror: Whether a mirrored picture is as good an example as the picture itself; None: as validation says.
         seed: Of splits, order, views and dropout.
         optimizer: "adamw", or "sgd" with Nesterov's momentum of 0.9.
@@ -108,7 +108,7 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise ValueError(arguments.message("fit", name, f"a number from {low:g} to {high:g}", value))
-        for name, lowest in (("batch_size", 1), ("accumulate", 1), ("views", 2), ("patience", 0)):
+        for name, lowest in (("batch_size", 1), ("accumulate", 1), ("views", FEWEST_VIEWS), ("patience", 0)):
             arguments.integer("fit", name, getattr(self, name), lowest)
         for name in ("mixed_precision", "depthwise"):
             if not isinstance(getattr(self, name), bool):
@@ -167,13 +167,14 @@ def choose(
         gpu: Whether there is one.
         bfloat16: Whether it computes in bfloat16; a network then trains in mixed precision.
         multi_label: Whether an image may have several labels.
-        train: "head", "last", "all" or the name of a stage, to overrule what is trained.
+        train: "head", "last", "all" or the name of a stage but the first, to overrule what is trained.
         epochs: To overrule their number; 0 trains the head only.
         seed: Of splits, order, views and dropout.
         overruled: Other values for attributes of `Settings` that are named in `OVERRULED`; None leaves the default.
 
     Raises:
-        ValueError: If an option is out of range, or "last" is asked for and the network cannot be taken apart there.
+        ValueError: If an option is out of range, or "last" or a stage is asked for and the network cannot be taken apart
+            before it.
     """
     trained = _trained(backbone, training_images, gpu, train, epochs)
     gentle = trained in GENTLE
@@ -195,7 +196,7 @@ def choose(
         augmentation="none" if gentle else "light",
         mirror=None,
         seed=seed,
-        views=4 if gentle else min(max(2, epochs), MOST_VIEWS),
+        views=4 if gentle else min(max(FEWEST_VIEWS, epochs), MOST_VIEWS),
         depthwise=depthwise,
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
     )

@@ -14,6 +14,7 @@ from keras_cnn import surgery
 from keras_cnn.builder import attach
 from keras_cnn.training import solve_head
 from pipelines import features, settings
+from pipelines.cache import Cache
 from pipelines.learning import Learning
 from pipelines.objective import OneLabel
 from pipelines.progress import Steps
@@ -71,7 +72,7 @@ def test_kept_views_are_not_mixed_and_mirrored_only_where_that_is_harmless(asked
         ("stage4", False, {"block9"}),
     ],
 )
-def test_what_is_trained_on_pictures(train, depthwise, expected):
+def test_what_is_trained(train, depthwise, expected):
     network = kc.load_backbone("efficientnet_lite0", (32, 32, 3), weights=None)
     learning = Learning.__new__(Learning)
     learning.model = network.model
@@ -117,18 +118,19 @@ def test_a_head_alone_learns_from_validation_images_once_they_have_judged_it():
 
 
 @pytest.mark.parametrize(("train", "expected"), [("head", 2), ("last", 1), ("stage2", 1), ("all", 1)])
-def test_where_more_is_trained_the_head_does_not_see_validation_images(monkeypatch, train, expected):
-    network = backbone("stage1", "stage2")
+def test_where_more_is_trained_the_head_does_not_see_validation_images(monkeypatch, tmp_path, train, expected):
+    network = backbone("stage1", "stage2", "stage3")
     learning = Learning.__new__(Learning)
     learning.network, learning.objective, learning._classes = network, OneLabel(3), 3
-    learning.chosen = settings.choose(network, 12, train=train, mirror=False, augmentation="none")
+    learning.chosen = settings.choose(network, 12, train=train, mirror=False)
     learning.model = attach(network.model, learning.objective.head(0.0))
-    learning._steps, learning._cache, learning.validation = Steps(visible=False), None, {}
+    learning._steps, learning._cache, learning.validation = Steps(visible=False), Cache(tmp_path), {}
     truth = {"train": np.arange(12) % 3, "validation": np.arange(6) % 3, "test": np.zeros(0, int)}
     learning.truth, learning._rows = truth.get, truth.get
     front, _ = surgery.split(learning.model, learning.chosen.boundary)
     images = np.random.default_rng(0).normal(size=(12, 32, 32, 3)).astype("float32")
     learning._activations = lambda split, view: front(images[: len(truth[split])]).numpy()
+    learning._varied = lambda: [learning._activations("train", "plain")] * (learning.chosen.views - 1)
     learned = []
 
     def solve(features, labels, *others, **options):
@@ -138,3 +140,26 @@ def test_where_more_is_trained_the_head_does_not_see_validation_images(monkeypat
     monkeypatch.setattr("pipelines.learning.solve_head", solve)
     learning.solve()
     assert learned == [12, 18][:expected]
+    assert len(learning._views) == (learning.chosen.views if train == "stage2" else 1)
+    if train == "stage2":
+        model, batches, validation, _ = learning._on_activations()
+        trained = {weight.path.split("/")[0] for weight in model.trainable_weights}
+        assert trained == {layer.name for layer in network.model.layers[3:] if layer.weights} | {"logits"}
+        assert model.input_shape[1:] == (16, 16, 4) and batches.steps == 1
+        assert sum(len(x) for x, _ in validation) == 6
+
+
+def test_no_more_views_are_made_than_the_cache_can_keep(tmp_path):
+    network = backbone("stage1", "stage2")
+    front, _ = surgery.split(network.model, "stage1")
+    learning = Learning.__new__(Learning)
+    learning.chosen, learning._rows = settings.choose(network, 10, train="stage2", epochs=8), lambda split: range(10)
+    for limit, views in (
+        (16 * 16 * 4 * 2 * 10 * 8, 6),
+        (10, 2),
+        (2**30, 8),
+    ):  # of 10 examples, in float16: eight views, ...
+        chosen, learning._front = learning.chosen, features.Front(front, network, Cache(tmp_path, limit), 10)
+        learning._limit_views()
+        assert learning.chosen.views == views
+        learning.chosen = chosen
