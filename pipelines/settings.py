@@ -32,17 +32,8 @@ RANGES = {
 # What a caller may overrule by name; the rest follows from it, from the data and from the network.
 OVERRULED = (
     *("batch_size", "learning_rate", "mirror", "warm_up", "weight_decay", "label_smoothing", "dropout", "augmentation"),
-    *(
-        "optimizer",
-        "layer_decay",
-        "average",
-        "clip_norm",
-        "accumulate",
-        "patience",
-        "mixed_precision",
-        "views",
-        "depthwise",
-    ),
+    *("optimizer", "layer_decay", "average", "clip_norm", "accumulate", "patience", "mixed_precision", "views"),
+    "depthwise",
 )
 IMAGES = 27_000  # that pass through the whole network in training, where the data do not ask for more or less
 

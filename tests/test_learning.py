@@ -154,11 +154,8 @@ def test_no_more_views_are_made_than_the_cache_can_keep(tmp_path):
     front, _ = surgery.split(network.model, "stage1")
     learning = Learning.__new__(Learning)
     learning.chosen, learning._rows = settings.choose(network, 10, train="stage2", epochs=8), lambda split: range(10)
-    for limit, views in (
-        (16 * 16 * 4 * 2 * 10 * 8, 6),
-        (10, 2),
-        (2**30, 8),
-    ):  # of 10 examples, in float16: eight views, ...
+    eight = 8 * 10 * 16 * 16 * 4 * 2  # bytes of eight views of ten examples in float16
+    for limit, views in ((eight, 6), (10, 2), (2**30, 8)):
         chosen, learning._front = learning.chosen, features.Front(front, network, Cache(tmp_path, limit), 10)
         learning._limit_views()
         assert learning.chosen.views == views
