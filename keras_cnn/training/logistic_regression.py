@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax
 
 from keras_cnn import arguments
+from keras_cnn.training.lbfgs import minimise
 
 # From strong to weak, in units where the features have variance 1.
 PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -5.01, -0.5))
@@ -122,17 +122,15 @@ def _minimise(features, labels, start, penalty, tolerance):
     truth = np.asarray(labels, "float32") if labels.ndim == 2 else np.eye(shape[1], dtype="float32")[labels]
 
     def loss_and_gradient(flat):
-        weights = flat.reshape(shape).astype("float32")
+        weights, gradient = flat.reshape(shape), np.empty(shape, "float32")
         loss, scores = likelihood(features @ weights[:-1] + weights[-1], truth)
-        residual = (scores - truth) / len(labels)
-        gradient = np.vstack([features.T @ residual + penalty * weights[:-1], residual.sum(0)])
-        loss = loss / len(labels) + penalty / 2 * (weights[:-1] ** 2).sum()
-        return float(loss), gradient.ravel().astype("float64")
+        residual = (scores - truth) / np.float32(len(labels))
+        np.matmul(features.T, residual, out=gradient[:-1])
+        gradient[:-1] += np.float32(penalty) * weights[:-1]
+        residual.sum(0, out=gradient[-1])
+        return loss / len(labels) + penalty / 2 * float((weights[:-1] ** 2).sum()), gradient.ravel()
 
-    result = minimize(
-        loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": tolerance}
-    )
-    return result.x.reshape(shape).astype("float32")
+    return minimise(loss_and_gradient, start.ravel().astype("float32"), tolerance).reshape(shape)
 
 
 def _softmax(logits, truth):

@@ -1,0 +1,68 @@
+"""The minimum is the one that algebra or SciPy finds, with no more work than SciPy's L-BFGS."""
+
+import numpy as np
+import pytest
+from scipy import optimize
+from scipy.special import expit
+
+from keras_cnn.training.lbfgs import minimise
+
+
+def counted(function):
+    def called(point):
+        called.times += 1
+        return function(point)
+
+    called.times = 0
+    return called
+
+
+def quadratic(condition, size=60):
+    """x'Ax / 2 - b'x, whose minimum solves Ax = b, with eigenvalues from 1 to `condition`."""
+    random = np.random.default_rng(0)
+    axes, _ = np.linalg.qr(random.normal(size=(size, size)))
+    matrix, vector = (axes * np.geomspace(1, condition, size)) @ axes.T, random.normal(size=size)
+    return counted(lambda x: (x @ matrix @ x / 2 - vector @ x, matrix @ x - vector)), np.linalg.solve(matrix, vector)
+
+
+@pytest.mark.parametrize("condition", [1, 100, 1000])
+def test_a_quadratic(condition):
+    function, solution = quadratic(condition)
+    found = minimise(function, np.zeros(60), 1e-9)
+    np.testing.assert_allclose(found, solution, atol=3e-4)
+    ours, function.times = function.times, 0
+    optimize.minimize(function, np.zeros(60), jac=True, method="L-BFGS-B", options={"ftol": 1e-9})
+    assert ours <= 1.1 * function.times + 2
+
+
+def softplus(x):
+    """log(1 + exp(a x)) summed over random a, and x'x / 100: as smooth as the loss of a head, and as little quadratic."""
+    rows = np.random.default_rng(1).normal(size=(200, 20)) * 4 + 1
+    scores = expit(rows @ x)
+    return np.logaddexp(0, rows @ x).sum() / 200 + x @ x / 100, rows.T @ scores / 200 + x / 50
+
+
+def test_a_function_that_is_not_quadratic():
+    best = optimize.minimize(softplus, np.full(20, 3.0), jac=True, method="BFGS", options={"gtol": 1e-8})
+    np.testing.assert_allclose(minimise(softplus, np.full(20, 3.0), 1e-12), best.x, atol=1e-4)
+
+
+def test_in_single_precision_it_stays_there_and_ends_at_rounding():
+    function, solution = quadratic(100)
+    single = counted(lambda x: tuple(np.float32(value) for value in function(x)))
+    found = minimise(single, np.zeros(60, "float32"), 0.0)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, solution, atol=2e-3)
+    assert single.times < 200
+
+
+def test_at_the_minimum_it_stays():
+    function, solution = quadratic(100)
+    np.testing.assert_allclose(minimise(function, solution, 1e-9), solution, rtol=1e-12)
+    assert function.times <= 15
+
+
+def test_a_steep_function_is_not_stepped_over():
+    """From 0.3 the first step, of length 1, leads to where 1000 x² is five times larger."""
+    found = minimise(lambda x: (1000 * x @ x, 2000 * x), np.array([0.3]), 1e-12)
+    assert abs(found[0]) < 1e-6
