@@ -65,13 +65,20 @@ def fit(model, batches, validation, objective, start: dict, chosen, folder, call
             verbose=0,
         ).history
     except tf.errors.ResourceExhaustedError:
-        smaller = max(1, chosen.batch_size // 2)
-        raise TrainingError(
-            f"A batch of {chosen.batch_size} images needs more memory than there is. Run again with "
-            f"--restart --batch-size {smaller}."
-        ) from None
+        raise _no_memory(chosen) from None
     epochs = [{name: float(values[epoch]) for name, values in history.items()} for epoch in range(len(history["loss"]))]
     return epochs, best.best
+
+
+def _no_memory(chosen):
+    """The same update from smaller batches, as long as there are smaller ones."""
+    half = max(1, chosen.batch_size // 2)
+    steps = chosen.accumulate * math.ceil(chosen.batch_size / half)
+    remedy = f"--batch-size {half} --accumulate {steps}" if chosen.batch_size > 1 else "a smaller --size"
+    images = "image" if chosen.batch_size == 1 else "images"
+    return TrainingError(
+        f"A batch of {chosen.batch_size} {images} needs more memory than there is. Run again with --restart and {remedy}."
+    )
 
 
 def _optimizer(model, steps, chosen):

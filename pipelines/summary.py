@@ -24,9 +24,10 @@ def print_summary(result) -> None:
     left_out = f", {metrics['left_out']} left out (see catalog.csv)" if metrics["left_out"] else ""
     compared = ", ".join(f"{name} {100 * score[measure(score)]:.1f} %" for name, score in validation.items())
     several = " mean average precision" if "mean_average_precision" in metrics else ""
+    choosing = "to choose and then learn from" if len(validation) == 1 else "to choose"  # as a head alone does
     rows = {
         "Classes": f"{len(metrics['classes'])}: {_shortened(metrics['classes'])}",
-        "Images": f"{images['train']} to train, {images['validation']} to choose, {images['test']} to test{left_out}",
+        "Images": f"{images['train']} to train, {images['validation']} {choosing}, {images['test']} to test{left_out}",
         "Validation": f"{compared}{several}: kept the {metrics['kept']}",
         **_tested(metrics, f"{100 * result.accuracy:.1f} %", f"(95 % interval {low:.1f} to {high:.1f} %)"),
         "Seconds": ", ".join(f"{name.lower()} {seconds:.0f}" for name, seconds in metrics["seconds"].items()),

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_cnn as kc
 from pipelines import settings, unfinished
@@ -45,12 +46,12 @@ def test_a_job_that_was_stopped_before_it_began_leaves_nothing_to_go_on_with(tmp
     assert [path.name for path in unfinished.opened(tmp_path, JOB).iterdir()] == ["job.json"]
 
 
-def trained(tmp_path, activations, callbacks=(), **options):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+def trained(tmp_path, activations, callbacks=(), before=(), **options):
+    model = keras.Sequential([keras.Input((4,)), *before, keras.layers.Dense(2, activation="softmax")])
     network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
     chosen = settings.choose(network, 8, **{"train": "all", "epochs": 2, "batch_size": 4, **options})
     targets = indicators(np.arange(8) % 2, 2)
-    batches = CachedBatches([activations], targets, 4, seed=0)
+    batches = CachedBatches([activations], targets, chosen.batch_size, seed=0)
     start = {"accuracy": 0.0, "loss": 9.0}
     return fit(model, batches, (np.zeros((8, 4)), targets), OneLabel(2), start, chosen, tmp_path, callbacks)
 
@@ -62,6 +63,27 @@ def test_a_loss_that_is_no_number_ends_training_at_its_step(tmp_path):
         TrainingError, match=r"^The loss is not a finite number any more in batch [12] of epoch 1, at a learning"
     ):
         trained(tmp_path, activations)
+
+
+class Devouring(keras.layers.Layer):
+    """Takes a petabyte for each example."""
+
+    def call(self, inputs):
+        enormous = tf.fill((tf.shape(inputs)[0], 2**24, 2**24), tf.reduce_mean(inputs))
+        return inputs + tf.reduce_mean(enormous)
+
+
+@pytest.mark.parametrize(
+    "batch, accumulate, told",
+    [
+        (4, 1, "A batch of 4 images needs .* with --restart and --batch-size 2 --accumulate 2"),
+        (3, 2, "A batch of 3 images needs .* with --restart and --batch-size 1 --accumulate 6"),
+        (1, 1, "A batch of 1 image needs .* with --restart and a smaller --size"),
+    ],
+)
+def test_where_memory_gives_out_it_is_told_what_would_fit(tmp_path, batch, accumulate, told):
+    with pytest.raises(TrainingError, match=f"^{told}\\.$"):
+        trained(tmp_path, np.ones((8, 4), "float16"), before=[Devouring()], batch_size=batch, accumulate=accumulate)
 
 
 def test_the_history_and_the_best_epoch(tmp_path):

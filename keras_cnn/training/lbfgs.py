@@ -37,7 +37,7 @@ def minimise(function, start: np.ndarray, tolerance: float, iterations: int = 20
         step, change, decrease = other - point, changed - gradient, value - lower
         point, value, gradient = found
         # The first step has no scale yet: that it gains little says nothing.
-        if step @ change <= 0 or iteration and decrease <= tolerance * max(abs(value), 1):
+        if step @ change <= 0 or (iteration and decrease <= tolerance * max(abs(value), 1)):
             break
         pairs.append((step, change, step @ change))
     return point
