@@ -1,7 +1,7 @@
-"""The minimum of a smooth function of many numbers: limited-memory BFGS, in the precision and on the threads of NumPy.
+"""The minimum of a convex function of many numbers: limited-memory BFGS in NumPy, in the precision of the start.
 
-SciPy's serves bounds, too, in double precision and one thread: with the 100,000 weights of a head it takes longer than the
-function that it minimises (`benchmarks/head.py`).
+SciPy's, which serves bounds too and works in double precision, takes twice as long for a head with its 100,000 weights
+(`benchmarks/head.py`).
 """
 
 from __future__ import annotations
