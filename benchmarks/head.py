@@ -24,9 +24,9 @@ def by_scipy(function, start, tolerance):
         value, gradient = function(point.astype("float32"))
         return value, gradient.astype("float64")
 
-    found = optimize.minimize(
-        in_doubles, start, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": tolerance}
-    )
+    # By default it ends where the gradient is small as well, which is another amount of work.
+    options = {"maxiter": 200, "ftol": tolerance, "gtol": 0}
+    found = optimize.minimize(in_doubles, start, jac=True, method="L-BFGS-B", options=options)
     return found.x.astype("float32")
 
 

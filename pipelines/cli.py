@@ -83,7 +83,11 @@ def _add_fit(commands):
     )
     fit.add_argument("--backbone", default="efficientnet_lite0", help="the pretrained network (default: %(default)s)")
     fit.add_argument("--size", type=_count, help="pixels, height and width of the input (default: as pretrained)")
-    fit.add_argument("--crop", type=_share, help="share of height and width, the middle, that is seen (default: 0.875)")
+    fit.add_argument(
+        "--crop",
+        type=_share,
+        help="share of height and width, the middle, that is seen (default: 0.875; of few images all is tried)",
+    )
     fit.add_argument(
         "--train",
         metavar="{head,last,all,STAGE}",

@@ -13,6 +13,7 @@ from keras_cnn import surgery
 from keras_cnn.serving.network import constant
 from pipelines import device
 from pipelines.cache import Cache, digest
+from pipelines.errors import TrainingError
 
 BATCH_SIZE = 32
 FOLDED_FROM = 1000  # images: to rewrite the network takes time, too
@@ -67,7 +68,8 @@ class Front:
         self._run, self._cache = None, cache
         self._make = lambda: inference(model, images, chosen)
         self._shape = model.compute_output_shape((1, *network.preprocessing.size, 3))[1:]
-        self._key = digest(chosen, str(network.source), model.layers[-1].name, weights_digest(model))
+        self._boundary = model.layers[-1].name
+        self._key = digest(chosen, str(network.source), self._boundary, weights_digest(model))
 
     def views_that_fit(self, examples: int) -> int:
         """Of how many views of so many examples the cache can keep the activations."""
@@ -84,6 +86,9 @@ class Front:
             view: "plain", or "mirrored": left and right turned round.
             progress: Called with the number of images done since the last call.
             epoch: Of `batches`; where they vary the images, each is another view.
+
+        Raises:
+            TrainingError: If some are not finite, or larger than float16 can be.
         """
         done = 0
 
@@ -91,7 +96,11 @@ class Front:
             nonlocal done
             self._run = self._run or self._make()
             for images, _ in batches(epoch):
-                array[done : done + len(images)] = self._run(images if view == "plain" else images[:, :, ::-1])
+                kept = array[done : done + len(images)]
+                with np.errstate(over="ignore"):
+                    kept[:] = self._run(images if view == "plain" else images[:, :, ::-1])
+                if not np.isfinite(kept).all():
+                    raise self._not_finite()
                 done += len(images)
                 progress(len(images))
 
@@ -99,6 +108,12 @@ class Front:
         array = self._cache.array(name, (batches.examples, *self._shape), np.float16, fill)
         progress(batches.examples - done)
         return array
+
+    def _not_finite(self):
+        return TrainingError(
+            f"What the network gives at layer {self._boundary} must be finite and within ±65,504, as numbers of 16 bits are, "
+            "and is not: look for weights that are broken, or keep none of it with --train all."
+        )
 
 
 def weights_digest(model: keras.Model) -> str:

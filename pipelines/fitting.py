@@ -45,7 +45,7 @@ def fit(model, batches, validation, objective, start: dict, chosen, folder, call
         The history, a dict an epoch, and the score of the best epoch.
 
     Raises:
-        TrainingError: If the loss is no finite number, or memory does not suffice.
+        TrainingError: If the loss is no finite number, or memory does not suffice for a batch.
     """
     model.compile(
         _optimizer(model, batches.steps, chosen),
@@ -71,10 +71,12 @@ def fit(model, batches, validation, objective, start: dict, chosen, folder, call
 
 
 def _no_memory(chosen):
-    """The same update from smaller batches, as long as there are smaller ones."""
+    """An error whose remedy is about the same update from smaller batches, as long as there are smaller ones."""
     half = max(1, chosen.batch_size // 2)
     steps = chosen.accumulate * math.ceil(chosen.batch_size / half)
-    remedy = f"--batch-size {half} --accumulate {steps}" if chosen.batch_size > 1 else "a smaller --size"
+    remedy = (
+        f"--batch-size {half} --accumulate {steps}" if chosen.batch_size > 1 else "a smaller --size, or --train last"
+    )
     images = "image" if chosen.batch_size == 1 else "images"
     return TrainingError(
         f"A batch of {chosen.batch_size} {images} needs more memory than there is. Run again with --restart and {remedy}."
@@ -92,7 +94,8 @@ def _optimizer(model, steps, chosen):
         "global_clipnorm": chosen.clip_norm or None,
         "gradient_accumulation_steps": chosen.accumulate if chosen.accumulate > 1 else None,
         "use_ema": chosen.average > 0,
-        "ema_momentum": chosen.average,
+        # Keras averages after each step, also where the weights wait for an update.
+        "ema_momentum": chosen.average ** (1 / chosen.accumulate),
     }
     if chosen.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)

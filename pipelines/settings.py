@@ -172,7 +172,8 @@ def choose(
     given = {name: value for name, value in overruled.items() if value is not None}
     depthwise = given.get("depthwise", gpu or gentle)
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
-    epochs = 0 if trained == "head" else epochs or _epochs(training_images, batch_size, gentle)
+    update = batch_size * given.get("accumulate", 1)
+    epochs = 0 if trained == "head" else epochs or _epochs(training_images, update, gentle)
     chosen = Settings(
         trained=trained,
         boundary="pool" if trained in ("head", "all") else _before(backbone, trained),
@@ -225,10 +226,10 @@ def _learning_rate(backbone, training_images, gentle, depthwise):
         return 1e-4 if training_images < 500 else 3e-4
     layers = backbone.model._flatten_layers()
     spared = not depthwise and any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in layers)
-    return 1.2e-3 if spared else 6e-4  # what is left bears the higher one: docs/benchmarks.md
+    return 1.2e-3 if spared else 6e-4  # what is left bears the higher one
 
 
-def _epochs(training_images, batch_size, gentle):
+def _epochs(training_images, update, gentle):
     if gentle:
-        return min(12, max(5, 1500 // math.ceil(training_images / batch_size)))
+        return min(12, max(5, 1500 // math.ceil(training_images / update)))
     return min(20, max(5, round(IMAGES / training_images)))

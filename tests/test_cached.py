@@ -1,5 +1,6 @@
 """What training is fed with: every example once an epoch, in views and orders that the seed alone decides."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +11,7 @@ from pipelines.augment import Augmentation
 from pipelines.batches import Batches
 from pipelines.cache import Cache
 from pipelines.cached import CachedBatches, indicators
+from pipelines.errors import TrainingError
 from pipelines.keep_best import KeepBest
 
 
@@ -103,6 +105,20 @@ def test_activations_are_computed_once(front, monkeypatch):
             continue
         with pytest.raises(TypeError):
             made(images).activations(examples, key, "plain", lambda count: None)
+
+
+@pytest.mark.parametrize("factor", [300.0, np.inf])  # 255 times 300 is more than float16 holds
+def test_activations_that_do_not_fit_are_refused_and_not_kept(front, tmp_path, factor):
+    _, examples, _ = front
+    model = kc.build((4, 6, 3), {"stage": keras.layers.Rescaling(factor, name="large")})
+    made = features.Front(
+        model, kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here"), Cache(tmp_path / "cache"), 0
+    )
+    with pytest.raises(
+        TrainingError, match=r"^What the network gives at layer \w+ must be finite and within ±65,504, as "
+    ):
+        made.activations(examples, "two", "plain", lambda count: None)
+    assert not list((tmp_path / "cache").glob("*/array.npy"))
 
 
 def test_weights_tell_networks_apart():

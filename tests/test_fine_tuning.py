@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -99,6 +100,7 @@ def test_a_second_job_adds_a_version_from_the_command_line(job, sample_photos, c
     result = json.loads(capsys.readouterr().out)
     assert (result["export"], result["run"]) == (str(out / "2"), str(out / "runs" / "2"))
     assert result["kept"] == "solved head" and list(result["validation"]) == ["solved head"]
+    assert "6 to choose and then learn from, 5 to test" in (out / "runs" / "2" / "report.html").read_text()
     assert job[0].export.is_dir()
     (out / ".unfinished").rmdir()
 
@@ -112,6 +114,9 @@ def test_the_summary_says_what_a_person_asks(job, capsys):
     assert f"Test accuracy {100 * job[0].accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in text
     assert "reading images" in text and "fine-tuning" in text and "only 6 images to choose by" in text
     assert f"For TF Serving {job[0].export}" in text and f"Report {job[0].report}" in text
+    alone = {name: score for name, score in job[0].metrics["validation"].items() if name == "solved head"}
+    print_summary(replace(job[0], metrics={**job[0].metrics, "validation": alone}))
+    assert "6 to choose and then learn from, 5 to test" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_last_stage_is_trained_and_nothing_else(job):

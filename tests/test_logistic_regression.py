@@ -114,3 +114,12 @@ def test_cross_entropy_of_several_labels_by_hand():
 def test_labels_of_another_width_are_refused():
     with pytest.raises(ValueError, match=r"^solve_head: `labels` must be .* or \(examples, 3\) of 0 and 1\. Received"):
         solve_head(np.ones((4, 2)), np.ones((4, 2), int), 3, np.ones((4, 2)), np.ones((4, 2), int))
+
+
+def test_features_that_are_no_numbers_are_refused():
+    features = np.ones((4, 2))
+    features[1, 0], features[3, 1] = np.nan, np.inf
+    with pytest.raises(
+        ValueError, match=r"^solve_head: `features` must be finite numbers\. Received others in 2 of 4 "
+    ):
+        solve_head(features, np.zeros(4, int), 3, np.ones((4, 2)), np.zeros(4, int))

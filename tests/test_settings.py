@@ -82,6 +82,8 @@ def test_a_stage_before_which_the_network_cannot_be_taken_apart():
 def test_on_kept_activations_about_1500_steps_are_made_but_5_to_12_epochs():
     epochs = [settings.choose(STAGES, images, train="last").epochs for images in (32 * 100, 32 * 200, 32 * 1000)]
     assert epochs == [12, 7, 5]
+    halved = settings.choose(STAGES, 32 * 200, train="last", batch_size=16, accumulate=2)
+    assert halved.epochs == 7  # as many updates
 
 
 def test_on_pictures_about_27000_pass_but_5_to_20_epochs():

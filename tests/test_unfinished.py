@@ -78,7 +78,7 @@ class Devouring(keras.layers.Layer):
     [
         (4, 1, "A batch of 4 images needs .* with --restart and --batch-size 2 --accumulate 2"),
         (3, 2, "A batch of 3 images needs .* with --restart and --batch-size 1 --accumulate 6"),
-        (1, 1, "A batch of 1 image needs .* with --restart and a smaller --size"),
+        (1, 1, "A batch of 1 image needs .* with --restart and a smaller --size, or --train last"),
     ],
 )
 def test_where_memory_gives_out_it_is_told_what_would_fit(tmp_path, batch, accumulate, told):

@@ -12,7 +12,6 @@ import numpy as np
 
 MEMORY = 10  # pairs of a step and the change of the gradient along it
 SUFFICIENT = 1e-4  # of the decrease that the slope promises: Armijo's condition
-HALVINGS = 10  # of a step; what does not decrease the function then is rounding
 
 
 def minimise(function, start: np.ndarray, tolerance: float, iterations: int = 200) -> np.ndarray:
@@ -24,8 +23,12 @@ def minimise(function, start: np.ndarray, tolerance: float, iterations: int = 20
     Args:
         function: Of a vector like `start`; gives a number and the gradient, a new vector.
         start: A vector of float32 or float64.
-        tolerance: It ends when an iteration decreases the function by less than this share of it, or of 1 if it is smaller.
+        tolerance: It ends when an iteration, but the first, decreases the function by no more than this share of it, or of 1
+            if it is smaller; and where the precision of the numbers allows no further decrease.
         iterations: It ends after so many at the latest.
+
+    Returns:
+        The last point: the start, where nothing near it is lower.
     """
     pairs = deque(maxlen=MEMORY)
     point, (value, gradient) = start, function(start)
@@ -60,11 +63,11 @@ def _direction(gradient, pairs):
 
 def _along(function, point, value, gradient, direction):
     """The point on a way where the function has decreased enough, its value and gradient there; None if there is none."""
-    slope = gradient @ direction
-    for halvings in range(HALVINGS):
-        share = 0.5**halvings
+    slope, share = gradient @ direction, 1.0
+    while share > np.finfo(point.dtype).eps:
         other = point + point.dtype.type(share) * direction
         lower, changed = function(other)
         if lower <= value + SUFFICIENT * share * slope:
             return other, lower, changed
+        share /= 2
     return None

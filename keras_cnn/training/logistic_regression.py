@@ -66,10 +66,11 @@ def solve_head(
         The `LinearHead` with the lowest validation loss, searched from the middle of the candidates.
 
     Raises:
-        ValueError: If labels are neither of the two.
+        ValueError: If labels are neither of the two, or features are not finite.
     """
     features, validation_features = np.asarray(features, "float32"), np.asarray(validation_features, "float32")
     labels, validation_labels = _checked(labels, classes), _checked(validation_labels, classes)
+    _check_finite(features)
     mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
     standardised = (features - mean) / deviation
 
@@ -115,6 +116,16 @@ def _checked(labels, classes):
         expected = f"(examples,) class numbers, or (examples, {classes}) of 0 and 1"
         raise ValueError(arguments.message("solve_head", "labels", expected, labels.shape))
     return labels
+
+
+def _check_finite(features):
+    spoiled = np.count_nonzero(~np.isfinite(features).all(1))
+    if spoiled:
+        remedy = (
+            "Look for examples or weights that are not finite, or too large for the precision they were computed in."
+        )
+        received = f"others in {spoiled} of {len(features)} examples"
+        raise ValueError(f"solve_head: `features` must be finite numbers. Received {received}. {remedy}")
 
 
 def _minimise(features, labels, start, penalty, tolerance):
