@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_cnn as kc
-from pipelines import settings, unfinished
+from pipelines import fitting, settings, unfinished
 from pipelines.cached import CachedBatches, indicators
 from pipelines.errors import InputError, TrainingError
 from pipelines.fitting import fit
@@ -111,6 +111,19 @@ def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_pa
         batches = CachedBatches([activations], rows, 32, seed=0)
         _, best = fit(model, batches, (activations, rows), objective, start, chosen, folder)
         assert best == pytest.approx(start, rel=1e-4) and best.keys() == start.keys()
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_average_keeps_its_share_an_update_however_many_steps_that_takes(accumulate):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
+    more = {"optimizer": "sgd", "average": 0.75, "weight_decay": 0.0, "accumulate": accumulate}
+    optimizer = fitting._optimizer(model, 10, settings.choose(network, 8, train="all", epochs=1, **more))
+    for weight in (1.0, 5.0):
+        model.layers[0].kernel.assign([[weight]])
+        for _ in range(accumulate):
+            optimizer.apply([tf.zeros((1, 1))], model.trainable_variables)
+    assert optimizer._model_variables_moving_average[0].numpy().item() == pytest.approx(0.75 * 1 + 0.25 * 5)
 
 
 EVERYTHING = {"optimizer": "sgd", "layer_decay": 0.9, "average": 0.8, "clip_norm": 0.01, "accumulate": 3, "patience": 9}
