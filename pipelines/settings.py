@@ -172,7 +172,7 @@ def choose(
     given = {name: value for name, value in overruled.items() if value is not None}
     depthwise = given.get("depthwise", gpu or gentle)
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
-    update = batch_size * given.get("accumulate", 1)
+    update = batch_size * arguments.integer("fit", "accumulate", given.get("accumulate", 1))
     epochs = 0 if trained == "head" else epochs or _epochs(training_images, update, gentle)
     chosen = Settings(
         trained=trained,

@@ -96,7 +96,7 @@ def test_sigmoids_are_not_smoothed():
 
 
 def test_options_are_checked():
-    for options in ({"train": "some"}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": 0.0}):
+    for options in ({"train": "some"}, {"epochs": -1}, {"batch_size": 0}, {"accumulate": 0}, {"learning_rate": 0.0}):
         with pytest.raises(ValueError, match=r"^fit: "):
             settings.choose(STAGES, 100, **options)
 
