@@ -77,8 +77,18 @@ class Devouring(keras.layers.Layer):
     "batch, accumulate, told",
     [
         (4, 1, "A batch of 4 images needs .* with --restart and --batch-size 2 --accumulate 2"),
-        (3, 2, "A batch of 3 images needs .* with --restart and --batch-size 1 --accumulate 6"),
-        (1, 1, "A batch of 1 image needs .* with --restart and a smaller --size, or --train last"),
+        pytest.param(
+            3,
+            2,
+            "A batch of 3 images needs .* with --restart and --batch-size 1 --accumulate 6",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            1,
+            1,
+            "A batch of 1 image needs .* with --restart and a smaller --size, or --train last",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_where_memory_gives_out_it_is_told_what_would_fit(tmp_path, batch, accumulate, told):
