@@ -73,27 +73,28 @@ class Devouring(keras.layers.Layer):
         return inputs + tf.reduce_mean(enormous)
 
 
+class Exhausted(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
 @pytest.mark.parametrize(
-    "batch, accumulate, told",
+    ("batch", "accumulate", "told"),
     [
         (4, 1, "A batch of 4 images needs .* with --restart and --batch-size 2 --accumulate 2"),
-        pytest.param(
-            3,
-            2,
-            "A batch of 3 images needs .* with --restart and --batch-size 1 --accumulate 6",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            1,
-            1,
-            "A batch of 1 image needs .* with --restart and a smaller --size, or --train last",
-            marks=pytest.mark.slow,
-        ),
+        (3, 2, "A batch of 3 images needs .* with --restart and --batch-size 1 --accumulate 6"),
+        (1, 1, "A batch of 1 image needs .* with --restart and a smaller --size, or --train last"),
     ],
 )
-def test_where_memory_gives_out_it_is_told_what_would_fit(tmp_path, batch, accumulate, told):
+def test_where_memory_gives_out_a_smaller_batch_is_named(tmp_path, batch, accumulate, told):
     with pytest.raises(TrainingError, match=f"^{told}\\.$"):
-        trained(tmp_path, np.ones((8, 4), "float16"), before=[Devouring()], batch_size=batch, accumulate=accumulate)
+        trained(tmp_path, np.ones((8, 4), "float16"), [Exhausted()], batch_size=batch, accumulate=accumulate)
+
+
+@pytest.mark.slow  # TensorFlow waits ten seconds before it gives up
+def test_memory_that_really_gives_out_is_told(tmp_path):
+    with pytest.raises(TrainingError, match=r"^A batch of 4 images needs more memory than there is"):
+        trained(tmp_path, np.ones((8, 4), "float16"), before=[Devouring()])
 
 
 def test_the_history_and_the_best_epoch(tmp_path):
