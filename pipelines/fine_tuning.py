@@ -132,6 +132,7 @@ def fine_tune(
                 metadata=about,
             )
         metrics = records.metrics(catalog, evaluation, learning.validation, temperature, proof, steps.seconds)
+        metrics["restarts"] = [restart.to_dict() for restart in learning.restarts]
         metrics |= _honest(evaluation, catalog, likeness, findings)
         records.write(files.run, learning.model, network, catalog, learning.chosen, learning.history, metrics)
         write_report(files.run, evaluation, catalog, network.preprocessing, learning.sheet)

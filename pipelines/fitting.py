@@ -1,73 +1,121 @@
-"""`model.fit` as a job runs it: schedule, exact resume, the best epoch kept, and clear words when training breaks down."""
+"""`model.fit` as a job runs it: schedule, exact resume, the best epoch kept, restarts where it diverges."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import keras
 import tensorflow as tf
 
 import keras_cnn as kc
 from pipelines import device
+from pipelines.divergence import MOST_RESTARTS, RATE_FACTOR, DivergenceGuard, Restart
 from pipelines.errors import TrainingError
 from pipelines.keep_best import KeepBest
+from pipelines.objective import OneLabel, SeveralLabels, quality
 
 
-class StopWhenNotFinite(keras.callbacks.Callback):
-    """Ends training at the step whose loss is no number any more."""
+@dataclass(frozen=True)
+class Task:
+    """What training starts from.
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
+    Attributes:
+        objective: From `pipelines.objective`.
+        start: The validation score of the weights that training begins with.
+        chance: That of always guessing by the class frequencies.
+        examples: Number of validation images.
+        report: Called with a sentence that a person should read at once.
+    """
 
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(float((logs or {}).get("loss", 0.0))):
-            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-            raise TrainingError(
-                f"The loss is not a finite number any more in batch {batch + 1} of epoch {self._epoch + 1}, at a learning rate "
-                f"of {rate:.2g}. Run again with --restart and a lower --learning-rate."
-            )
+    objective: OneLabel | SeveralLabels
+    start: dict
+    chance: dict
+    examples: int
+    report: Callable[[str], None] = print
 
 
-def fit(model, batches, validation, objective, start: dict, chosen, folder, callbacks=()):
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` gave.
+
+    Attributes:
+        history: A dict per epoch, in the order in which they ran.
+        best: The validation score of the best epoch.
+        restarts: What divergence there was, `pipelines.divergence.Restart`s.
+    """
+
+    history: list[dict]
+    best: dict
+    restarts: tuple[Restart, ...] = ()
+
+
+def fit(model, batches, validation, task: Task, chosen, folder, callbacks=()) -> Fitted:
     """Train what is trainable in `model`, and put the weights of the best epoch in it.
+
+    Where training diverges, it restarts from the best weights so far with a quarter of the learning rate, at most twice. Each
+    try is a `fit` of its own with checkpoints of its own: one that is over is found complete when the job is resumed.
 
     Args:
         model: Images or activations -> scores.
         batches: A function of epoch and step, with `steps`.
         validation: What `model.fit` takes as `validation_data`.
-        objective: From `pipelines.objective`.
-        start: The score of the weights that training begins with.
+        task: What is learned, and from what score on.
         chosen: `Settings`.
-        folder: Where the state of the job is kept; from there it goes on if it was interrupted.
+        folder: Where the state of the job is kept; it resumes from there if it was interrupted.
         callbacks: More Keras callbacks.
 
     Returns:
-        The history, a dict an epoch, and the score of the best epoch.
+        `Fitted`.
 
     Raises:
-        TrainingError: If the loss is no finite number, or memory does not suffice for a batch.
+        TrainingError: If memory does not suffice for a batch.
     """
+    history, restarts, scores = [], [], []
+    while True:
+        done = max(0, len(history) - len(restarts))  # an epoch that diverged does not count
+        rate = chosen.learning_rate * RATE_FACTOR ** len(restarts)
+        now = replace(chosen, learning_rate=rate, epochs=max(1, chosen.epochs - done))
+        place = folder / f"restart-{len(restarts)}" if restarts else folder
+        epochs, best, reason = _fit_once(model, batches, validation, task, now, place, callbacks)
+        history += epochs
+        scores.append(best.best)
+        task = replace(task, start=best.kept)
+        if reason is None:
+            break
+        following = rate * RATE_FACTOR if len(restarts) < MOST_RESTARTS else None
+        restarts.append(Restart(len(history), reason, rate, following))
+        task.report(restarts[-1].to_text())
+        if following is None:
+            break
+    return Fitted(history, max(scores, key=quality), tuple(restarts))
+
+
+def _fit_once(model, batches, validation, task, chosen, folder, callbacks):
+    """One `model.fit` to its end, or to where it diverges: the history, the `KeepBest`, and the reason if it diverged."""
     model.compile(
         _optimizer(model, batches.steps, chosen),
-        **objective.compiled(chosen.label_smoothing),
+        **task.objective.compiled(chosen.label_smoothing),
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
     )
     averaged = kc.training.AveragedWeights() if chosen.average else None
-    best = KeepBest(start, folder / "best.npz", chosen.patience, averaged)
-    resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best])
+    best = KeepBest(task.start, folder / "best.npz", chosen.patience, averaged)
+    guard = DivergenceGuard(task.start, task.chance, task.objective.uniform_loss, task.examples)
+    resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best, guard])
     try:
         history = model.fit(
             resume.data(batches),
             epochs=chosen.epochs,
             validation_data=validation,
-            callbacks=[StopWhenNotFinite(), resume, *([averaged] if averaged else ()), best, *callbacks],
+            callbacks=[resume, guard, *([averaged] if averaged else ()), best, *callbacks],
             shuffle=False,  # the batches come shuffled
             verbose=0,
         ).history
     except tf.errors.ResourceExhaustedError:
         raise _no_memory(chosen) from None
     epochs = [{name: float(values[epoch]) for name, values in history.items()} for epoch in range(len(history["loss"]))]
-    return epochs, best.best
+    return epochs, best, guard.reason
 
 
 def _no_memory(chosen):

@@ -37,6 +37,11 @@ class KeepBest(keras.callbacks.Callback):
         """The score of the best epoch."""
         return None if self._best is None else self._named(self._best)
 
+    @property
+    def kept(self) -> dict:
+        """The score of the weights that are put back: of the best epoch, or of the start where no epoch was better."""
+        return self._named(self._kept)
+
     def on_train_begin(self, logs=None):
         """Remember where training begins."""
         if not os.path.exists(self._file):

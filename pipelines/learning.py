@@ -14,11 +14,11 @@ from keras_cnn.builder import attach
 from keras_cnn.training import calibration, solve_head
 from pipelines import augment, features, settings
 from pipelines import input as inputs
-from pipelines.augment.mirroring import mirroring
+from pipelines.augment import cross_validated, mirroring
 from pipelines.batches import Batches
 from pipelines.cache import digest
 from pipelines.cached import CachedBatches, indicators
-from pipelines.fitting import fit
+from pipelines.fitting import Task, fit
 from pipelines.objective import measure, objective_of
 from pipelines.progress import EpochBar
 
@@ -45,12 +45,14 @@ class Learning:
         objective: What is learned, from `pipelines.objective`.
         validation: Its scores on the validation images, of the solved head and of the fine-tuned network.
         history: A dict an epoch.
+        restarts: What divergence there was, `pipelines.divergence.Restart`s.
         sheet: A picture of how training images were varied, `(height, width, 3)` uint8, or None.
     """
 
     def __init__(self, network, catalog, images, chosen, cache, steps):
         keras.utils.set_random_seed(chosen.seed)
         self.chosen, self.validation, self.history, self.sheet = chosen, {}, [], None
+        self.restarts = ()
         self.network, self.catalog, self.images, self._cache, self._steps = network, catalog, images, cache, steps
         self.objective = objective_of(catalog)
         self._classes = self.objective.classes
@@ -109,10 +111,12 @@ class Learning:
             named,
             kc.training.mixed_precision(self.network.model) if self.chosen.mixed_precision else nullcontext(),
         ):
-            start = self.validation[SOLVED]
+            start, truth = self.validation[SOLVED], self.truth("validation")
+            chance = self.objective.chance(self.truth("train"), truth)
+            task = Task(self.objective, start, chance, len(truth), self._steps.report)
             watching = [EpochBar(advance, measure(start)), *callbacks]
-            self.history, best = fit(model, batches, validation, self.objective, start, self.chosen, folder, watching)
-        self.validation[TUNED] = best
+            found = fit(model, batches, validation, task, self.chosen, folder, watching)
+        self.history, self.restarts, self.validation[TUNED] = found.history, found.restarts, found.best
 
     def scores(self, split, advance=lambda count: None) -> np.ndarray:
         """What the model, trained by now, gives for the images of a split: `(images, classes)`; for test all in float32.
@@ -209,13 +213,22 @@ class Learning:
         return features.in_batches(self._run_middle, activations)
 
     def _mirror_is_harmless(self):
-        """As a head says that has seen no mirror images. A handful of images could not tell."""
-        truth = self.truth("validation")
-        if len(truth) < calibration.FEWEST:
-            return True
-        mirrored = self._pooled(self._activations("validation", "mirrored"))
-        views = (self._pooled_held_out, mirrored)
-        return mirroring(*(features.in_batches(self._run_tail, view) for view in views), truth).harmless
+        """As a head says that has seen no flipped images: on the validation images, or by cross-validation where they are few.
+
+        So few images that even that would be chance are not flipped: two classes may differ by left and right alone.
+        """
+        truth, learned = self.truth("validation"), self.truth("train")
+        if len(truth) + len(learned) < calibration.FEWEST:
+            return False
+        flipped = self._pooled(self._activations("validation", "mirrored"))
+        if len(truth) >= calibration.FEWEST:
+            views = (self._pooled_held_out, flipped)
+            return mirroring(*(features.in_batches(self._run_tail, view) for view in views), truth).harmless
+        plain = np.concatenate([self._pooled(self._views[0]), self._pooled_held_out])
+        flipped = np.concatenate([self._pooled(self._activations("train", "mirrored")), flipped])
+        return cross_validated(
+            plain, flipped, np.concatenate([learned, truth]), self._classes, self._head.penalty
+        ).harmless
 
     def _on_activations(self):
         """The later stages, and batches of what goes into them."""

@@ -16,12 +16,15 @@ class OneLabel:
 
     Args:
         classes: Number of classes.
+
+    Attributes:
+        uniform_loss: The loss of a uniform guess, in nats.
     """
 
     evaluation = Evaluation
 
     def __init__(self, classes: int):
-        self.classes = classes
+        self.classes, self.uniform_loss = classes, float(np.log(classes))
 
     def head(self, dropout: float):
         """What sits on the network."""
@@ -40,18 +43,25 @@ class OneLabel:
         accuracy = float((scores.argmax(1) == targets).mean())
         return {"accuracy": accuracy, "loss": float(-np.log(likelihood + 1e-12).mean())}
 
+    def chance(self, training_targets, targets) -> dict:
+        """The score of always guessing by the class frequencies of the training images."""
+        return self.score(_constant(np.bincount(training_targets, minlength=self.classes), targets), targets)
+
 
 class SeveralLabels:
     """A sigmoid for each class, binary cross-entropy, mean average precision; targets are 0 and 1, `(images, classes)`.
 
     Args:
         classes: Number of classes.
+
+    Attributes:
+        uniform_loss: As in `OneLabel`.
     """
 
     evaluation = MultiLabelEvaluation
 
     def __init__(self, classes: int):
-        self.classes = classes
+        self.classes, self.uniform_loss = classes, float(np.log(2))
 
     def head(self, dropout: float):
         """As in `OneLabel`, and so is `compiled`."""
@@ -69,6 +79,16 @@ class SeveralLabels:
         ranking.update_state(targets, scores)
         loss = -np.log(np.where(targets, scores, 1 - scores) + 1e-12).mean()
         return {ranking.name: float(ranking.result()), "loss": float(loss)}
+
+    def chance(self, training_targets, targets) -> dict:
+        """As in `OneLabel`: every image gets each label with its frequency."""
+        frequencies = training_targets.mean(0)
+        return self.score(np.broadcast_to(frequencies, targets.shape).astype("float32"), targets)
+
+
+def _constant(counts, targets):
+    """The class frequencies as the probabilities of every image."""
+    return np.broadcast_to(counts / counts.sum(), (len(targets), len(counts)))
 
 
 def objective_of(catalog):

@@ -21,7 +21,7 @@ class Steps:
 
     def __init__(self, visible: bool = True):
         self.seconds: dict[str, float] = {}
-        console = Console(stderr=True)
+        console = self._console = Console(stderr=True, quiet=not visible)
         self._progress = Progress(
             TextColumn("{task.description:<23}"),
             BarColumn(bar_width=16),
@@ -37,6 +37,10 @@ class Steps:
         """Show bars within the `with` block."""
         with self._progress:
             yield self
+
+    def report(self, text: str) -> None:
+        """A line that stays, above the bars."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def step(self, name: str, total: int = 1):

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.divergence import Restart
 from pipelines.objective import measure
 
 FEW = 20
@@ -36,6 +37,8 @@ def print_summary(result) -> None:
         rows["Without leaks"] = (
             f"{100 * metrics['accuracy_without_leaks']:.1f} % of test images that are in no other split"
         )
+    if metrics["restarts"]:
+        rows["Diverged"] = "\n".join(Restart(**restart).to_text() for restart in metrics["restarts"])
     faults = [f"{found['level']}: {found['text']}" for found in metrics["findings"] if found["level"] != "note"]
     if faults:
         rows["Data"] = escape("\n".join(faults))

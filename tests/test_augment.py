@@ -19,6 +19,7 @@ from pipelines.augment import (
     Augmentation,
     augment,
     contact_sheet,
+    cross_validated,
     erasing,
     geometry,
     mirroring,
@@ -393,6 +394,22 @@ def test_one_harmed_class_of_many_is_found():
     mirrored[targets == 7] = plain[targets == 8]
     found = mirroring(plain, mirrored, targets)
     assert found.kept > 0.9 and found.harmed == (7,) and not found.harmless
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_with_few_images_flips_are_judged_by_cross_validation(independent):
+    """Two classes that one feature tells apart, and that a flip turns round or leaves alone."""
+    random, targets = np.random.default_rng(0), np.arange(64) % 2
+    plain = random.normal(size=(64, 20)).astype("float32")
+    plain[:, 0] = np.where(targets, 2, -2)
+    truth = np.stack([targets, np.arange(64) // 2 % 2], 1) if independent else targets
+    plain[:, 1] = np.where(np.arange(64) // 2 % 2, 2, -2)
+    turned, left = plain * np.where(np.arange(20) == 0, -1, 1), plain * np.where(np.arange(20) == 5, -1, 1)
+    assert not cross_validated(plain, turned, truth, 2, 0.01).harmless
+    assert cross_validated(plain, left, truth, 2, 0.01).harmless
+    # No feature tells the classes apart: what the heads know by heart does not count as knowing.
+    unknown = plain[:, 2:]
+    assert not cross_validated(unknown, unknown, truth, 2, 0.01).harmless
 
 
 @pytest.mark.slow

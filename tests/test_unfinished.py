@@ -11,7 +11,7 @@ import keras_cnn as kc
 from pipelines import fitting, settings, unfinished
 from pipelines.cached import CachedBatches, indicators
 from pipelines.errors import InputError, TrainingError
-from pipelines.fitting import fit
+from pipelines.fitting import Task, fit
 from pipelines.objective import OneLabel, SeveralLabels
 
 JOB = {"epochs": 3, "data": "a" * 64, "mirror": None}
@@ -53,16 +53,8 @@ def trained(tmp_path, activations, callbacks=(), before=(), **options):
     targets = indicators(np.arange(8) % 2, 2)
     batches = CachedBatches([activations], targets, chosen.batch_size, seed=0)
     start = {"accuracy": 0.0, "loss": 9.0}
-    return fit(model, batches, (np.zeros((8, 4)), targets), OneLabel(2), start, chosen, tmp_path, callbacks)
-
-
-def test_a_loss_that_is_no_number_ends_training_at_its_step(tmp_path):
-    activations = np.zeros((8, 4), "float16")
-    activations[5] = np.nan
-    with pytest.raises(
-        TrainingError, match=r"^The loss is not a finite number any more in batch [12] of epoch 1, at a learning"
-    ):
-        trained(tmp_path, activations)
+    task = Task(OneLabel(2), start, start, 8)
+    return fit(model, batches, (np.zeros((8, 4)), targets), task, chosen, tmp_path, callbacks)
 
 
 class Devouring(keras.layers.Layer):
@@ -98,11 +90,16 @@ def test_memory_that_really_gives_out_is_told(tmp_path):
 
 
 def test_the_history_and_the_best_epoch(tmp_path):
-    history, best = trained(tmp_path, np.ones((8, 4), "float16"))
-    assert len(history) == 2 and {"loss", "accuracy", "val_accuracy", "val_crossentropy"} <= history[0].keys()
-    assert best == {"accuracy": 0.5, "loss": min(epoch["val_crossentropy"] for epoch in history)}
+    fitted = trained(tmp_path, np.ones((8, 4), "float16"))
+    history = fitted.history
+    assert (
+        fitted.restarts == ()
+        and len(history) == 2
+        and {"loss", "accuracy", "val_accuracy", "val_crossentropy"} <= history[0].keys()
+    )
+    assert fitted.best == {"accuracy": 0.5, "loss": min(epoch["val_crossentropy"] for epoch in history)}
     # The same job again finds itself done, and knows what it had found.
-    assert trained(tmp_path, np.ones((8, 4), "float16")) == (history, best)
+    assert trained(tmp_path, np.ones((8, 4), "float16")) == fitted
 
 
 def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_path):
@@ -120,7 +117,8 @@ def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_pa
         folder = tmp_path / ending
         folder.mkdir()
         batches = CachedBatches([activations], rows, 32, seed=0)
-        _, best = fit(model, batches, (activations, rows), objective, start, chosen, folder)
+        task = Task(objective, start, objective.chance(targets, targets), 60)
+        best = fit(model, batches, (activations, rows), task, chosen, folder).best
         assert best == pytest.approx(start, rel=1e-4) and best.keys() == start.keys()
 
 
@@ -176,5 +174,5 @@ def test_with_every_setting_an_interrupted_training_goes_on_to_the_bit(tmp_path,
 
 def test_training_ends_when_it_has_lost_patience(tmp_path):
     """Nothing can be learned of zeros: the loss on validation rises from the start on."""
-    history, _ = trained(tmp_path, np.zeros((8, 4), "float16"), epochs=9, learning_rate=1e-30, patience=2)
+    history = trained(tmp_path, np.zeros((8, 4), "float16"), epochs=9, learning_rate=1e-30, patience=2).history
     assert len(history) == 3

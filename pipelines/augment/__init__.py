@@ -1,8 +1,8 @@
 """Random views of training pictures: which (`settings`), how (`views` and what it calls), and what they look like."""
 
-from pipelines.augment.mirroring import Mirroring, mirroring
+from pipelines.augment.mirroring import Mirroring, cross_validated, mirroring
 from pipelines.augment.settings import PRESETS, Augmentation, preset
 from pipelines.augment.sheet import contact_sheet
 from pipelines.augment.views import augment
 
-__all__ = ["PRESETS", "Augmentation", "Mirroring", "augment", "contact_sheet", "mirroring", "preset"]
+__all__ = ["PRESETS", "Augmentation", "Mirroring", "augment", "contact_sheet", "cross_validated", "mirroring", "preset"]

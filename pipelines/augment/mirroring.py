@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import entr
+from scipy.special import entr, expit, softmax
 
+from keras_cnn.training import solve_head
+
+FOLDS = 5
 KEPT = 0.9
 LARGEST_INCREASE = 1.0  # nats: the class's own likelihood falls to 1/e
 
@@ -33,6 +36,36 @@ class Mirroring:
     def harmless(self) -> bool:
         """Whether training with mirror images can be advised: nine tenths are kept, and no class is harmed."""
         return self.kept >= KEPT and not self.harmed
+
+
+def cross_validated(
+    plain: np.ndarray, flipped: np.ndarray, targets: np.ndarray, classes: int, penalty: float
+) -> Mirroring:
+    """`mirroring` by cross-validation, where few images are held out: each fold is judged by a head that saw the others.
+
+    Args:
+        plain: `(images, features)`, what the frozen network gives for the images.
+        flipped: The same for the flipped images, in the same order.
+        targets: As in `mirroring`.
+        classes: Number of classes.
+        penalty: L2 penalty of the heads, as in `keras_cnn.training.solve_head`.
+    """
+    fold = _folds(targets)
+    found = np.empty((2, len(targets), classes))
+    scores = expit if targets.ndim == 2 else lambda logits: softmax(logits, axis=1)
+    for number in range(FOLDS):
+        held, rest = fold == number, fold != number
+        head = solve_head(plain[rest], targets[rest], classes, plain[rest], targets[rest], (penalty,))
+        found[:, held] = [scores(head.logits(features[held].astype("float32"))) for features in (plain, flipped)]
+    return mirroring(found[0], found[1], targets)
+
+
+def _folds(targets):
+    """The number of each example's fold: those of a class, or of a set of labels, are dealt out one by one."""
+    order = np.argsort(targets, kind="stable") if targets.ndim == 1 else np.lexsort(targets.T)
+    fold = np.empty(len(targets), int)
+    fold[order] = np.arange(len(targets)) % FOLDS
+    return fold
 
 
 def mirroring(plain: np.ndarray, mirrored: np.ndarray, targets: np.ndarray) -> Mirroring:

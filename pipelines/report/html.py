@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
+from pipelines.divergence import Restart
 from pipelines.evaluate import Evaluation
 from pipelines.objective import measure
 from pipelines.report import pictures
@@ -55,7 +56,10 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         findings=shown(metrics["findings"], root),
         settings=json.loads((run / "settings.json").read_text(encoding="utf-8")),
         sheet=None if sheet is None else pictures.jpeg(sheet),
-        curves=pictures.curves(history, chosen_by) if history else None,
+        curves=pictures.curves(history, chosen_by, tuple(one["epoch"] for one in metrics["restarts"]))
+        if history
+        else None,
+        restarts=[Restart(**one).to_text() for one in metrics["restarts"]],
         **_confusions(evaluation),
         mistakes=mistakes,
         wrong=evaluation.wrong,

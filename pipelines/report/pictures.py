@@ -32,8 +32,14 @@ def jpeg(pixels, longest: int = 1600) -> str:
     return _source("image/jpeg", buffer.getvalue())
 
 
-def curves(history, measure: str) -> str:
-    """Cross-entropy and the metric `measure` by epoch, of training and validation."""
+def curves(history: list[dict], measure: str, diverged: tuple[int, ...] = ()) -> str:
+    """Cross-entropy and the metric `measure` by epoch, of training and validation.
+
+    Args:
+        history: A dict per epoch.
+        measure: Name of the metric.
+        diverged: The epochs, from 1, in which training diverged: a line marks each, and the axis does not follow them.
+    """
     figure = matplotlib.figure.Figure(figsize=(9, 3), layout="constrained")
     epochs = np.arange(1, len(history) + 1)
     titles = {"crossentropy": "Cross-entropy", measure: measure.replace("_", " ").capitalize()}
@@ -43,6 +49,13 @@ def curves(history, measure: str) -> str:
         )
         axes.plot(epochs, [row[f"val_{name}"] for row in history], "o-", color=ORANGE, markersize=3, label="validation")
         axes.set(title=title, xlabel="epoch")
+        for epoch in diverged:
+            axes.axvline(epoch, color="#d1242f", linestyle=":", label="diverged" if epoch == diverged[0] else None)
+        sound = [
+            row[key] for epoch, row in enumerate(history, 1) for key in (name, f"val_{name}") if epoch not in diverged
+        ]
+        if diverged and sound:
+            axes.set_ylim(0, 1.1 * max(sound))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)

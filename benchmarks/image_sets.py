@@ -1,0 +1,129 @@
+"""Image sets of other kinds than photos of things, made from nothing but NumPy, SciPy, fonts and the embedded drawings.
+
+Each function writes PNG files into a folder per class and is a pure function of its seed. `benchmarks/stability.py` trains on
+them: what works on photos only is no default.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import gaussian_filter, rotate
+
+SHARES = {"sound": 0.55, "crack": 0.25, "inactive": 0.14, "broken_finger": 0.06}
+GLYPHS = "AEGKMQRSXaegkmqr358&"
+
+
+def gray_textures(folder: Path, images: int = 1_650, side: int = 160, seed: int = 0) -> Path:
+    """Gray photos of crystalline plates with faults as faint as the texture itself: four classes, from 55 to 6 %.
+
+    Like photos from an inspection line: one subject, little contrast, classes that differ in small details.
+    """
+    random = np.random.default_rng(seed)
+    labels = random.choice(list(SHARES), size=images, p=list(SHARES.values()))
+    for number, label in enumerate(labels):
+        plate = _plate(random, side)
+        _FAULTS[label](plate, random)
+        noisy = plate + random.normal(0, 0.03, plate.shape)
+        _save(folder / label / f"{number:04}.png", np.clip(255 * noisy, 0, 255).astype("uint8"))
+    return folder
+
+
+def icons(folder: Path, images: int = 1_650, side: int = 16, seed: int = 0) -> Path:
+    """Letters and digits on 16 x 16 pixels, in fonts, colours and places that vary: twenty classes."""
+    import matplotlib
+
+    random = np.random.default_rng(seed)
+    fonts = sorted((Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("[DS][eT][jI]*.ttf"))
+    fonts = [font for font in fonts if not any(word in font.stem for word in ("NonUni", "Siz", "Display"))]
+    for number in range(images):
+        glyph = GLYPHS[number % len(GLYPHS)]
+        paper, ink = _two_colours(random)
+        icon = Image.new("RGB", (side, side), paper)
+        font = ImageFont.truetype(fonts[random.integers(len(fonts))], int(random.integers(10, 15)))
+        place = tuple(side / 2 + random.uniform(-2, 2, 2))
+        ImageDraw.Draw(icon).text(place, glyph, fill=ink, font=font, anchor="mm")
+        noisy = np.asarray(icon, "float32") + random.normal(0, 8, (side, side, 3))
+        _save(folder / f"glyph_{ord(glyph)}" / f"{number:04}.png", np.clip(noisy, 0, 255).astype("uint8"))
+    return folder
+
+
+def left_or_right(folder: Path, images: int = 80, side: int = 160, seed: int = 0) -> Path:
+    """A drawing that looks to the left, or the same one to the right, on textures: only a flip tells the two apart."""
+    from pipelines.sample import DIRECTORY
+
+    random = np.random.default_rng(seed)
+    drawings = [DIRECTORY / "birds" / f"{name}.png" for name in ("duck", "rooster", "swan", "flamingo")]
+    for number in range(images):
+        drawing = Image.open(drawings[number // 2 % len(drawings)]).convert("RGBA").resize((side // 2, side // 2))
+        drawing = drawing.rotate(random.uniform(-15, 15), expand=True)
+        if number % 2:
+            drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        ground = _texture(random, side)[..., None] * random.uniform(100, 255, 3)
+        scene = Image.fromarray(np.clip(ground, 0, 255).astype("uint8"))
+        scene.paste(drawing, tuple(int(place) for place in random.integers(0, side // 2 - 20, 2)), drawing)
+        _save(folder / ("left", "right")[number % 2] / f"{number:04}.png", np.asarray(scene))
+    return folder
+
+
+def _plate(random, side):
+    """Crystals of several grays, two bright bars, thin lines across them, darker towards the rim."""
+    grains = np.digitize(gaussian_filter(random.normal(size=(side, side)), side / 16), np.linspace(-0.04, 0.04, 7))
+    plate = 0.45 + 0.03 * grains + 0.05 * _texture(random, side)
+    plate[:, side // 3 - 2 : side // 3 + 2] = plate[:, 2 * side // 3 - 2 : 2 * side // 3 + 2] = 0.85
+    plate[:: max(4, side // 32)] *= 0.92
+    rows, columns = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    return plate * (1 - 0.15 * (rows**2 + columns**2)) * random.uniform(0.8, 1.1)
+
+
+def _texture(random, side):
+    smooth = gaussian_filter(random.normal(size=(side, side)), 2)
+    return 0.5 + smooth / (4 * smooth.std())
+
+
+def _crack(plate, random):
+    side = len(plate)
+    place, heading = random.uniform(0.2, 0.8, 2) * side, random.uniform(0, 2 * np.pi)
+    for _ in range(int(random.integers(side // 4, side // 2))):
+        row, column = (int(value) % side for value in place)
+        plate[row : row + 2, column : column + 2] *= 0.72
+        heading += random.normal(0, 0.25)
+        place = place + 1.5 * np.array([np.sin(heading), np.cos(heading)])
+
+
+def _inactive(plate, random):
+    side = len(plate)
+    patch = np.zeros_like(plate)
+    row, column = (int(value) for value in random.integers(side // 8, side // 2, 2))
+    patch[row : row + side // 4, column : column + side // 3] = 1
+    patch = rotate(patch, random.uniform(0, 90), reshape=False, order=1)
+    plate *= 1 - 0.3 * gaussian_filter(patch, 2)
+
+
+def _broken_finger(plate, random):
+    side = len(plate)
+    for _ in range(3):
+        row, column = (int(value) for value in random.integers(8, side - 32, 2))
+        plate[row : row + 3, column : column + 24] *= 0.8
+
+
+_FAULTS = {
+    "sound": lambda plate, random: None,
+    "crack": _crack,
+    "inactive": _inactive,
+    "broken_finger": _broken_finger,
+}
+
+
+def _two_colours(random):
+    """Dark and light, in either order."""
+    dark, light = random.integers(0, 110, 3), random.integers(150, 256, 3)
+    pair = (tuple(map(int, light)), tuple(map(int, dark)))
+    return pair if random.random() < 0.5 else pair[::-1]
+
+
+def _save(file, pixels):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)

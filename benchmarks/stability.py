@@ -1,0 +1,126 @@
+"""Is the default `fit` stable and never worse than its linear probe, on image sets of several kinds?
+
+    python benchmarks/stability.py [--sets sample gray_textures icons left_or_right] [--seeds 0 1 2] [--size PIXELS]
+        [--table DATA.csv --label LABEL --split SPLIT] [--set learning_rate=0.0003 ...] [--out FILE.json] [--json]
+
+For every set and seed: `fine_tune(train="head")` and `fine_tune()` with its defaults, on the embedded EfficientNet-Lite0. The
+sets are the embedded drawings, those of `benchmarks/image_sets.py`, and a table of yours. A row shows means over the seeds:
+validation accuracy of the linear probe and of what training ended with, test accuracy of both jobs, how often training
+diverged, and the smallest difference of the two test accuracies in standard errors of one of them.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import image_sets
+import numpy as np
+
+SETS = ("sample", "gray_textures", "icons", "left_or_right")
+
+
+def data_of(name, folder, options):
+    """What `fine_tune` takes as data."""
+    from pipelines import Catalog
+    from pipelines.sample import DIRECTORY
+
+    if name == "sample":
+        return DIRECTORY
+    if name == "table":
+        return Catalog.from_csv(options.table, label=options.label, split=options.split)
+    return getattr(image_sets, name)(folder / name)
+
+
+def job(data, out, options, seed, **settings):
+    """The figures of one `fine_tune`."""
+    from pipelines import fine_tune
+
+    start = time.perf_counter()
+    result = fine_tune(data, out, seed=seed, size=options.size, progress=options.verbose, **settings)
+    found = result.metrics
+    scores = {name: score["accuracy"] for name, score in found["validation"].items()}
+    return {
+        "seconds": time.perf_counter() - start,
+        "test": result.accuracy,
+        "test_images": found["images"]["test"],
+        "validation": scores,
+        "selected": found["kept"],
+        "restarts": found["restarts"],
+    }
+
+
+def measured(name, data, folder, options):
+    """Both jobs for every seed."""
+    rows = []
+    settings = dict(pair.split("=") for pair in options.set)
+    settings = {key: json.loads(value) for key, value in settings.items()}
+    for seed in options.seeds:
+        head = job(data, folder / f"{name}-{seed}-head", options, seed, train="head")
+        fitted = job(data, folder / f"{name}-{seed}", options, seed, **settings)
+        rows.append({"set": name, "seed": seed, "head": head, "default": fitted})
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return rows
+
+
+def summary(rows):
+    """The means of one set, and the worst difference in standard errors."""
+    differences = [
+        (row["default"]["test"] - row["head"]["test"]) / standard_error(row["head"]["test"], row["head"]["test_images"])
+        for row in rows
+    ]
+    values = [list(row["default"]["validation"].values()) for row in rows]
+    return {
+        "set": rows[0]["set"],
+        "probe": float(np.mean([value[0] for value in values])),
+        "trained": float(np.mean([value[-1] for value in values])),
+        "head_test": float(np.mean([row["head"]["test"] for row in rows])),
+        "test": float(np.mean([row["default"]["test"] for row in rows])),
+        "selected": sum(row["default"]["selected"] == "fine-tuned" for row in rows),
+        "restarts": sum(len(row["default"]["restarts"]) for row in rows),
+        "worst": min(differences),
+        "seconds": float(np.mean([row["default"]["seconds"] for row in rows])),
+        "runs": rows,
+    }
+
+
+def standard_error(share, count):
+    """Of an accuracy, in the middle of what Wilson's interval allows where it is 0 or 1."""
+    smoothed = (share * count + 1) / (count + 2)
+    return float(np.sqrt(smoothed * (1 - smoothed) / count))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
+    parser.add_argument("--table", metavar="DATA.csv", help="one more set")
+    parser.add_argument("--label")
+    parser.add_argument("--split")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--size", type=int, help="pixels (default: 224)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the default job")
+    parser.add_argument("--verbose", action="store_true", help="progress bars")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        folder, found = Path(folder), []
+        for name in [*options.sets, *(["table"] if options.table else [])]:
+            found.append(summary(measured(name, data_of(name, folder, options), folder, options)))
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return
+    head = ("set", "probe", "trained", "head_test", "test", "selected", "restarts", "worst", "seconds")
+    print("".join(f"{name:>14}" for name in head))
+    for row in found:
+        print(
+            "".join(f"{row[name]:>14}" if isinstance(row[name], (str, int)) else f"{row[name]:14.3f}" for name in head)
+        )
+
+
+if __name__ == "__main__":
+    main()
