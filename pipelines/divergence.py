@@ -41,7 +41,8 @@ class Restart:
             remedy = "Training stopped with the best weights so far. A lower --learning-rate may help."
         else:
             remedy = f"Restarted from the best weights with {self.next_learning_rate:.2g}."
-        return f"Training diverged in epoch {self.epoch} at a learning rate of {self.learning_rate:.2g}: {self.reason}. {remedy}"
+        where = f"in epoch {self.epoch} at a learning rate of {self.learning_rate:.2g}"
+        return f"Training diverged {where}: {self.reason}. {remedy}"
 
 
 class DivergenceGuard(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -271,6 +272,19 @@ def test_the_sample_reaches_its_accuracy_over_three_seeds(tmp_path):
     """Measured: 0.81 on average. A linear probe of ten folders of the same collection gave 0.745."""
     found = [fine_tune(DIRECTORY, tmp_path / str(seed), seed=seed, progress=False).accuracy for seed in range(3)]
     assert np.mean(found) >= 0.78
+
+
+@pytest.mark.slow
+def test_two_classes_that_differ_by_left_and_right_alone_are_learned(tmp_path):
+    """40 images of each: with flips a network cannot tell them apart at all."""
+    script = Path(__file__).parents[1] / "benchmarks" / "image_sets.py"
+    data = runpy.run_path(str(script))["left_or_right"](tmp_path / "data")
+    accuracy = {}
+    for mirror in (None, True):
+        result = fine_tune(data, tmp_path / f"out-{mirror}", size=96, mirror=mirror, progress=False)
+        accuracy[mirror] = result.accuracy
+    assert accuracy[None] >= 0.85 > 0.7 >= accuracy[True]
+    assert json.loads((tmp_path / "out-None" / "runs" / "1" / "settings.json").read_text())["mirror"] is False
 
 
 def test_a_folder_without_an_image_that_can_be_read(tmp_path):
