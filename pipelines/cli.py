@@ -120,7 +120,7 @@ def _add_fit(commands):
     fit.add_argument(
         "--average", type=float, help="momentum of a running average of weights, such as 0.99 (default: 0)"
     )
-    fit.add_argument("--clip-norm", type=float, help="longest gradient, over all weights (default: any)")
+    fit.add_argument("--clip-norm", type=float, help="longest gradient, over all weights; 0: no limit (default: 1)")
     fit.add_argument("--accumulate", type=_count, help="steps whose gradients make one update (default: 1)")
     fit.add_argument("--patience", type=_count, help="epochs without a better one before it ends (default: all epochs)")
     fit.add_argument(
