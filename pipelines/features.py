@@ -27,7 +27,7 @@ def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
         model: A functional model with one input and one output.
         images: How many it will be called for; where they are many, the network is rewritten first: batch norms folded,
             weights constant.
-        precision: Of that rewritten network, one of `keras_cnn.serving.precision.PRECISIONS`.
+        precision: Of that rewritten network, as in `keras_cnn.export`.
     """
     # One trace for all batch sizes; `model.predict` traces anew for the last batch and for each call on other data.
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]

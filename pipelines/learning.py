@@ -14,7 +14,7 @@ from keras_cnn.builder import attach
 from keras_cnn.training import calibration, solve_head
 from pipelines import augment, features, settings
 from pipelines import input as inputs
-from pipelines.augment.mirroring import mirroring
+from pipelines.augment.flip_check import mirroring
 from pipelines.batches import Batches
 from pipelines.cache import digest
 from pipelines.cached import CachedBatches, indicators

@@ -6,8 +6,8 @@ import keras
 from keras import tree
 
 from keras_cnn.surgery.graph import require_graph
+from keras_cnn.surgery.layer_paths import find
 from keras_cnn.surgery.nesting import laid_open, resolve_names
-from keras_cnn.surgery.places import find
 
 
 def cut(model: keras.Model, layers) -> keras.Model:

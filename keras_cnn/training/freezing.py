@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_cnn.surgery.graph import graph_of, nodes_of
-from keras_cnn.surgery.places import before, find
+from keras_cnn.surgery.layer_paths import before, find
 from keras_cnn.training.recompiling import recompiled
 
 
