@@ -1,7 +1,7 @@
 """What `model.fit` lacks."""
 
 from keras_cnn.training.averaging import AveragedWeights
-from keras_cnn.training.freezing import check_frozen, freeze, unfreeze
+from keras_cnn.training.freezing import FrozenWeightsError, check_frozen, freeze, unfreeze
 from keras_cnn.training.gradual import GradualUnfreezing
 from keras_cnn.training.layerwise import layerwise_optimizer
 from keras_cnn.training.logistic_regression import LinearHead, solve_head
@@ -13,6 +13,7 @@ from keras_cnn.training.resumption import ExactResume
 __all__ = [
     "AveragedWeights",
     "ExactResume",
+    "FrozenWeightsError",
     "GradualUnfreezing",
     "LinearHead",
     "MeanAveragePrecision",
