@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from contextlib import contextmanager
 
 from pipelines import analyze_command, doctor_command, evaluate_command, export_command, source_options, verify_command
@@ -26,6 +27,7 @@ def main(arguments=None) -> int:
     if arguments is None:  # as a program of its own
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `docker stop` leaves nothing either
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be text
+        warnings.showwarning = _print_warning  # a line each, without the place in our code
     options = _parsed(arguments)
     try:
         load_tensorflow()
@@ -52,10 +54,25 @@ def _unfinished(options):
 def _parsed(arguments):
     """The options of one command; what it does not know is refused with its own usage, not that of the whole program."""
     parser, commands = _parser()
-    options, unknown = parser.parse_known_args(arguments)
+    options, unknown = parser.parse_known_args(_joined(sys.argv[1:] if arguments is None else arguments))
     if unknown:
         commands.choices[options.command].error(f"unknown: {' '.join(unknown)}; see --help")
     return options
+
+
+def _joined(arguments):
+    """`--input-range -1,1` as one argument: argparse takes a value that begins with a minus sign for an option."""
+    found = []
+    for argument in arguments:
+        if found and found[-1] == "--input-range":
+            found[-1] += f"={argument}"
+        else:
+            found.append(argument)
+    return found
+
+
+def _print_warning(message, *_, **__):
+    print(f"keras-cnn: warning: {message}", file=sys.stderr)
 
 
 def _parser():
@@ -82,6 +99,12 @@ def _add_fit(commands):
         "--out", required=True, metavar="DIR", help="such as saved_models/photos; a second fit adds version 2"
     )
     fit.add_argument("--backbone", default="efficientnet_lite0", help="the pretrained network (default: %(default)s)")
+    fit.add_argument(
+        "--input-range",
+        type=_range,
+        metavar="BLACK,WHITE",
+        help="values that a .keras file was trained on, such as 0,1 or -1,1, where it does not scale 0..255 itself",
+    )
     fit.add_argument("--size", type=_count, help="pixels, height and width of the input (default: as pretrained)")
     fit.add_argument(
         "--crop",
@@ -148,6 +171,7 @@ def _fit(options):
         source_options.read(options, options.out),
         options.out,
         options.backbone,
+        input_range=options.input_range,
         size=options.size,
         crop=options.crop,
         train=options.train,
@@ -227,6 +251,16 @@ def _count(text):
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 999999999. Received: {text}")
     return int(text)
+
+
+def _range(text):
+    try:
+        black, white = (float(value) for value in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be two numbers, for black and for white, such as 0,1. Received: {text}"
+        ) from None
+    return black, white
 
 
 def _share(text):

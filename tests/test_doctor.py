@@ -14,7 +14,7 @@ import keras_cnn as kc
 from pipelines import Catalog, InputError, cli, doctor, fine_tuning
 from pipelines.cache import Cache
 from pipelines.doctor.headers import header
-from pipelines.doctor.likeness import ALIKE, near_pairs
+from pipelines.doctor.near_duplicates import ALIKE, near_pairs
 from pipelines.evaluate import Evaluation
 
 FILES = Path(__file__).parent / "data" / "images"

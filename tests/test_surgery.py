@@ -217,6 +217,167 @@ def test_dropout_that_is_on_within_stays_on():
     assert 0 not in keras.ops.convert_to_numpy(flat(x, training=False))
 
 
+class Block(keras.layers.Layer):
+    """Layers within a layer whose `call` has no `training`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm, self.drop = keras.layers.BatchNormalization(name="norm"), keras.layers.Dropout(0.5, name="drop")
+
+    def build(self, shape):
+        self.norm.build(shape)
+
+    def call(self, x):
+        return self.drop(self.norm(x))
+
+
+class Keywords(keras.layers.Layer):
+    """Takes keywords; Keras gives `training` to none of these."""
+
+    def call(self, x, **kwargs):
+        assert "training" not in kwargs
+        return 2.0 * x
+
+
+def joined(name="base"):
+    """Every kind of layer between an image and features: those that take `training`, those that do not, and operations."""
+    image = keras.Input((8, 8, 3))
+    x = Keywords(name="keywords")(keras.layers.Conv2D(4, 3, padding="same", name="conv")(image))
+    y = keras.layers.BatchNormalization(name="norm")(x)
+    y = keras.layers.Add(name="add")([y, Block(name="block")(x)])
+    y = keras.layers.Concatenate(name="both")([keras.ops.relu(y), x])
+    y = keras.layers.Reshape((64, 8))(keras.layers.Identity()(y))
+    return keras.Model(image, keras.layers.Flatten()(keras.layers.Permute((2, 1))(y)), name=name)
+
+
+def as_in_the_guide(call):
+    """A classifier on a base that is called as Keras' guide to transfer learning has it: with `training=False`."""
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, keras.layers.Dense(2, name="logits")(call(image)))
+
+
+def two_deep(image):
+    inner = joined("inner")
+    within = keras.Input((8, 8, 3))
+    return keras.Model(within, inner(within, training=True), name="base")(image, training=False)
+
+
+def called_twice(image):
+    base = joined()
+    return keras.layers.Subtract()([base(image, training=False), base(2.0 * image, training=None)])
+
+
+CALLS = {
+    "functional": lambda image: joined()(image, training=False),
+    "Sequential": lambda image: keras.Sequential([keras.Input((8, 8, 3)), *joined().layers[1:2], Block()])(
+        image, training=False
+    ),
+    "two deep": two_deep,
+    "called twice": called_twice,
+    "a layer at a time": lambda image: keras.layers.Flatten()(
+        keras.layers.Add()([image, Block()(image, training=False)], training=False), training=False
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_training_goes_to_the_layers_that_take_it_and_to_no_others(case):
+    def ending(image):
+        x = CALLS[case](image)
+        return x if len(x.shape) == 2 else keras.layers.Flatten()(x)
+
+    keras.utils.set_random_seed(0)
+    model = as_in_the_guide(ending)
+    photos = pair()["left"]
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(np.arange(layer.moving_mean.shape[0]))
+    outer = keras.Input((8, 8, 3))
+    around = keras.Model(outer, model(outer))  # so that all of it is called anew
+    expected = model(photos)
+    flat = kc.unnest(around)
+    assert flat.compute_output_shape((1, 8, 8, 3)) == (1, 2)
+    np.testing.assert_allclose(flat(photos), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(flat(photos, training=False), model(photos, training=False), rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_stay_where_a_base_was_called_for_inference():
+    keras.utils.set_random_seed(0)
+    model = as_in_the_guide(lambda image: keras.layers.Flatten()(encoder()(image, training=False)["deep"]))
+    norm, photos = model.layers[1].get_layer("norm"), pair()["left"]
+    start, found = keras.ops.convert_to_numpy(norm.moving_mean), []
+    for one in (model, kc.unnest(model)):
+        one(photos)
+        np.testing.assert_array_equal(norm.moving_mean, start)
+        one(photos, training=True)  # as `fit` does: Keras lets it overrule what the base was called with
+        found.append(keras.ops.convert_to_numpy(norm.moving_mean))
+        norm.moving_mean.assign(start)
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert (found[0] != start).all()
+
+
+def test_an_argument_that_is_none_leaves_what_is_within():
+    within = keras.Input((100,))
+    inner = keras.Model(within, keras.layers.Dropout(0.5)(within, training=True))
+    inputs = keras.Input((100,))
+    flat = kc.unnest(keras.Model(inputs, inner(inputs, training=None)))
+    assert 0 in keras.ops.convert_to_numpy(flat(np.ones((1, 100), "float32")))
+
+
+def test_dropout_within_a_layer_stays_on():
+    inputs = keras.Input((100,))
+    inner = keras.Sequential([keras.Input((100,)), Block()])
+    model = keras.Model(inputs, inner(inputs, training=True))
+    for one in (model, kc.unnest(model)):
+        assert 0 in keras.ops.convert_to_numpy(one(np.ones((4, 100), "float32")))
+
+
+def test_states_of_recurrent_layers_are_handed_over():
+    def sequence():
+        steps, state = keras.Input((5, 3)), keras.Input((4,))
+        rnn = keras.layers.GRU(4, dropout=0.5)
+        inner = keras.Model([steps, state], rnn(steps, initial_state=state), name="inner")
+        outer = [keras.Input((5, 3)), keras.Input((4,))]
+        return keras.Model(outer, inner(outer, training=False))
+
+    model = sequence()
+    random = np.random.default_rng(0)
+    values = [random.normal(size=(2, 5, 3)).astype("float32"), random.normal(size=(2, 4)).astype("float32")]
+    flat = kc.unnest(model)
+    np.testing.assert_allclose(flat(values), model(values), rtol=1e-6)
+    assert flat.compute_output_shape([(2, 5, 3), (2, 4)]) == (2, 4)
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'inner' .* does not support masking")  # says Keras of each such call
+def test_a_model_that_is_called_with_a_mask_stays_whole():
+    def masked():
+        steps, mask = keras.Input((5, 3)), keras.Input((5,), dtype="bool")
+        within = keras.Input((5, 3))
+        inner = keras.Model(within, keras.layers.GRU(4, name="deep")(keras.layers.Dense(3)(within)), name="inner")
+        return keras.Model([steps, mask], inner(steps, mask=mask))
+
+    model = masked()
+    values = [np.random.default_rng(0).normal(size=(1, 5, 3)).astype("float32"), np.array([[1, 1, 1, 0, 0]], bool)]
+    flat = kc.unnest(model)
+    np.testing.assert_allclose(flat(values), model(values), rtol=1e-6)
+    assert not np.allclose(flat(values), flat([values[0], np.ones((1, 5), bool)]))
+    with pytest.raises(ValueError, match=r"^cut: 'inner/deep' lies in a model that is called with a mask"):
+        kc.cut(model, "deep")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50", "DenseNet121", "NASNetMobile"])
+def test_networks_of_keras_called_as_in_the_guide(name):
+    size = 224 if name == "NASNetMobile" else 64
+    base = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(size, size, 3))
+    image = keras.Input((size, size, 3))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(base(image, training=False)))
+    photos = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype("float32")
+    expected, flat = model(photos), kc.unnest(model)
+    np.testing.assert_allclose(flat(photos), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert flat.compute_output_shape((1, size, size, 3)) == (1, model.output_shape[-1])
+
+
 def test_an_inner_model_casts_its_inputs():
     inputs = keras.Input((4,), dtype="uint8")
     inner_inputs = keras.Input((4,))

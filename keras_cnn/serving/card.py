@@ -8,7 +8,6 @@ import platform
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from keras_cnn import arguments
 from keras_cnn.version import __version__
@@ -42,6 +41,8 @@ def describe(labels, preprocessing, precision: str, temperature: float, metadata
 
 def versions() -> dict:
     """What a model was made with: name -> version."""
+    import tensorflow as tf  # here, since all of the library is imported where Keras runs on JAX
+
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,

@@ -76,7 +76,7 @@ def constant(function, shape, precision: str):
     Args:
         function: A function of one tensor that gives a dict of tensors.
         shape: Of the tensor, None where any size will do.
-        precision: One of `keras_cnn.serving.precision.PRECISIONS`.
+        precision: As in `keras_cnn.export`.
     """
     inputs = tf.TensorSpec(shape, tf.float32, name="inputs")
     concrete = tf.function(function, autograph=False).get_concrete_function(inputs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.doctor.headers import ANIMATED, CMYK, DEEP, FORMATS, ROTATED, SUFFIXES, TRAITS, TRANSPARENT
-from pipelines.doctor.likeness import MOST_PICTURES
+from pipelines.doctor.near_duplicates import MOST_PICTURES
 
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 FEW = 10  # images of a class
