@@ -53,7 +53,7 @@ def fit(model, batches, validation, objective, start: dict, chosen, folder, call
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
     )
     averaged = kc.training.AveragedWeights() if chosen.average else None
-    best = KeepBest(start, folder / "best.npz", chosen.patience, averaged)
+    best = KeepBest(start, chosen.patience, averaged)
     resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best])
     try:
         history = model.fit(

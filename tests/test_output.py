@@ -14,7 +14,7 @@ def finish(files, text="report"):
     (files.run / "report.html").write_text(text)
     files.version.mkdir()
     (files.version / "saved_model.pb").touch()
-    return files.publish()
+    return files.publish({}, unfinished=False)
 
 
 def visible(folder):

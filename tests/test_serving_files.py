@@ -43,12 +43,10 @@ def test_the_name_of_a_folder_cannot_inject(tmp_path, name, expected):
     found = server_files.name_of(directory)
     assert found == (expected or tmp_path.name.strip("_"))
     directory.mkdir(parents=True, exist_ok=True)
-    staging = tmp_path / "staging"
-    staging.mkdir()
-    server_files.write(directory, staging)
-    text = (directory / "serving" / "models.config").read_text()
+    server_files.write(directory, tmp_path / "serving")
+    text = (tmp_path / "serving" / "models.config").read_text()
     assert f'name: "{found}"' in text and text.count('"') == 6
-    assert f'-v "$PWD":/models/{found}:ro' in (directory / "serving" / "README.md").read_text()
+    assert f'-v "$PWD":/models/{found}:ro' in (tmp_path / "serving" / "README.md").read_text()
 
 
 def test_all_writers_share_one_lock(tmp_path):

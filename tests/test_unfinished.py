@@ -1,13 +1,12 @@
 """What an interrupted job leaves, and what breaks a training off."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_cnn as kc
+from keras_cnn import durable
 from pipelines import fitting, settings, unfinished
 from pipelines.cached import CachedBatches, indicators
 from pipelines.errors import InputError, TrainingError
@@ -37,7 +36,7 @@ def test_another_job_is_told_what_differs(tmp_path):
     assert (tmp_path / ".unfinished" / "checkpoint").exists()
     folder = unfinished.opened(tmp_path, {**JOB, "epochs": 5}, restart=True)
     assert [path.name for path in folder.iterdir()] == ["job.json"]
-    assert json.loads((folder / "job.json").read_text())["epochs"] == 5
+    assert durable.read_record(folder / "job.json")["epochs"] == 5
 
 
 def test_a_job_that_was_stopped_before_it_began_leaves_nothing_to_go_on_with(tmp_path):

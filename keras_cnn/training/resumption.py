@@ -144,7 +144,7 @@ class ExactResume(keras.callbacks.Callback):
             variable.assign(array)
         self.model.history.history, self.model.history.epoch = state["history"], state["epochs"]
         for callback, attributes in zip(self._others, state["callbacks"], strict=True):
-            vars(callback).update({name: _from_plain(value) for name, value in attributes.items()})
+            vars(callback).update(attributes)
 
 
 def _describe(model, source, settings):
@@ -184,23 +184,17 @@ def _refuse_another(old, new):
 
 
 def _state(callback):
-    """The attributes of a callback that are plain values or arrays, as JSON takes them."""
+    """The attributes of a callback that are plain values or arrays, as checkpoints take them."""
     plain = {name: _plain(value) for name, value in vars(callback).items() if name not in ("_model", "params")}
     return {name: value for name, value in plain.items() if value is not NotImplemented}
 
 
 def _plain(value):
     if isinstance(value, np.ndarray):
-        return {"array": value.tolist(), "type": value.dtype.name}
+        return NotImplemented if value.dtype.hasobject else value  # checkpoints take it to the other arrays
     if isinstance(value, (bool, int, float, str, type(None), np.generic)):
         return value.item() if isinstance(value, np.generic) else value
     if isinstance(value, (list, tuple)):
         entries = [_plain(entry) for entry in value]
-        return NotImplemented if NotImplemented in entries else entries
+        return NotImplemented if any(entry is NotImplemented for entry in entries) else entries
     return NotImplemented
-
-
-def _from_plain(value):
-    if isinstance(value, dict):
-        return np.array(value["array"], value["type"])
-    return [_from_plain(entry) for entry in value] if isinstance(value, list) else value
