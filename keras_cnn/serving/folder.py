@@ -83,19 +83,19 @@ def staged(directory):
     with _explained(directory):
         durable.make_folder(directory)
         lock = _lock(directory)
-    try:
-        with _explained(directory):
-            interrupted = journal.finish(directory)
-            _sweep(directory)
-            staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=directory))
+    with lock:
         try:
-            yield Staged(staging, interrupted)
+            with _explained(directory):
+                interrupted = journal.finish(directory)
+                _sweep(directory)
+                staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=directory))
+            try:
+                yield Staged(staging, interrupted)
+            finally:
+                if not journal.exists(directory):  # otherwise the next job takes the steps that are left
+                    shutil.rmtree(staging, ignore_errors=True)
         finally:
-            if not journal.exists(directory):  # otherwise the next job takes the steps that are left
-                shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        _leave(directory, new)
-        lock.close()
+            _leave(directory, new)
 
 
 def next_version(directory: Path) -> int:
