@@ -40,8 +40,10 @@ class ScratchFolder:
 
     def close(self) -> None:
         """Remove the folder, if it has not got another name."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        _release(self._handle)
+        try:
+            shutil.rmtree(self.path, ignore_errors=True)
+        finally:
+            _release(self._handle)
 
 
 def sweep(directory, prefix: str) -> None:
