@@ -29,36 +29,15 @@ def pair(tmp_path):
     return checkpoints
 
 
-def assert_same(found, expected):
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        found, expected = list(found.values()), list(expected.values())
-    if isinstance(expected, list):
-        for one, other in zip(found, expected, strict=True):
-            assert_same(one, other)
-    elif isinstance(expected, np.ndarray):
-        assert found.dtype == expected.dtype and found.tobytes() == expected.tobytes()
-    else:
-        assert found == expected and type(found) is type(expected)
-
-
 def assert_passed_over(checkpoints):
     with pytest.warns(UserWarning, match=r"^Checkpoint .*2\.json is damaged \(.*\): passed over\.$"):
         (array,), state = Checkpoints(checkpoints.directory).load()
     assert state == {"older": True} and array.tolist() == [0, 0]
 
 
-def test_values_and_arrays_of_the_state_come_back(pair):
+def test_values_and_arrays_come_back(pair):
     (array,), state = pair.load()
-    assert array.tolist() == [1, 1]
-    assert_same(state, STATE)
-    assert (pair.directory / "2.json").stat().st_size < 1000  # arrays lie with the others, in full
-
-
-def test_what_is_neither_a_value_nor_an_array_is_refused(pair):
-    with pytest.raises(TypeError, match=r"A checkpoint keeps plain values and arrays\. Received: <object"):
-        pair.save([], {"callback": object()})
-    assert_same(pair.load()[1], STATE)
+    assert array.tolist() == [1, 1] and state == STATE
 
 
 def with_a_bit_flipped(path, bits):
@@ -80,14 +59,14 @@ def test_any_bit_of_the_plain_values(pair):
             durable.read_record(path)
     for _ in with_a_bit_flipped(path, every[::29]):
         assert_passed_over(pair)
-    assert_same(pair.load()[1], STATE)
+    assert pair.load()[1] == STATE
 
 
 def test_a_bit_of_the_arrays(pair):
     path = pair.directory / "2.npz"
     for _ in with_a_bit_flipped(path, range(0, 8 * path.stat().st_size, 29)):
         assert_passed_over(pair)
-    assert_same(pair.load()[1], STATE)
+    assert pair.load()[1] == STATE
 
 
 @pytest.mark.parametrize("half", ["json", "npz"])
@@ -108,7 +87,7 @@ def test_any_length_of_either_half(pair, half):
         lambda folder: (folder / "2.npz").unlink(),
         lambda folder: shutil.copy(folder / "1.npz", folder / "2.npz"),
         lambda folder: shutil.copy(folder / "1.json", folder / "2.json"),
-        lambda folder: (folder / "2.json").write_text('{"state": {}, "own": 1, "types": ["float64"], "sha256": ""}'),
+        lambda folder: (folder / "2.json").write_text('{"state": {}, "types": ["float64"], "sha256": ""}'),
         lambda folder: (folder / "2.json").unlink() or (folder / "2.json").mkdir(),
     ],
     ids=["no arrays", "arrays of another", "halves of two", "no checksum", "a folder"],
@@ -138,7 +117,7 @@ def test_what_a_killed_process_left_goes_with_the_next_checkpoint_and_nothing_el
         (pair.directory / name).write_text("left")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert_same(pair.load()[1], STATE)
+        assert pair.load()[1] == STATE
     pair.save([], {})
     names = {path.name for path in pair.directory.iterdir()}
     assert names == {"2.json", "2.npz", "3.json", "3.npz", "notes.txt", "².json", "3.npz.part.old"}

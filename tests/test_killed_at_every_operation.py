@@ -31,12 +31,13 @@ def without_waiting_for_the_disk(monkeypatch):
 def train(directory):
     """Weights after three epochs whose end depends on each of them."""
     checkpoints = Checkpoints(unfinished.opened(directory, JOB) / "checkpoints")
-    (weights,), state = checkpoints.load() or ([np.arange(3, dtype="float32")], {"epoch": 0, "best": None})
+    weights = best = np.arange(3, dtype="float32")
+    (weights, best), state = checkpoints.load() or ([weights, best], {"epoch": 0})
     for epoch in range(state["epoch"], EPOCHS):
         weights = 3 * weights + epoch
-        state = {"epoch": epoch + 1, "best": weights if epoch < 2 else state["best"]}
-        checkpoints.save([weights], state)
-    return weights, state["best"]
+        best = weights if epoch < 2 else best
+        checkpoints.save([weights, best], {"epoch": epoch + 1})
+    return weights, best
 
 
 def job(directory, description=JOB, trains=True):

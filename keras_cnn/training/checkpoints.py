@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from pathlib import Path
@@ -13,7 +12,6 @@ from keras_cnn import durable
 
 KEPT = 2
 FILE = re.compile(r"([0-9]+)\.(json|npz)(\.part)?")
-ARRAY = "__array__"  # the key under which the state names an array that lies with the others
 
 
 class Checkpoints:
@@ -31,14 +29,8 @@ class Checkpoints:
         durable.make_folder(self.directory)
 
     def save(self, arrays: list, state: dict) -> None:
-        """Write one checkpoint and remove those that are older than the last two sound ones.
-
-        Args:
-            arrays: Of numbers.
-            state: Plain values, and more arrays among them.
-        """
+        """Write one checkpoint and remove those that are older than the last two sound ones."""
         plain = [np.asarray(array) for array in arrays]
-        own, state = len(plain), json.loads(json.dumps(state, default=lambda array: _put_apart(array, plain)))
         number = max(self._numbers(), default=0) + 1
         # NumPy's file format knows no bfloat16: such arrays are kept as their bytes, beside the name of their type.
         raw = {
@@ -49,7 +41,6 @@ class Checkpoints:
             np.savez(file, **raw)
         content = {
             "state": state,
-            "own": own,
             "types": [array.dtype.name for array in plain],
             "sha256": durable.digest(self._path(number, "npz")),
         }
@@ -78,7 +69,7 @@ class Checkpoints:
             array.view(np.dtype(name)) if array.dtype.name != name else array
             for array, name in zip(raw, content["types"], strict=True)
         ]
-        return arrays[: content["own"]], _put_back(content["state"], arrays)
+        return arrays, content["state"]
 
     def _numbers(self):
         return {int(path.stem) for path in self.directory.glob("*.json") if FILE.fullmatch(path.name)}
@@ -92,18 +83,3 @@ class Checkpoints:
             match = FILE.fullmatch(path.name)
             if match and (match[3] or int(match[1]) not in numbers):
                 path.unlink(missing_ok=True)
-
-
-def _put_apart(array, arrays):
-    """An array of the state, as what JSON holds in its place; it goes to the others."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"A checkpoint keeps plain values and arrays. Received: {array!r}.")
-    arrays.append(array)
-    return {ARRAY: len(arrays) - 1}
-
-
-def _put_back(value, arrays):
-    """The state with its arrays in it."""
-    if isinstance(value, dict):
-        return arrays[value[ARRAY]] if ARRAY in value else {name: _put_back(v, arrays) for name, v in value.items()}
-    return [_put_back(entry, arrays) for entry in value] if isinstance(value, list) else value
