@@ -14,13 +14,13 @@ import re
 import shutil
 import sys
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from keras_cnn import arguments
+from keras_cnn.scratch import ScratchFolder
 
 MOST_BYTES = 16 * 2**30  # in an archive, unpacked
 MOST_MEMBERS = 100_000
@@ -34,8 +34,14 @@ KAGGLE = re.compile(
 
 
 def cache() -> Path:
-    """The folder where downloads and unpacked archives are kept; it need not exist yet."""
-    return Path(os.environ.get("KERAS_CNN_CACHE") or Path.home() / ".cache" / "keras_cnn").expanduser()
+    """The folder where downloads and unpacked archives are kept; it need not exist yet. ValueError if there is no home."""
+    try:
+        return Path(os.environ.get("KERAS_CNN_CACHE") or "~/.cache/keras_cnn").expanduser()
+    except RuntimeError:
+        raise ValueError(
+            "The cache must lie in a home directory, or where the environment variable KERAS_CNN_CACHE says. Received: a user "
+            "without a home directory. Name a folder by KERAS_CNN_CACHE."
+        ) from None
 
 
 def saved_model_directory(handle, checksum: str | None = None) -> Path:
@@ -176,7 +182,7 @@ def _workshop(target):
     """Context manager of a new folder beside `target`, where it is made before it is renamed."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent)
+        return ScratchFolder(target.parent, ".part-")
     except OSError as error:
         raise ValueError(
             f"The cache {cache()} cannot be written: {in_short(error)} Name another folder by the environment variable "

@@ -43,6 +43,14 @@ def main(arguments=None) -> int:
         # The reader of our output has gone, as `head` does; say nothing, now or when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        from keras_cnn import durable
+
+        if not durable.is_full(error):
+            raise
+        remedy = "Make room and run the same command again"
+        print(f"keras-cnn {options.command}: a disk has no room left: {error}. {remedy}.", file=sys.stderr)
+        return 1
 
 
 def _unfinished(options):

@@ -33,6 +33,7 @@ def add_to(commands) -> None:
 def _export(options):
     import keras
 
+    from keras_cnn import durable
     from keras_cnn.preprocessing import Preprocessing
     from keras_cnn.serving import VerificationError, card, export
 
@@ -59,6 +60,8 @@ def _export(options):
         print(f"keras-cnn export: {error}", file=sys.stderr)
         return 1
     except (ValueError, OSError, KeyError) as error:
+        if durable.is_full(error):
+            raise
         raise InputError(str(error)) from None
     about = card.read(version)
     if options.json:

@@ -112,6 +112,8 @@ def fine_tune(
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
         learning = min((_solved(one, catalog, images, options, cache, steps) for one in networks), key=_loss)
         network, catalog = learning.network, learning.catalog
+        if not restart and (paths := files.published(learning.description)):  # it was killed after that
+            return _result(out, *paths, records.read_metrics(paths[0]))
         if learning.chosen.epochs:
             try:
                 learning.train(unfinished.opened(out, learning.description, restart), callbacks)
@@ -140,10 +142,14 @@ def fine_tune(
         metrics |= _honest(evaluation, catalog, likeness, findings)
         records.write(files.run, learning.model, network, catalog, learning.chosen, learning.history, metrics)
         write_report(files.run, evaluation, catalog, network.preprocessing, learning.sheet)
-        run, export = files.publish()
-    if learning.chosen.epochs:  # a job that solved the head only has left nothing, but another one may have
-        unfinished.remove(out)
-    return Result(evaluation.accuracy, evaluation.interval, export, run, Path(out) / "report.html", metrics)
+        # A job of the head alone has left nothing unfinished, but another one may have.
+        paths = files.publish(learning.description, unfinished=bool(learning.chosen.epochs))
+    return _result(out, *paths, metrics)
+
+
+def _result(out, run, export, metrics):
+    interval = tuple(metrics["interval_95"])
+    return Result(metrics["accuracy"], interval, export, run, Path(out) / "report.html", metrics)
 
 
 def _check_names(overruled):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
+from keras_cnn import scratch
 from keras_cnn.serving import card
 from pipelines.objective import quality
 
@@ -50,4 +51,10 @@ def write(run, model, network, catalog, chosen, history, figures) -> None:
         writer = csv.DictWriter(file, ["epoch", *(history[0] if history else ())])
         writer.writeheader()
         writer.writerows({"epoch": number, **row} for number, row in enumerate(history, 1))
-    model.save(run / "model.keras")
+    with scratch.temporary_files_in(run.parent):  # where what a kill leaves is removed
+        model.save(run / "model.keras")
+
+
+def read_metrics(run) -> dict:
+    """The figures of a run that `write` has written."""
+    return json.loads((run / "metrics.json").read_text(encoding="utf-8"))

@@ -164,7 +164,7 @@ class Weights:
     ],
 )
 def test_the_best_weights_stay(start, epochs, kept, tmp_path):
-    keeper = KeepBest(dict(zip(("accuracy", "loss"), start, strict=True)), tmp_path / "best.npz")
+    keeper = KeepBest(dict(zip(("accuracy", "loss"), start, strict=True)))
     model = Weights()
     keeper.set_model(model)
     keeper.on_train_begin()
@@ -177,7 +177,7 @@ def test_the_best_weights_stay(start, epochs, kept, tmp_path):
 
 
 def test_with_several_labels_the_mean_average_precision_decides(tmp_path):
-    keeper, model = KeepBest({"mean_average_precision": 0.5, "loss": 0.1}, tmp_path / "best.npz"), Weights()
+    keeper, model = KeepBest({"mean_average_precision": 0.5, "loss": 0.1}), Weights()
     keeper.set_model(model)
     keeper.on_train_begin()
     for epoch, (precision, loss) in {"first": (0.6, 0.4), "second": (0.6, 0.3), "third": (0.55, 0.1)}.items():

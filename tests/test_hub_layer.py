@@ -1,6 +1,7 @@
 """HubLayer: a SavedModel does in Keras 3 what TensorFlow itself makes of it, and travels inside the saved file."""
 
 import base64
+import gc
 import importlib.util
 import io
 import json
@@ -18,6 +19,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_cnn.layers import HubLayer
+from keras_cnn.layers.hub.program import Program
 
 RATE = 0.1
 X = np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype("float32")
@@ -546,3 +548,19 @@ def test_example(tmp_path):
     _, trained, _, loaded, longer = result.stdout.splitlines()
     assert trained.removeprefix("After 1 epochs: ") == loaded.removeprefix("Loaded in another process: ")
     assert longer.startswith("After 1 more epochs: validation accuracy 0.")
+
+
+def test_unpacked_programs_of_killed_processes_go_and_those_in_use_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    buffer, layers = io.BytesIO(), [keras.layers.Layer(), keras.layers.Layer()]
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("saved_model.pb", b"a program")
+    programs = [Program.of(layer, base64.b64encode(buffer.getvalue()).decode()) for layer in layers]
+    first = programs[0].unpack()
+    shutil.copytree(first, tmp_path / (first.name + "killed"))
+    second = programs[1].unpack()
+    assert sorted(tmp_path.iterdir()) == sorted([first, second])
+    assert (first / "saved_model.pb").read_bytes() == b"a program"
+    del layers[:], programs[:]
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # A room may import itself, its neighbours and the rooms before it.
 ROOMS = (
-    {"version", "geometry", "arguments", "preprocessing", "fetching"},
+    {"version", "geometry", "arguments", "preprocessing", "fetching", "durable", "scratch"},
     {"layers"},
     {"blocks", "heads"},
     {"builder", "surgery"},

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from pathlib import Path
 
 import keras
 
-from keras_cnn import arguments
+from keras_cnn import arguments, durable
 from keras_cnn.preprocessing import Preprocessing
-from keras_cnn.serving import card, folder, server_files, verification
+from keras_cnn.serving import card, folder, journal, server_files, verification
 from keras_cnn.surgery.graph import require_graph
 
 # Unicode categories that no list of labels can carry: control signs, halves of signs, ends of lines.
@@ -81,14 +80,14 @@ def export(
     labels = [str(number) for number in range(model.output_shape[-1])] if labels is None else list(labels)
     preprocessing = preprocessing or _squash(model)
     check_labels(model, labels)
-    with folder.staged(directory) as staging:
+    with folder.staged(directory) as staged:
         number = folder.next_version(directory) if version is None else version
         target = directory / str(number)
         if target.exists():
             raise FileExistsError(f"export: `version` must be new. Received: version={number}, and {target} exists.")
         write(
             model,
-            staging / "version",
+            staged.path / "version",
             labels,
             preprocessing,
             examples,
@@ -99,7 +98,7 @@ def export(
             warm_up_xla=warm_up_xla,
             tolerance=tolerance,
         )
-        publish(staging / "version", target)
+        publish(staged.path, number)
     return target
 
 
@@ -148,10 +147,22 @@ def write(
     return found
 
 
-def publish(version: Path, target: Path) -> None:
-    """Give a finished version, which lies in a staging folder beside it, its name: from now on TF Serving loads it."""
-    server_files.write(target.parent, version.parent)
-    os.rename(version, target)
+def publish(staging: Path, number: int, job: dict | None = None, unfinished: bool = False) -> None:
+    """Give what is finished in a staging folder its name: `version`, and `run` and `report.html` where they are there.
+
+    From now on TF Serving loads it. All of it is on the disk before the first name changes; a kill on the way changes nothing,
+    for the next job takes the steps that are left.
+
+    Args:
+        staging: From `folder.staged`, whose lock is held.
+        number: Of the version.
+        job: Plain values by which the job knows itself when it is run again after such a kill.
+        unfinished: Whether `.unfinished` is of this job, and goes.
+    """
+    server_files.write(staging.parent, staging / "serving")
+    durable.sync_tree(staging)
+    journal.begin(staging, number, job, unfinished)
+    journal.finish(staging.parent)
 
 
 def check_labels(model, labels) -> None:

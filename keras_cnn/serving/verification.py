@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -124,18 +123,24 @@ def compare(path: Path, examples=(), tolerance: float = 0.01, trust: bool = Fals
 
 def _run(path, examples):
     """What the fresh process says."""
-    with tempfile.TemporaryDirectory() as folder:
-        more = Path(folder) / "more.tfrecord"
-        if examples:
-            from keras_cnn.serving import samples
+    if not examples:
+        return _in_fresh_process(path, os.devnull)
+    from keras_cnn.serving import samples
 
-            samples.write(more, examples)
-        else:
-            more.touch()
-        command = [sys.executable, "-P", str(PROGRAM), str(path), str(path / EXAMPLES), str(more)]
-        # On the CPU: the process that exports may hold all memory of the GPU, which rounds float32 to 10 bits, too.
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-        process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    # Beside a version in the making: what a kill leaves there, the next job removes.
+    more = path.parent / "more.tfrecord"
+    try:
+        samples.write(more, examples)
+        return _in_fresh_process(path, more)
+    finally:
+        more.unlink(missing_ok=True)
+
+
+def _in_fresh_process(path, more):
+    command = [sys.executable, "-P", str(PROGRAM), str(path), str(path / EXAMPLES), str(more)]
+    # On the CPU: the process that exports may hold all memory of the GPU, which rounds float32 to 10 bits, too.
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if process.returncode:
         said = process.stderr.strip()[-2000:]
         raise VerificationError(f"The SavedModel {path} does not run in a fresh process: {said}")

@@ -73,6 +73,7 @@ class ExactResume(keras.callbacks.Callback):
         if found:
             arrays, self._pending = found
             _refuse_another(self._pending["job"], self._job)
+            arrays, self._arrays = arrays[: self._pending["variables"]], arrays
             for variable, array in zip(self._variables(), arrays, strict=True):
                 variable.assign(array)
             self._metrics = arrays[len(arrays) - len(self.model.metrics_variables) :]
@@ -127,15 +128,17 @@ class ExactResume(keras.callbacks.Callback):
             self.model.train_function = nothing
 
     def _save(self, epoch, step):
+        arrays = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
         state = {
             "epoch": epoch,
             "step": step,
+            "variables": len(arrays),
             "job": self._job,
             "history": self.model.history.history,
             "epochs": self.model.history.epoch,
-            "callbacks": [_state(callback) for callback in self._others],
+            "callbacks": [_state(callback, arrays) for callback in self._others],
         }
-        self._checkpoints.save([keras.ops.convert_to_numpy(variable) for variable in self._variables()], state)
+        self._checkpoints.save(arrays, state)
         self._saved = time.monotonic()
 
     def _put_back_the_rest(self):
@@ -144,7 +147,7 @@ class ExactResume(keras.callbacks.Callback):
             variable.assign(array)
         self.model.history.history, self.model.history.epoch = state["history"], state["epochs"]
         for callback, attributes in zip(self._others, state["callbacks"], strict=True):
-            vars(callback).update({name: _from_plain(value) for name, value in attributes.items()})
+            vars(callback).update({name: _from_plain(value, self._arrays) for name, value in attributes.items()})
 
 
 def _describe(model, source, settings):
@@ -183,24 +186,25 @@ def _refuse_another(old, new):
         )
 
 
-def _state(callback):
-    """The attributes of a callback that are plain values or arrays, as JSON takes them."""
-    plain = {name: _plain(value) for name, value in vars(callback).items() if name not in ("_model", "params")}
+def _state(callback, arrays):
+    """The attributes of a callback that are plain values or arrays, as JSON takes them; arrays go to the end of `arrays`."""
+    plain = {name: _plain(value, arrays) for name, value in vars(callback).items() if name not in ("_model", "params")}
     return {name: value for name, value in plain.items() if value is not NotImplemented}
 
 
-def _plain(value):
-    if isinstance(value, np.ndarray):
-        return {"array": value.tolist(), "type": value.dtype.name}
+def _plain(value, arrays):
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        arrays.append(value)
+        return {"array": len(arrays) - 1}
     if isinstance(value, (bool, int, float, str, type(None), np.generic)):
         return value.item() if isinstance(value, np.generic) else value
     if isinstance(value, (list, tuple)):
-        entries = [_plain(entry) for entry in value]
+        entries = [_plain(entry, arrays) for entry in value]
         return NotImplemented if NotImplemented in entries else entries
     return NotImplemented
 
 
-def _from_plain(value):
+def _from_plain(value, arrays):
     if isinstance(value, dict):
-        return np.array(value["array"], value["type"])
-    return [_from_plain(entry) for entry in value] if isinstance(value, list) else value
+        return arrays[value["array"]]
+    return [_from_plain(entry, arrays) for entry in value] if isinstance(value, list) else value

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 import tempfile
 import weakref
 import zipfile
 from pathlib import Path
 
 import keras
+
+from keras_cnn.scratch import ScratchFolder
 
 
 class Program(str):
@@ -40,11 +41,11 @@ class Program(str):
 
     def unpack(self) -> Path:
         """A folder with the files. It stays as long as `layer` does: an export copies the files of lookup tables."""
-        folder = Path(tempfile.mkdtemp(prefix="keras_cnn_"))
-        weakref.finalize(self.layer, shutil.rmtree, folder, ignore_errors=True)
+        folder = ScratchFolder(tempfile.gettempdir(), ".keras_cnn-unpacked-")
+        weakref.finalize(self.layer, folder.close)
         with zipfile.ZipFile(io.BytesIO(base64.b64decode(self))) as archive:
-            archive.extractall(folder)
-        return folder
+            archive.extractall(folder.path)
+        return folder.path
 
     def __deepcopy__(self, memo):
         return self  # Keras copies configs deeply, which must not copy the layer
