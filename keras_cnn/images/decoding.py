@@ -25,6 +25,13 @@ def upright_rgb(content, background: int, shrinkage=None):
     return orientation.upright(tf.ensure_shape(image, (None, None, 3)), noted)
 
 
+def orientation_of(content):
+    """The orientation, 1 to 8, in which `upright_rgb` shows a file, an int32 scalar; 1 where none is noted."""
+    nothing = functools.partial(tf.constant, 1)
+    readers = [functools.partial(kind.noted, content) for kind in (jpeg, png, webp)]
+    return tf.switch_case(_kind(content), [*readers, *[nothing] * 3])
+
+
 def _kind(content):
     """0 JPEG, 1 PNG, 2 WebP, 3 GIF, 4 BMP, 5 none of them."""
     start, _, third = numbers(content, 0, 3, tf.int32)
