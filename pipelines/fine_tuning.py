@@ -133,7 +133,7 @@ def fine_tune(
             )
         metrics = records.metrics(catalog, evaluation, learning.validation, temperature, proof, steps.seconds)
         metrics |= _honest(evaluation, catalog, likeness, findings)
-        records.write(files.run, learning.model, network, catalog, learning.chosen, learning.history, metrics)
+        records.write(files.run, learning, metrics)
         write_report(files.run, evaluation, catalog, network.preprocessing, learning.sheet)
         run, export = files.publish()
     if learning.chosen.epochs:  # a job that solved the head only has left nothing, but another one may have

@@ -97,7 +97,22 @@ def tiff(order="<", entries=(), start=8, rest=b"", magic=42):
     return header.ljust(start, b"\0") + directory + rest
 
 
-FORMS = {1: "B", 2: "c", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "q"}
+FORMS = {
+    1: "B",
+    2: "c",
+    3: "H",
+    4: "I",
+    5: "II",
+    6: "b",
+    7: "B",
+    8: "h",
+    9: "i",
+    10: "ii",
+    11: "f",
+    12: "d",
+    13: "I",
+    16: "q",
+}
 
 
 def packed(order, kind, *values):
@@ -146,7 +161,9 @@ def test_each_type_of_number_is_read_as_pillow_reads_it():
 
 def test_fractions_are_no_orientations():
     for numerator, denominator, found in ((12, 2, 6), (13, 2, 1), (6, 0, 1), (0, 0, 1), (2**32 - 6, 2**32 - 1, 1)):
-        exif = tiff("<", [entry("<", 0x0112, 5, 1, struct.pack("<I", 26))], rest=struct.pack("<II", numerator, denominator))
+        exif = tiff(
+            "<", [entry("<", 0x0112, 5, 1, struct.pack("<I", 26))], rest=struct.pack("<II", numerator, denominator)
+        )
         assert orientation.read(tf.constant(exif)) == by_pillow(exif) == found
 
 

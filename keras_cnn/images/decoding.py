@@ -10,7 +10,7 @@ from keras_cnn.images import bmp, gif, jpeg, orientation, png, webp
 from keras_cnn.images.checks import require
 from keras_cnn.images.file_bytes import numbers
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".gif", ".bmp", ".dib", ".webp")
 
 
 def upright_rgb(content, background: int, shrinkage=None):

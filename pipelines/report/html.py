@@ -11,6 +11,7 @@ import jinja2
 import numpy as np
 
 from pipelines.evaluate import Evaluation
+from pipelines.names import printable
 from pipelines.objective import measure
 from pipelines.report import pictures
 from pipelines.report.findings import shown
@@ -62,7 +63,7 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         left_out=left_out[:MOST_LEFT_OUT],
         title=run_title(catalog),
     )
-    (run / "report.html").write_text(page, encoding="utf-8", errors="surrogateescape")
+    (run / "report.html").write_text(page, encoding="utf-8")
 
 
 def doctor_page(found, root) -> str:
@@ -77,6 +78,7 @@ def _page(template, **values):
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
     )
     return environment.get_template(template).render(**values)
 
