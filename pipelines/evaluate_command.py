@@ -39,7 +39,8 @@ def _evaluate(options):
         "by_class": evaluation.by_class(),
     }
     for path, reason in list(found["left_out"].items())[:1]:
-        text = f"{len(found['left_out'])} files are left out, such as {path}: {reason}"
+        count = len(found["left_out"])
+        text = f"{count:,} {'file is' if count == 1 else 'files are'} left out, such as {path}: {reason}"
         print(f"keras-cnn evaluate: {printable(text)}", file=sys.stderr)
     if seen and any(seen["images"].values()):
         print(f"keras-cnn evaluate: {_warned(seen, found['images'])}", file=sys.stderr)

@@ -50,8 +50,14 @@ def kind_of(path: str) -> tuple[str, str]:
         return IMAGE, ""
     found = foreign_format(head)
     if found:
-        return FOREIGN, f"a {found} file, which TensorFlow cannot decode: convert it to JPEG or PNG"
+        return FOREIGN, undecodable(found)
     return OTHER, f"not an image file by its first bytes ({ending or 'no ending'})"
+
+
+def undecodable(form: str) -> str:
+    """The reason why a file of such a format is left out."""
+    article = "an" if form[0] in "AEIOUi" else "a"
+    return f"{article} {form} file, which TensorFlow cannot decode: convert it to JPEG or PNG"
 
 
 def is_companion(reason: str) -> bool:

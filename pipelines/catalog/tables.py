@@ -15,6 +15,7 @@ COLUMNS = ("path", "label", "split", "group", "reason")
 FINGERPRINT = "fingerprint"  # the last column of the table of a run: a number for the bytes of a file
 CLASS = "label:"  # before the name of a class in the column that tells which rows have it
 TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # FF FE or FE FF, which are no UTF-8, as Python keeps them
 TOLD = re.compile(r'"?sep=(?P<sign>[^\r\n]*?)"?[\r\n]*$', re.IGNORECASE)
 HEADER = "The first line must name the columns, separated by commas, semicolons or tabs."
 
@@ -48,15 +49,16 @@ def saved_rows(table) -> list[dict]:
 
 def _csv(table, wanted):
     """The cells of a CSV file: a list for each column, by name; columns that are `wanted` tell what separates them."""
+    reader, before = None, 0
     try:
         # Names of files need not be text; the other columns are looked at later.
         with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             first = file.readline()
-            if "\0" in first:
-                raise InputError(
-                    f"{table} must be text in UTF-8. Received: zero bytes, as in UTF-16. Save it as UTF-8."
-                )
+            if "\0" in first or first.startswith(MARKS):
+                received = "zero bytes, as in UTF-16" if "\0" in first else "the mark of UTF-16"
+                raise InputError(f"{table} must be text in UTF-8. Received: {received}. Save it as UTF-8.")
             told = _told_separator(table, first)
+            before = 0 if told is None else 1
             if told is None:
                 file.seek(0)
             reader = csv.reader(file, delimiter=told or _separator(first, wanted), strict=True)
@@ -64,11 +66,10 @@ def _csv(table, wanted):
             if not header:
                 where = "its first line" if told is None else f"the line after {first.strip()!r}"
                 raise InputError(f"{table} must be a table of image files. Received: nothing in {where}. {HEADER}")
-            return _filled(table, header, reader, 0 if told is None else 1)
+            return _filled(table, header, reader, before)
     except csv.Error as error:
-        raise InputError(
-            f"{table} cannot be read as a table from line {reader.line_num} on: {error}. Correct it."
-        ) from None
+        line = before + (reader.line_num if reader else 1)
+        raise InputError(f"{table} cannot be read as a table from line {line} on: {error}. Correct it.") from None
     except OSError as error:
         raise InputError(f"{table} cannot be read: {error.strerror}.") from None
 
@@ -169,7 +170,7 @@ def _optional(table, columns, name, usual, paths):
 
 def _labels(table, columns, label, paths, reasons):
     """The label of each row; with several columns the names of those that hold true, a tuple."""
-    if isinstance(label, str) or len(label) == 1:
+    if isinstance(label, str) or (len(label) == 1 and not label[0].startswith(CLASS)):
         labels = _column(table, columns, label if isinstance(label, str) else label[0])
         for path, name, reason in zip(paths, labels, reasons, strict=True):
             if not name and not reason:
