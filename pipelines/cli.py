@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from pipelines import analyze_command, doctor_command, evaluate_command, export_command, source_options, verify_command
 from pipelines.errors import InputError, TrainingError
+from pipelines.names import path_to_cell, printable, to_cell
 from pipelines.quiet import load_tensorflow
 
 # Options of `fit` that are settings by the same name.
@@ -26,14 +27,14 @@ def main(arguments=None) -> int:
     """Run one command; returns the exit status: 0, 2 for wrong use or bad input, 130 if interrupted, 1 for anything else."""
     if arguments is None:  # as a program of its own
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `docker stop` leaves nothing either
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of classes need not be in the encoding of a terminal
         warnings.showwarning = _print_warning  # a line each, without the place in our code
     options = _parsed(arguments)
     try:
         load_tensorflow()
         return options.run(options) or 0
     except (InputError, TrainingError) as error:
-        print(f"keras-cnn {options.command}: {error}", file=sys.stderr)
+        print(f"keras-cnn {options.command}: {printable(error)}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         left = "the same command goes on where it was" if _unfinished(options) else "nothing half-written is left"
@@ -64,7 +65,7 @@ def _parsed(arguments):
     parser, commands = _parser()
     options, unknown = parser.parse_known_args(_joined(sys.argv[1:] if arguments is None else arguments))
     if unknown:
-        commands.choices[options.command].error(f"unknown: {' '.join(unknown)}; see --help")
+        commands.choices[options.command].error(f"unknown: {printable(' '.join(unknown))}; see --help")
     return options
 
 
@@ -212,22 +213,29 @@ def _add_predict(commands):
 
 
 def _predict(options):
-    from pipelines.prediction import SURE, UNREADABLE, predict
+    from pipelines.prediction import SURE, UNREADABLE, find_images, predict, skipped
 
     with _table(options.csv) as table:
-        found = list(predict(options.saved_model, options.images, options.reject, options.trust))
+        paths, others = find_images(options.images)
+        if others:
+            print(f"keras-cnn predict: {printable(skipped(others))}", file=sys.stderr)
+        found = list(predict(options.saved_model, paths, options.reject, options.trust))
         if table:
             table.writerow(["path", "label", "probability", "status"])
-            table.writerows([one.path, ", ".join(one.labels), f"{one.probability:.4f}", one.status] for one in found)
+            table.writerows(
+                [path_to_cell(one.path), to_cell(", ".join(one.labels)), f"{one.probability:.4f}", one.status]
+                for one in found
+            )
     if table:
-        print(f"{options.csv}: {len(found)} rows", file=sys.stderr)
+        print(f"{printable(options.csv)}: {len(found)} rows", file=sys.stderr)
     if options.json:
         print(json.dumps([one.to_dict() for one in found]))
     elif not options.csv:
         shown = [(", ".join(one.labels) or "(none)") if one.status == SURE else one.status for one in found]
+        shown = [printable(text) for text in shown]
         width = max(map(len, shown))
         for one, text in zip(found, shown, strict=True):
-            print(f"{text:<{width}}  {one.probability:.3f}  {one.path}")
+            print(f"{text:<{width}}  {one.probability:.3f}  {printable(one.path)}")
     unreadable = [one.path for one in found if one.status == UNREADABLE]
     if unreadable:
         raise InputError(f"{len(unreadable)} of {len(found)} files are no images, such as {unreadable[0]}.")

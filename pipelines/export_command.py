@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
 
 from pipelines.errors import InputError
+from pipelines.names import printable
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 MOST_EXAMPLES = 500
@@ -57,7 +57,7 @@ def _export(options):
             targets=targets,
         )
     except VerificationError as error:
-        print(f"keras-cnn export: {error}", file=sys.stderr)
+        print(f"keras-cnn export: {printable(error)}", file=sys.stderr)
         return 1
     except (ValueError, OSError, KeyError) as error:
         if durable.is_full(error):
@@ -96,9 +96,12 @@ def _read(file):
 
 def _validation(run, metrics):
     """Contents and class numbers (None with several labels an image) of the validation images that are still there."""
+    from pipelines.catalog.tables import saved_rows
+
     numbers = {label: number for number, label in enumerate(metrics["classes"])}
-    with open(run / "catalog.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "validation" and Path(row["path"]).is_file()]
+    rows = [
+        row for row in saved_rows(run / "catalog.csv") if row["split"] == "validation" and Path(row["path"]).is_file()
+    ]
     rows = rows[:: -(-len(rows) // MOST_EXAMPLES) or 1]
     several = "mean_average_precision" in metrics
     targets = None if several else [numbers[row["label"]] for row in rows]

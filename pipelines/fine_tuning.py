@@ -140,7 +140,7 @@ def fine_tune(
         metrics = records.metrics(catalog, evaluation, learning.validation, temperature, proof, steps.seconds)
         metrics["restarts"] = [restart.to_dict() for restart in learning.restarts]
         metrics |= _honest(evaluation, catalog, likeness, findings)
-        records.write(files.run, learning.model, network, catalog, learning.chosen, learning.history, metrics)
+        records.write(files.run, learning, metrics)
         write_report(files.run, evaluation, catalog, network.preprocessing, learning.sheet)
         # A job of the head alone has left nothing unfinished, but another one may have.
         paths = files.publish(learning.description, unfinished=bool(learning.chosen.epochs))
