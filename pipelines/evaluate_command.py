@@ -79,7 +79,7 @@ def measure(saved_model, catalog, trust: bool = False):
     from pipelines import prediction
     from pipelines.evaluate import Evaluation
     from pipelines.evaluate_multi_label import MultiLabelEvaluation
-    from pipelines.trained_on import trained_on
+    from pipelines.training_images import trained_on
 
     serve, names = prediction.load(saved_model, trust), prediction.class_names(saved_model)
     several = prediction.has_several_labels(saved_model)
@@ -109,7 +109,7 @@ def measure(saved_model, catalog, trust: bool = False):
 
 def _seen(evaluation, paths, splits):
     """Which of the images were used to train, and how good the version is on the others."""
-    from pipelines.trained_on import SPLITS
+    from pipelines.training_images import SPLITS
 
     images = {split: [path for path, own in zip(paths, splits, strict=True) if own == split] for split in SPLITS}
     others = splits == ""

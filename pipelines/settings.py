@@ -223,7 +223,7 @@ def _before(backbone, trained):
 
 def _learning_rate(backbone, training_images, trained, depthwise):
     if trained in GENTLE:
-        return 1e-4 if training_images < 500 else 3e-4
+        return 3e-5 if training_images < 500 else 1e-4
     if trained == "all":  # twice that diverges on images unlike those of pretraining
         return 6e-4
     layers = backbone.model._flatten_layers()
