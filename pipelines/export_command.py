@@ -26,7 +26,7 @@ def add_to(commands) -> None:
         type=_share,
         default=0.01,
         metavar="SHARE",
-        help="of the validation images, that another precision may cost, or one image if that is more (default: %(default)s)",
+        help="of the images it is judged on that another precision may cost, or one if that is more (default: %(default)s)",
     )
     export.add_argument("--out", metavar="DIR", help="the folder of versions (default: the one that RUN is in)")
     export.add_argument(
@@ -46,9 +46,11 @@ def _export(options):
 
     run = _run(options.trained)
     settings, metrics = _read(run / "settings.json"), _read(run / "metrics.json")
-    examples, targets = _validation(run, metrics)
+    # A head that is trained alone learns from the validation images too, at the end.
+    split = "test" if settings.get("trained") == "head" else "validation"
+    examples, targets = _examples(run, split, metrics)
     if options.precision == "int8" and not examples:
-        raise InputError(f"--precision int8 needs the validation images of {run}, and none of them is there any more.")
+        raise InputError(f"--precision int8 needs the {split} images of {run}, and none of them is there any more.")
     try:
         model = keras.models.load_model(run / "model.keras", compile=False)
         version = export(
@@ -73,7 +75,7 @@ def _export(options):
     if options.json:
         print(json.dumps({"export": str(version), **about}))
     else:
-        print(_told(version, about))
+        print(_told(version, about, split))
     return 0
 
 
@@ -100,11 +102,11 @@ def _read(file):
         raise InputError(f"The run holds no {file.name} that can be read: {error}.") from None
 
 
-def _validation(run, metrics):
-    """Paths of the validation images that are still there, and their class numbers, or with several labels rows of 0 and 1."""
+def _examples(run, split, metrics):
+    """Paths of the images of a split that are still there, and their class numbers, or with several labels rows of 0 and 1."""
     classes = metrics["classes"]
     with open(run / "catalog.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "validation" and Path(row["path"]).is_file()]
+        rows = [row for row in csv.DictReader(file) if row["split"] == split and Path(row["path"]).is_file()]
     rows = rows[:: -(-len(rows) // MOST_EXAMPLES) or 1]
     if "mean_average_precision" in metrics:
         targets = [[int(row[f"label:{name}"]) for name in classes] for row in rows]
@@ -113,13 +115,13 @@ def _validation(run, metrics):
     return [Path(row["path"]) for row in rows], targets
 
 
-def _told(version, about):
+def _told(version, about, split):
     measured = about["measured"]
     differences = ", ".join(f"{name} {value:.1e}" for name, value in measured["differences"].items())
     text = f"{version}: {about['precision']}, {measured['images']} images, largest differences: {differences}"
     for name in {"accuracy", "mean_average_precision"} & measured.keys():
         text += (
-            f"\n{name.replace('_', ' ')} on the validation images {measured[name]:.4f}, of the network itself "
+            f"\n{name.replace('_', ' ')} on the {split} images {measured[name]:.4f}, of the network itself "
             f"{measured[f'{name}_before']:.4f}; same answer for {100 * measured['agreement']:.1f} %; differences: median "
             f"{measured['median']:.1e}, 99 % within {measured['percentile_99']:.1e}"
         )

@@ -60,11 +60,11 @@ def calibrated(scores, temperature: float):
 
 
 def origin(scores) -> tuple[set, set]:
-    """The operations that a tensor is mixed from, and those that mix it, as types; constants are passed over."""
+    """The operations that a tensor is mixed from, and those that mix it, as types; constants and weights are passed over."""
     sources, mixers, waiting, seen = set(), set(), [scores.op], set()
     while waiting:
         operation = waiting.pop()
-        if operation.name in seen or operation.type == "Const":
+        if operation.name in seen or operation.type in ("Const", "ReadVariableOp"):
             continue
         seen.add(operation.name)
         if operation.type in MIXING:

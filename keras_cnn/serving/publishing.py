@@ -144,25 +144,29 @@ def write(
     model = require_classifier(model)
     check_labels(model, labels)
     about = card.describe(labels, preprocessing, precision, temperature, metadata)
-    examples, targets = list(examples), None if targets is None else list(targets)
-    if precision == "int8" and not examples:
+    names, contents = samples.read(examples)
+    targets = None if targets is None else list(targets)
+    if precision == "int8" and not contents:
         raise ValueError(
-            arguments.message("export", "examples", 'images to measure the accuracy on for precision="int8"', examples)
+            arguments.message("export", "examples", 'images to measure the accuracy on for precision="int8"', contents)
         )
     with in_float32(model) as model:
         binary = model.output_shape[-1] == 1 and len(labels) == 2
         ending = (temperature, activation, binary)
         reference = samples.of_model(model, preprocessing, *ending)
         network = Network(model, precision, *ending)
-        truth = truth_of(targets, (len(examples), len(labels)), network.independent)
+        truth = truth_of(targets, (len(contents), len(labels)), network.independent)
         stored = samples.stored(reference)
         require_probabilities(network.scores, [sample.scores for sample in stored if sample.readable])
         signatures.save(network, labels, preprocessing, path)
-        samples.write(path / verification.EXAMPLES, samples.recorded(stored, network, precision, preprocessing))
+        if precision != "float32":
+            limit = None if contents else verification.LIMITS[precision]
+            stored = samples.again(stored, samples.of_network(network, preprocessing), limit)
+        samples.write(path / verification.EXAMPLES, stored)
         warm_up.write(path, stored[0].content, preprocessing.size, warm_up_xla)
         about |= {"several_labels": network.independent, "sha256": card.digests(path)}
         card.write(path, labels, about)
-        names, compared = samples.of_examples(examples, reference)
+        compared = [reference.sample(content) for content in contents]
     given = verification.Examples(compared, names, truth, network.independent)
     found = verification.compare(path, given, max_accuracy_drop)
     card.write(path, labels, {**about, "measured": found.measured()})

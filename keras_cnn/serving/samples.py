@@ -104,42 +104,39 @@ def stored(reference: Reference) -> list[Sample]:
     return [exact, *(reference.sample(content) for content in _made_up())]
 
 
-def recorded(stored, network: Network, precision: str, preprocessing) -> list[Sample]:
-    """The samples that every version holds, with the scores that it shall always give.
+def again(stored, reference: Reference, limit: float | None = None) -> list[Sample]:
+    """The same images with what another network says of them.
 
-    Another precision than float32 changes the scores of made-up images at will: of a flat colour it rounds all places alike,
-    which no mean over them evens out. So its own are on record, and examples judge it.
+    A version in another precision than float32 has its own scores on record. It changes those of made-up images at will: of
+    a flat colour it rounds all places alike, which no mean over them evens out. So examples judge it, not these.
 
     Args:
         stored: With the scores of the model.
-        network: As it is served.
-        precision: Its precision.
-        preprocessing: As in `keras_cnn.export`.
+        reference: Of the network as it is served.
+        limit: For the median difference of their scores, where there are no examples to judge by; None for none.
 
     Raises:
-        VerificationError: If the two have nothing to do with each other.
+        VerificationError: If they are further apart.
     """
-    if precision == "float32":
-        return stored
-    reference = of_network(network, preprocessing)
     own = [reference.sample(one.content, bool(one.size)) for one in stored]
     differences = [
         np.abs(one.scores - other.scores).max() for one, other in zip(stored, own, strict=True) if one.readable
     ]
-    limit = verification.LIMITS[precision]
-    if not np.median(differences) <= limit:
+    if limit is not None and not np.median(differences) <= limit:
         raise verification.VerificationError(
-            f"export: in {precision} the network must give the scores of the model within {limit}, in the median of "
-            f"{len(differences)} made-up images. Received: {np.median(differences):.3g}. Use another precision."
+            f"export: the network must give the scores of the model within {limit}, in the median of {len(differences)} "
+            f"synthetic images. Received: {np.median(differences):.3g}. Use another precision, or give `examples` to judge by."
         )
     return own
 
 
-def of_examples(examples, reference: Reference) -> tuple[list[str], list[Sample]]:
-    """Names and samples of the examples that `export` takes: paths, or contents without a name."""
-    names = [f"example {number}" if isinstance(one, bytes) else str(one) for number, one in enumerate(examples)]
-    contents = (one if isinstance(one, bytes) else Path(one).read_bytes() for one in examples)
-    return names, [reference.sample(content) for content in contents]
+def read(examples) -> tuple[list[str], list[bytes]]:
+    """Names and contents of the examples that `export` takes: paths, or contents without a name."""
+    names, contents = [], []
+    for number, one in enumerate(examples):
+        names.append(f"example {number}" if isinstance(one, bytes) else str(one))
+        contents.append(one if isinstance(one, bytes) else Path(one).read_bytes())
+    return names, contents
 
 
 def _side(wanted, crop):

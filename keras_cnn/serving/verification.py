@@ -153,11 +153,11 @@ def compare(
             f"{', '.join((*content.training, *content.absolute_paths)[:5])}."
         )
     found = _run(path, examples.samples)
-    _check_stored(path, found, precision)
-    _check_files(path, about)
     agreement = examples.agreement(found["examples"]) if examples.samples else None
     if agreement:
         _check_examples(agreement, precision, max_accuracy_drop)
+    _check_stored(path, found, precision)
+    _check_files(path, about)
     return _result(path, content, found, agreement)
 
 
