@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -56,6 +57,20 @@ def write(path: Path, labels, about: dict) -> None:
     (path / LABELS).parent.mkdir(exist_ok=True)
     (path / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     (path / CARD).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def digests(path: Path) -> dict:
+    """The SHA-256 of the files that hold the network of a SavedModel, by their names in it."""
+    files = [path / "saved_model.pb", *sorted((path / "variables").glob("*"))]
+    return {str(file.relative_to(path)): digest(file) for file in files}
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 of a file in hexadecimal digits; "" if there is none."""
+    if not file.is_file():
+        return ""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read(path: Path) -> dict:
