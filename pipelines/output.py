@@ -22,7 +22,7 @@ class Output:
     """
 
     def __init__(self, directory: Path, staged: folder.Staged):
-        self.directory, self.staging, self._interrupted = directory, staged.path, staged.interrupted
+        self.directory, self.staging, self._staged = directory, staged.path, staged
         self.number = folder.next_version(directory)
 
     @property
@@ -47,10 +47,10 @@ class Output:
         return self._paths(self.number)
 
     def published(self, job: dict) -> tuple[Path, Path] | None:
-        """The run and the version of this very job, if it was killed when that had been decided."""
-        before = self._interrupted
-        same = before is not None and before["job"] == json.loads(json.dumps(job))
-        return self._paths(before["number"]) if same else None
+        """The run and the version of this very job, if it was killed when those had been decided: then it is done."""
+        before = self._staged.interrupted
+        self._staged.recognized = before is not None and before["job"] == json.loads(json.dumps(job))
+        return self._paths(before["number"]) if self._staged.recognized else None
 
     def _paths(self, number):
         return self.directory / "runs" / str(number), self.directory / str(number)

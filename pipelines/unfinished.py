@@ -45,7 +45,7 @@ def opened(directory, job: dict, restart: bool = False) -> Path:
 
 def exists(directory) -> bool:
     """Whether an unfinished job is in `directory`, or one that was stopped while it published."""
-    return (Path(directory) / UNFINISHED).is_dir() or journal.exists(Path(directory))
+    return (Path(directory) / UNFINISHED).is_dir() or journal.pending(Path(directory))
 
 
 def remove(directory) -> None:

@@ -26,17 +26,20 @@ class FolderError(ValueError):
     """The folder belongs to something else, cannot be written, or another job is writing there."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Staged:
     """What `staged` gives.
 
     Attributes:
         path: A folder to write what is not finished, beside the versions, on the same disk.
-        interrupted: What a job that was killed while it published had written down, see `journal.finish`; None: no job was.
+        interrupted: What a job had written down that was killed after it had begun to publish, see `journal.finish`; None: no
+            job was. It stays written down until another job publishes, or:
+        recognized: Set to True by that very job, which says what it gave and has nothing else to do.
     """
 
     path: Path
     interrupted: dict | None
+    recognized: bool = False
 
 
 def check(directory) -> Path:
@@ -89,11 +92,14 @@ def staged(directory):
                 interrupted = journal.finish(directory)
                 _sweep(directory)
                 staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=directory))
+            staged = Staged(staging, interrupted)
             try:
-                yield Staged(staging, interrupted)
+                yield staged
             finally:
-                if not journal.exists(directory):  # otherwise the next job takes the steps that are left
+                if not journal.pending(directory):  # otherwise the next job takes the steps that are left
                     shutil.rmtree(staging, ignore_errors=True)
+            if staged.recognized:
+                journal.forget(directory)
         finally:
             _leave(directory, new)
 

@@ -1,7 +1,7 @@
 """The steps that publish a version, written down before the first one: whoever comes after a kill takes the rest.
 
-Once the journal is on the disk, the version will have its name, however often a process dies on the way there. It goes last
-of all: a job that was killed with its version in place finds by it that it is done, and does not publish that twice.
+Once the journal is on the disk, the version will have its name, however often a process dies on the way there. It stays until
+the job has said so: one that was killed before finds by it that it is done, and does not publish that twice.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ STAGING = ".staging-"
 UNFINISHED = ".unfinished"  # what an interrupted job resumes from
 
 
-def exists(directory: Path) -> bool:
-    """Whether a version of `directory` is on its way to its name."""
-    return (directory / JOURNAL).is_file()
+def pending(directory: Path) -> bool:
+    """Whether steps are left that publish a version of `directory`."""
+    steps = _read(directory)
+    return steps is not None and (directory / steps["staging"]).exists()
 
 
 def begin(staging: Path, number: int, job: dict | None, unfinished: bool) -> None:
@@ -50,15 +51,24 @@ def finish(directory: Path) -> dict | None:
     if steps is None:
         return None
     staging, number = directory / steps["staging"], steps["number"]
-    complete = (directory / str(number)).exists() or (staging / "version").exists()
-    if complete:
+    if not ((directory / str(number)).exists() or (staging / "version").exists()):  # somebody has removed it by hand
+        forget(directory)
+        return None
+    if staging.exists():
         for source, target in _moves(staging, directory, number):
             _move(source, target)
         if steps["unfinished"] and (directory / UNFINISHED).exists():
             shutil.rmtree(directory / UNFINISHED)
-    shutil.rmtree(staging, ignore_errors=True)
+        # That a folder of this name is no longer there says that all steps have been taken.
+        done = staging.with_name(f"{STAGING}done-{number}")
+        os.replace(staging, done)
+        shutil.rmtree(done, ignore_errors=True)
+    return steps
+
+
+def forget(directory: Path) -> None:
+    """The job has said what it gave. After this it must do nothing that could be interrupted."""
     (directory / JOURNAL).unlink()
-    return steps if complete else None  # otherwise somebody has removed it by hand
 
 
 def _read(directory):

@@ -188,6 +188,7 @@ def publish(staging: Path, number: int, job: dict | None = None, unfinished: boo
     durable.sync_tree(staging)
     journal.begin(staging, number, job, unfinished)
     journal.finish(staging.parent)
+    journal.forget(staging.parent)
 
 
 def check_labels(model, labels) -> None:
