@@ -124,8 +124,8 @@ def _check_meaning(nodes, old, classes):
     kinds = {name for layer in layers for name in (type(layer).__name__, _activation(layer))}
     if old == 1 < classes and kinds & {*INDEPENDENT}:
         remedy = (
-            f"Cut the model before {layers[0].name!r} with `kc.cut` and attach a Dense layer of {classes} units: with softmax for "
-            "one label per image, with sigmoid for any number of labels."
+            f"Cut the model before {layers[0].name!r} with `kc.cut` and attach a Dense layer of {classes} units: with softmax "
+            "for one label per image, with sigmoid for any number of labels."
         )
         expected = "1 for a model that ends in one sigmoid, the probability of one class against another"
         raise ValueError(arguments.message("swap_head", "classes", expected, classes, remedy))

@@ -131,8 +131,8 @@ def _check(model, lowest, highest, steps):
         raise ValueError(f"{owner}: the optimizer must have a number as its learning rate. Received: a schedule.")
     if not model.trainable_variables:
         raise ValueError(
-            f"{owner}: `model` must have something to train. Received: {model.name!r}, all of whose weights are frozen. Unfreeze "
-            "some, with kc.unfreeze or `trainable = True`, and compile again."
+            f"{owner}: `model` must have something to train. Received: {model.name!r}, all of whose weights are frozen. "
+            "Unfreeze some, with kc.unfreeze or `trainable = True`, and compile again."
         )
 
 
