@@ -534,3 +534,151 @@ def test_heads_that_cannot_be_swapped():
         kc.swap_head(grouped, 3)
     with pytest.raises(ValueError, match=r"^swap_head: the model must be functional or Sequential"):
         kc.swap_head(Opaque(), 3)
+
+
+# Heads of frozen models
+
+
+def base(name="base"):
+    return keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(4, 3, name="body"), L.BatchNormalization()], name=name)
+
+
+def nested_head():
+    """A base and a head that are models of their own."""
+    top = keras.Sequential([keras.Input((6, 6, 4)), L.Flatten(), L.Dense(3, name="head"), L.Softmax()], name="top")
+    return keras.Sequential([keras.Input((8, 8, 3)), base(), top])
+
+
+def grown_while_frozen():
+    """`trainable = False` of a model that got its layers later: they do not know."""
+    model = keras.Sequential([keras.Input((8, 8, 3))])
+    model.trainable = False
+    for layer in (L.Conv2D(4, 3, name="body"), L.Flatten(), L.Dense(3, name="head")):
+        model.add(layer)
+    return model
+
+
+def pooled(head):
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, head(base()(inputs)))
+
+
+TO_FREEZE = {
+    "functional": lambda: ends(L.Flatten(), L.Dense(3, name="head"), L.Softmax()),
+    "nested": nested_head,
+    "grown": grown_while_frozen,
+    "classification": lambda: pooled(kc.heads.classification(3, dropout=0.2)),
+    "several labels": lambda: pooled(kc.heads.multi_label(3)),
+    "dense prediction": lambda: pooled(kc.heads.dense_prediction(3)),
+}
+FREEZE = {
+    "trainable": lambda model: setattr(model, "trainable", False),
+    "kc.freeze": kc.freeze,
+    "each layer": lambda model: [setattr(layer, "trainable", False) for layer in model.layers],
+}
+
+
+@pytest.mark.parametrize("freeze", FREEZE)
+@pytest.mark.parametrize("case", TO_FREEZE)
+def test_of_a_frozen_model_the_new_head_alone_learns(case, freeze):
+    model = TO_FREEZE[case]()
+    FREEZE[freeze](model)
+    swapped = kc.swap_head(model, 5)
+    assert [tuple(weight.shape) for weight in swapped.trainable_weights][-1:] == [(5,)]
+    assert len(swapped.trainable_weights) == 2 and not model.trainable_weights
+    old = {id(weight) for weight in model.weights}
+    before = {weight.path: np.array(weight) for weight in swapped.weights if id(weight) in old}
+    head = [np.array(weight) for weight in swapped.trainable_weights]
+    swapped.compile(keras.optimizers.SGD(1.0), "mse")
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    swapped.fit(images, np.random.default_rng(1).uniform(size=(4, *swapped.output_shape[1:])), verbose=0)
+    assert all((np.array(w) != h).any() for w, h in zip(swapped.trainable_weights, head, strict=True))
+    for weight in swapped.weights:
+        if id(weight) in old:
+            np.testing.assert_array_equal(weight, before[weight.path])
+
+
+def test_what_is_trainable_in_a_model_stays_so_with_a_new_head():
+    model = nested_head()
+    model.get_layer("base").get_layer("body").trainable = False
+    swapped = kc.swap_head(model, 5)
+    assert [w.path for w in swapped.trainable_weights if "head" not in w.path] == [
+        w.path for w in model.trainable_weights if "head" not in w.path
+    ]
+    assert len(swapped.trainable_weights) == 4
+
+
+@pytest.mark.parametrize("freeze", FREEZE)
+def test_a_frozen_model_stays_frozen_with_other_channels(freeze):
+    model = nested_head()
+    FREEZE[freeze](model)
+    assert not kc.adapt_input_channels(model, 1).trainable_weights
+
+
+class PerClass(keras.initializers.Initializer):
+    """Values for three classes, whatever is asked for."""
+
+    def __call__(self, shape, dtype=None):
+        return keras.ops.convert_to_tensor(np.arange(3.0), dtype)
+
+
+def halves(shape, dtype=None):
+    return keras.ops.full(shape, 0.5, dtype)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "expected"),
+    [
+        (keras.initializers.Constant(np.log([0.9, 0.09, 0.01])), 0),  # as TensorFlow's guide to uneven classes has it
+        (keras.initializers.Constant(np.log([0.9])), 0),
+        (PerClass(), 0),
+        (keras.initializers.Constant(-4.6), -4.6),  # Lin et al., 2017, section 4.1: the same for any number of classes
+        (halves, 0.5),
+    ],
+)
+def test_biases_of_the_old_classes_are_not_those_of_the_new_ones(initializer, expected):
+    inputs = keras.Input((4,))
+    size = len(initializer.value) if np.ndim(getattr(initializer, "value", 0)) else 3
+    model = keras.Model(inputs, L.Dense(size, bias_initializer=initializer, name="head")(inputs))
+    np.testing.assert_allclose(kc.swap_head(model, 5).get_layer("head").bias, [expected] * 5, rtol=1e-6)
+
+
+def test_kernels_of_the_old_classes_are_not_those_of_the_new_ones():
+    inputs = keras.Input((4,))
+    kernel = keras.initializers.Constant(np.arange(12.0).reshape(4, 3))
+    model = keras.Model(inputs, L.Dense(3, kernel_initializer=kernel, name="head")(inputs))
+    new = [np.array(kc.swap_head(model, 5).get_layer("head").kernel) for _ in range(2)]
+    assert new[0].shape == (4, 5) and np.abs(new).max() <= np.sqrt(6 / 9) and (new[0] != new[1]).any()  # Glorot's limit
+
+
+SINGLE = {
+    "dense": lambda: [L.Flatten(), L.Dense(1, "sigmoid", name="head")],
+    "activation": lambda: [L.Flatten(), L.Dense(1, name="head"), L.Activation("sigmoid")],
+    "operation": lambda: [L.Flatten(), L.Dense(1, name="head"), keras.ops.sigmoid],
+    "nested": lambda: [keras.Sequential([L.Flatten(), L.Dense(1, name="head")], name="top"), L.Activation("sigmoid")],
+    "a label at each place": lambda: [L.Conv2D(1, 1, activation="sigmoid", name="head")],
+    "multi_label": lambda: [kc.heads.multi_label(1)],
+}
+
+
+@pytest.mark.parametrize("case", SINGLE)
+def test_one_sigmoid_does_not_become_several_unasked(case):
+    model = ends(*SINGLE[case]())
+    expected = (
+        r"^swap_head: `classes` must be 1 for a model that ends in one sigmoid.* classes=5\. Cut .* '(head|top|logits)'"
+    )
+    with pytest.raises(ValueError, match=expected):
+        kc.swap_head(model, 5)
+    assert kc.swap_head(model, 1).output_shape == model.output_shape
+
+
+def test_several_sigmoids_stay_sigmoids_and_a_softmax_needs_two_classes():
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    several = kc.swap_head(ends(kc.heads.multi_label(3)), 2)
+    assert abs(several(images).numpy().sum(-1) - 1).min() > 1e-3
+    for head in (kc.heads.classification(3), lambda x: L.Dense(3, "softmax")(L.Flatten()(x))):
+        with pytest.raises(
+            ValueError, match=r"^swap_head: `classes` must be at least 2 for a model that ends in softmax"
+        ):
+            kc.swap_head(ends(head), 1)
+    assert kc.swap_head(ends(L.Flatten(), L.Dense(1)), 3).output_shape == (None, 3)  # a regression
