@@ -51,10 +51,13 @@ def icons(folder: Path, images: int = 1_650, side: int = 16, seed: int = 0) -> P
     return folder
 
 
-def left_or_right(folder: Path, images: int = 80, side: int = 160, seed: int = 0) -> Path:
-    """Arrows that point to the left, or to the right, in colours, sizes and places that vary: only a flip tells them apart."""
+def left_or_right(folder: Path, images: int = 80, side: int = 160, seed: int = 0, test_images: int = 200) -> Path:
+    """Arrows that point to the left, or to the right, in colours, sizes and places that vary: only a flip tells them apart.
+
+    The folders `train` and `test` hold an official split: few images to learn from, enough to tell how well that went.
+    """
     random = np.random.default_rng(seed)
-    for number in range(images):
+    for number in range(images + test_images):
         ground = (0.7 + 0.2 * _texture(random, side)[..., None]) * random.uniform(100, 255, 3)
         scene = Image.fromarray(np.clip(ground, 0, 255).astype("uint8"))
         x, y, length = (
@@ -68,7 +71,8 @@ def left_or_right(folder: Path, images: int = 80, side: int = 160, seed: int = 0
         ImageDraw.Draw(scene).polygon(upper + lower, fill=tuple(int(value) for value in random.integers(0, 90, 3)))
         if number % 2:
             scene = scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        _save(folder / ("left", "right")[number % 2] / f"{number:04}.png", np.asarray(scene))
+        split = "train" if number < images else "test"
+        _save(folder / split / ("left", "right")[number % 2] / f"{number:04}.png", np.asarray(scene))
     return folder
 
 
