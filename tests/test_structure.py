@@ -13,7 +13,7 @@ import pipelines
 ROOT = Path(__file__).parent.parent
 # A room may import itself, its neighbours and the rooms before it.
 ROOMS = (
-    {"version", "geometry", "arguments", "preprocessing", "fetching"},
+    {"version", "geometry", "arguments", "preprocessing", "fetching", "safety"},
     {"layers"},
     {"blocks", "heads"},
     {"builder", "surgery"},
@@ -22,7 +22,15 @@ ROOMS = (
     {"images", "serving"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-MAY_USE_TENSORFLOW = {"images", "layers/hub/module", "layers/hub/variants", "serving", "training", "analysis/autodiff"}
+MAY_USE_TENSORFLOW = {
+    "safety",
+    "images",
+    "layers/hub/module",
+    "layers/hub/variants",
+    "serving",
+    "training",
+    "analysis/autodiff",
+}
 SOURCES = sorted((ROOT / "keras_cnn").rglob("*.py"))
 
 
