@@ -133,6 +133,12 @@ def gradient(meta, _):
     meta.graph_def.library.registered_gradients.add(gradient_func="evil", registered_op_type="CustomGradient-1")
 
 
+def function_without_a_name(meta, _):
+    """It must not be taken for the graph itself, which has none either."""
+    meta.graph_def.library.function.add()
+    collection("saved_model_main_op")(meta, _)
+
+
 def function_named_as_an_operation(meta, _):
     meta.graph_def.library.function.add().signature.name = "ReadFile"
     add(function(meta, "serve").node_def, "ReadFile")
@@ -329,6 +335,7 @@ HOSTILE = {
     "a data service": (inside("serve", "DataServiceDatasetV4"), "DataServiceDatasetV4 reaches the network"),
     "an operation of a library": (inside("serve", "Evil>Operation"), "Evil>Operation is no operation of TensorFlow"),
     "an end of the process": (inside("serve", "Abort"), "Abort ends the process"),
+    "a function without a name": (function_without_a_name, f"SaveV2 writes files, {NOT_ALONE}"),
     "a function named as an operation": (function_named_as_an_operation, READS),
     "two functions of one name": (two_functions_of_one_name, "two functions have the name '__inference_"),
     "two nodes of one name": (two_nodes_of_one_name, "two nodes have the name 'NoOp'"),

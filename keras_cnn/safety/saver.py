@@ -26,7 +26,7 @@ PASSING = {
 APPENDED = re.compile(rb"\.?part|_temp(_[0-9a-f]{32})?/part")  # by TensorFlow, to the name of a file
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault")
-MAIN = ""  # the graph itself, among its functions
+MAIN = None  # the graph itself, among its functions; they have names, be it ""
 
 
 def misuses(meta) -> Iterator[str]:
@@ -57,7 +57,7 @@ class _Graph:
 
     Attributes:
         bodies: Function, or `MAIN` -> its nodes.
-        arguments: Function -> names of its arguments.
+        called: Function, or `MAIN` -> of each of its nodes the operation, and all that could be the name of a function.
         file_name: The tensor that is fed with the name that is handed to the saver.
     """
 
@@ -66,6 +66,7 @@ class _Graph:
         self.meta = meta
         self.functions = {function.signature.name: function for function in library}
         self.bodies = {MAIN: meta.graph_def.node} | {name: one.node_def for name, one in self.functions.items()}
+        self.called = {name: list(map(_called, body)) for name, body in self.bodies.items()}
         self.nodes = {name: {node.name: node for node in body} for name, body in self.bodies.items()}
         self.file_name = _tensor(meta.saver_def.filename_tensor_name)
 
@@ -74,14 +75,19 @@ class _Graph:
         functions, grown = set(), set(wanted)
         while grown:
             names = functions | set(wanted)
-            grown = {name for name, one in self.functions.items() if not names.isdisjoint(_mentions(one))} - functions
+            grown = {name for name in self.functions if not names.isdisjoint(self._mentioned(name))} - functions
             functions |= grown
         consumers = defaultdict(set)
         for node in self.bodies[MAIN]:
             for name in node.input:
                 consumers[node_of(name)].add(node.name)
-        starts = {node.name for node in self.bodies[MAIN] if not _called(node).isdisjoint(functions | set(wanted))}
+        main = zip(self.bodies[MAIN], self.called[MAIN], strict=True)
+        starts = {node.name for node, called in main if not called.isdisjoint(functions | set(wanted))}
         return _spread(starts, consumers.__getitem__), functions
+
+    def _mentioned(self, function):
+        """Operations of a function, and all texts in it that could be the name of another one."""
+        return set().union(*self.called[function], *map(_names, self.functions[function].attr.values()))
 
     def needed(self, name: str) -> set[str]:
         """Nodes of the main graph that run when this one does."""
@@ -141,16 +147,15 @@ class _Graph:
     def _plain_arguments(self, function):
         """Those of a function by name, if each stands for one tensor."""
         arguments = self.functions[function].signature.input_arg
-        return (
-            [] if any(one.number_attr or one.type_list_attr for one in arguments) else [one.name for one in arguments]
-        )
+        several = any(one.number_attr or one.type_list_attr for one in arguments)
+        return [] if several else [one.name for one in arguments]
 
     def _handed_over(self, function, argument, operation, seen):
         """What the callers of a function hand to one of its arguments."""
         place, found = self._plain_arguments(function).index(argument), set()
         for body, nodes in self.bodies.items():
-            for node in nodes:
-                if function not in _called(node):
+            for node, called in zip(nodes, self.called[body], strict=True):
+                if function not in called:
                     continue
                 plain = node.op == function or (node.op in CALLS and node.attr["f"].func.name == function)
                 fits = plain and place < len(node.input) and not node.input[place].startswith("^")
@@ -166,11 +171,6 @@ def _spread(starts, neighbours):
         found |= new
         waiting += new
     return found
-
-
-def _mentions(function):
-    """Operations of a function, and all texts in it that could be the name of another one."""
-    return set().union(*map(_called, function.node_def), *map(_names, function.attr.values()))
 
 
 def _called(node):
