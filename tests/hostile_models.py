@@ -333,7 +333,7 @@ HOSTILE = {
     "a description in a file": (inside("serve", "DecodeProtoV2"), "DecodeProtoV2 reads files"),
     "a program of XLA": (inside("serve", "XlaCallModule"), "XlaCallModule runs other code"),
     "a data service": (inside("serve", "DataServiceDatasetV4"), "DataServiceDatasetV4 reaches the network"),
-    "an operation of a library": (inside("serve", "Evil>Operation"), "Evil>Operation is no operation of TensorFlow"),
+    "an operation of a library": (inside("serve", "Evil>\x1b[2J"), r"'Evil>\x1b[2J' is no operation of TensorFlow"),
     "an end of the process": (inside("serve", "Abort"), "Abort ends the process"),
     "a function without a name": (function_without_a_name, f"SaveV2 writes files, {NOT_ALONE}"),
     "a function named as an operation": (function_named_as_an_operation, READS),

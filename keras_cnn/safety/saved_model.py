@@ -49,7 +49,8 @@ def nodes_of(meta) -> Iterator:
 def _of_operations(saved):
     for operation in sorted({name for meta in saved.meta_graphs for name in _operations(meta)}):
         if effect := operations.effect(operation):
-            yield f"{operation} {effect}"
+            known = operation in operations.classes()  # a name that somebody else has chosen may hold anything
+            yield f"{operation if known else repr(operation)} {effect}"
 
 
 def _operations(meta):
