@@ -16,6 +16,7 @@ import sys
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -101,8 +102,9 @@ def unpack(archive: Path, directory: Path) -> None:
     """Unpack a `.tar` or `.tar.gz` file of folders and plain files, and nothing else, into an empty folder.
 
     Raises:
-        ValueError: If the archive is damaged, holds a link, a device or a path that leads out of `directory`, or is
-            larger than 16 GiB or 100,000 members. What was unpacked until then is left to the caller.
+        ValueError: If the archive is damaged (all of it is read, with its checksum if it is compressed), holds a link, a
+            device or a path that leads out of `directory`, or is larger than 16 GiB or 100,000 members. What was unpacked
+            until then is left to the caller.
     """
     try:
         with _opened(archive) as file, tarfile.open(fileobj=file, mode="r:") as members:
@@ -112,7 +114,8 @@ def unpack(archive: Path, directory: Path) -> None:
                 if count > MOST_MEMBERS or left < 0:
                     _refuse(archive, f"has more than {MOST_MEMBERS:,} members or {MOST_BYTES:,} bytes")
                 _extract(members, member, directory, archive)
-    except (tarfile.TarError, EOFError, OSError, RecursionError) as error:
+            _check_end(file, members.offset)
+    except (tarfile.TarError, zlib.error, EOFError, OSError, RecursionError) as error:
         _refuse(archive, f"is no whole .tar or .tar.gz file ({error})")
 
 
@@ -151,6 +154,22 @@ def _extract(members, member, directory, archive):
             shutil.copyfileobj(source, target)
     else:
         _refuse(archive, f"holds {member.name!r}, which is neither a plain file nor a folder")
+
+
+def _check_end(file, position):
+    """Raise unless the archive ends at `position` as whole ones do: with blocks of zeros, and nothing after them.
+
+    `tarfile` takes a damaged header for the end. And the checksum of a compressed file is its last part, so that it counts
+    only where all of the file is read.
+    """
+    file.seek(position)
+    size = 0
+    while chunk := file.read(tarfile.RECORDSIZE):
+        size += len(chunk)
+        if chunk.strip(b"\0") or size > MOST_AT_ONCE:
+            raise tarfile.TarError("something else stands where its next file or its end should be")
+    if size < 2 * tarfile.BLOCKSIZE or size % tarfile.BLOCKSIZE:
+        raise tarfile.TarError("its end is missing")
 
 
 def _refuse(archive, reason):

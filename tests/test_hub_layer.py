@@ -363,7 +363,11 @@ def test_export(trained, tmp_path):
 def test_tables_travel_with_the_module(modules, tmp_path):
     directory = shutil.copytree(modules / "words", tmp_path / "module")
     words = tf.constant(["dog", "cow"])
-    layer = HubLayer(directory, trainable=True)
+    with pytest.raises(
+        ValueError, match=r"InitializeTableFromTextFileV2 reads files\. It was not loaded\. If you trust"
+    ):
+        HubLayer(directory, trainable=True)
+    layer = HubLayer(directory, trainable=True, trust=True)
     assert not layer.supports_jit
     model = keras.Sequential([keras.Input((), dtype="string"), layer])
     expected = layer.get_weights()[0][[1, 2]]
@@ -455,13 +459,13 @@ def test_calls_that_do_not_fit(conv_net, modules, tmp_path):
     with pytest.raises(ValueError, match=r"`inputs` must be \{a: float32 \(None, 2\), b: float32 \(None, 2\)\}, which"):
         HubLayer(modules / "signatures", signature="both")(np.ones((1, 2)))
     with pytest.raises(ValueError, match=r"`inputs` must be string \(None,\), which .* inputs=float32 \(2,\)"):
-        HubLayer(modules / "words")(np.ones(2, "float32"))
+        HubLayer(modules / "words", trust=True)(np.ones(2, "float32"))
     with pytest.raises(ValueError, match=r"`output_key` must be one of 'map', 'vector'. Received: output_key='pool'"):
         HubLayer(conv_net, output_key="pool")(X)
     with pytest.raises(ValueError, match=r"`output_key` must be one of 0, 1. Received: output_key=2"):
         HubLayer(modules / "plain", output_key=2)(np.eye(3))
     with pytest.raises(ValueError, match=r"`output_key` must be None, for the module returns one tensor"):
-        HubLayer(modules / "words", output_key=0)(tf.constant(["cat"]))
+        HubLayer(modules / "words", output_key=0, trust=True)(tf.constant(["cat"]))
 
 
 def test_modules_that_would_lose_something(conv_net, tmp_path):

@@ -11,7 +11,7 @@ from keras import ops, tree
 
 from keras_cnn import fetching
 from keras_cnn.arguments import message
-from keras_cnn.layers.hub.program import Program, demand_trust
+from keras_cnn.layers.hub.program import Program, demand_trust, require_harmless
 
 
 @keras.saving.register_keras_serializable(package="keras_cnn")
@@ -34,12 +34,14 @@ class HubLayer(keras.layers.Layer):
         output_key: Which output to return of a module that returns a dict (a key) or a list (an index). None: all.
         arguments: Dict of other arguments of the module, by name, with plain values. `training` is not among them: the
             layer passes it if the module takes it.
+        trust: Whether to load a module that may do more than compute, such as reading files, which is refused otherwise.
     Call arguments:
         inputs: The tensor, or the list or dict of tensors, that the module takes; cast to its dtypes.
         training: Whether the layer is called for training.
     Output shape: that of the module. Floats are cast to the compute dtype of the layer; weights keep the module's dtype.
     Raises:
-        ValueError: If an argument does not fit the module, or if `inputs` do not, with what it takes.
+        ValueError: If an argument does not fit the module, or if `inputs` do not, with what it takes; or if the module may
+            do more than compute (see docs/security.md) and is not trusted.
         RuntimeError: If Keras does not run on TensorFlow.
 
     Example:
@@ -49,7 +51,17 @@ class HubLayer(keras.layers.Layer):
         model = keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(features))
     """
 
-    def __init__(self, handle, trainable=False, freeze=None, signature=None, output_key=None, arguments=None, **kwargs):
+    def __init__(
+        self,
+        handle,
+        trainable=False,
+        freeze=None,
+        signature=None,
+        output_key=None,
+        arguments=None,
+        trust=False,
+        **kwargs,
+    ):
         if keras.backend.backend() != "tensorflow":
             raise RuntimeError(
                 "HubLayer: Keras must run on TensorFlow, for which SavedModels are made. Received: "
@@ -62,18 +74,20 @@ class HubLayer(keras.layers.Layer):
         self.signature = signature
         self.output_key = output_key
         self.arguments = _plain(arguments)
-        self._load(program)
+        self._load(program, trust)
         self._make_weights()
         if isinstance(program, Program):
             for name in self._named.keys() & program.layer._named.keys():
                 self._named[name].assign(program.layer._named[name])
 
-    def _load(self, program):
+    def _load(self, program, trust):
         from keras_cnn.layers.hub import variants  # which import TensorFlow
         from keras_cnn.layers.hub.module import Module
 
         if program is None:
             directory = fetching.saved_model_directory(self.handle)
+            if not trust:
+                require_harmless(self.handle, directory)
             self._program = Program.read(self, directory)
         else:
             self._program = Program.of(self, program)

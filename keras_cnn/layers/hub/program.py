@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 
+from keras_cnn import safety
 from keras_cnn.scratch import ScratchFolder
 
 
@@ -49,6 +50,17 @@ class Program(str):
 
     def __deepcopy__(self, memo):
         return self  # Keras copies configs deeply, which must not copy the layer
+
+
+def require_harmless(handle: str, directory: Path) -> None:
+    """Raise if the SavedModel may do more than compute, before anything of it is loaded."""
+    found = safety.suspicions(safety.read(directory), directory)
+    if found:
+        raise ValueError(
+            f"HubLayer: the module must do nothing but compute. Received: {handle!r}, which may do more: "
+            f"{'; '.join(found[:5])}. It was not loaded. If you trust where it comes from, say so by trust=True, which "
+            "HubLayer and load_backbone take."
+        )
 
 
 def demand_trust() -> None:
