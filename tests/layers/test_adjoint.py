@@ -173,11 +173,28 @@ def test_the_kernel_learns_from_both_layers():
         (
             lambda: layers.ConvAdjoint2D(keras.layers.Conv2D(4, 3, name="c"))(np.ones((1, 5, 5, 4))),
             "ConvAdjoint2D: `conv` must be built. Received: conv=<Conv2D name=c, built=False>. Call or build the "
-            "convolution first: its kernel is the one that is used here.",
+            "convolution first: this layer uses its kernel.",
         ),
         (
             lambda: layers.ConvAdjoint2D(keras.layers.Conv2D(4, 3, name="c")).compute_output_shape((1, 5, 5, 4)),
             "ConvAdjoint2D: `conv` must be built. Received: conv=<Conv2D name=c, built=False>.",
+        ),
+        (  # also where the shape fits no convolution at all
+            lambda: layers.ConvAdjoint2D(keras.layers.Conv2D(4, 3, name="c"))(np.ones((1, 5, 5, 3))),
+            "ConvAdjoint2D: `conv` must be built. Received: conv=<Conv2D name=c, built=False>.",
+        ),
+        (
+            lambda: layers.ConvAdjoint1D(keras.layers.Conv1D(4, 3, name="c"))(keras.Input((5, 5, 3))),
+            "ConvAdjoint1D: `conv` must be built. Received: conv=<Conv1D name=c, built=False>.",
+        ),
+        (
+            lambda: layers.ConvAdjoint2D(built())(keras.Input((4, 4, 3))),
+            "ConvAdjoint2D: the input must be an output of the convolution, with 4 axes and 4 channels. "
+            "Received: an input of shape (None, 4, 4, 3).",
+        ),
+        (
+            lambda: layers.ConvAdjoint2D(built()).compute_output_shape((None, 4, 4)),
+            "ConvAdjoint2D: the input must be an output of the convolution, with 4 axes and 4 channels.",
         ),
         (lambda: layers.ConvAdjoint1D(keras.layers.Dense(4)), "`conv` must be a keras.layers.Conv1D or a subclass."),
         (

@@ -178,6 +178,14 @@ def test_a_causal_output_ignores_the_future_in_every_mode():
             'Conv2D: `padding` must be "valid", "same", an integer of at least 0, or 2 entries, each an integer or '
             "(before, after). Received: padding=-1.",
         ),
+        (
+            lambda: layers.Conv2D(1, 3, padding="zame"),
+            'Conv2D: `padding` must be "valid", "same", an integer of at least 0, or 2 entries, each an integer or '
+            "(before, after). Received: padding='zame'. Did you mean \"same\"?",
+        ),
+        (lambda: layers.Conv1D(1, 3, padding="casual"), "Received: padding='casual'. Did you mean \"causal\"?"),
+        (lambda: layers.Conv3D(1, 3, padding="full"), "or 3 entries, each an integer or (before, after). Received: "),
+        (lambda: layers.Conv2D(1, 3, padding="causal"), 'must be "valid", "same", an integer of at least 0, or 2'),
         (lambda: layers.Conv2D(1, 3, padding=(1, 2, 3)), "Received: padding=(1, 2, 3)."),
         (lambda: layers.Conv2D(1, 3, padding=((1, 2), (3,))), "Received: padding=((1, 2), (3,))."),
         (lambda: layers.Conv3D(1, 3, padding=(1, 2)), "or 3 entries"),
@@ -194,9 +202,9 @@ def test_a_causal_output_ignores_the_future_in_every_mode():
         (lambda: layers.Conv2D(1, 3, strides=0), "Conv2D: `strides` must be an integer of at least 1, or 2 of them."),
         (lambda: layers.Conv1D(1, 3, padding=1.5), "Received: padding=1.5."),
         (
-            lambda: layers.Conv1D(1, 3, padding=1, padding_mode="mirror"),
+            lambda: layers.Conv1D(1, 3, padding=1, padding_mode="reflection"),
             "Conv1D: `padding_mode` must be one of 'zeros', 'reflect', 'replicate', 'circular'. "
-            "Received: padding_mode='mirror'.",
+            "Received: padding_mode='reflection'. Did you mean 'reflect'?",
         ),
         (
             lambda: layers.Conv2D(1, 3, strides=2, padding="same", padding_mode="reflect"),

@@ -411,7 +411,7 @@ def test_signatures(modules, conv_net):
         ValueError, match=r"`signature` must be one of both, serving_default. Received: signature='none'"
     ):
         HubLayer(modules / "signatures", signature="none")
-    with pytest.raises(ValueError, match="`signature` must be None, for the module has no signatures"):
+    with pytest.raises(ValueError, match="`signature` must be None, since the module has no signatures"):
         HubLayer(conv_net, signature="serving_default")
 
 
@@ -431,8 +431,8 @@ def test_what_keras_exports(tmp_path):
     [
         ({"freeze": "conv_3"}, "`freeze` must be a pattern found in a name, such as conv_1.kernel, bn.gamma"),
         ({"freeze": "("}, "`freeze` must be a regular expression (missing ), unterminated subpattern"),
-        ({"arguments": {"size": 1}}, "`arguments` must be a dict with names out of ['scale']. Received"),
-        ({"arguments": {"training": True}}, "`arguments` must be a dict with names out of ['scale']. Received"),
+        ({"arguments": {"size": 1}}, "`arguments` must be a dict with names from ['scale']. Received"),
+        ({"arguments": {"training": True}}, "`arguments` must be a dict with names from ['scale']. Received"),
         ({"arguments": {"scale": 3.0}}, "`arguments['scale']` must be 1.0 or 2.0, which the module was saved with"),
         ({"arguments": {"scale": (1.0,)}}, "`arguments` must be a dict of names and plain values"),
         ({"arguments": [1.0]}, "`arguments` must be a dict of names and plain values"),
@@ -458,7 +458,7 @@ def test_calls_that_do_not_fit(conv_net, modules, tmp_path):
         HubLayer(conv_net, output_key="pool")(X)
     with pytest.raises(ValueError, match=r"`output_key` must be one of 0, 1. Received: output_key=2"):
         HubLayer(modules / "plain", output_key=2)(np.eye(3))
-    with pytest.raises(ValueError, match=r"`output_key` must be None, for the module returns one tensor"):
+    with pytest.raises(ValueError, match=r"`output_key` must be None, since the module returns one tensor"):
         HubLayer(modules / "words", output_key=0)(tf.constant(["cat"]))
 
 
