@@ -7,7 +7,7 @@ JAX_TESTS := $(addprefix tests/test_,$(addsuffix .py,geometry layers convolution
 	blocks builder heads convolution_matrix gradients effective_field surgery folding input_channels staging freezing \
 	backbones efficientnet_lite))
 
-.PHONY: demo test test-all test-jax lint clean
+.PHONY: demo test test-all test-jax lint types clean
 
 demo: .venv/installed
 	$(BIN)/keras-cnn fit sample --out saved_models/sample
@@ -27,6 +27,10 @@ lint: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/mypy
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
