@@ -8,6 +8,8 @@ import pytest
 from keras_cnn import blocks, builder, heads
 from keras_cnn.builder import attach, build
 
+pytestmark = pytest.mark.any_backend
+
 
 def small_resnet(classes=2):
     return build(

@@ -13,6 +13,8 @@ from keras_cnn.analysis import matrix_picture
 from keras_cnn.analysis.matrix import convolution_matrix
 from keras_cnn.analysis.matrix_picture import plot_convolution_matrix
 
+pytestmark = pytest.mark.any_backend
+
 
 def check(layer, shape):
     """The matrix times a random input is the layer's output on it; the matrix."""

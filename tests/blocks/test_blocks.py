@@ -10,6 +10,8 @@ from helpers.block_cases import CASES, INPUT, Case
 from keras_cnn import blocks
 from keras_cnn.layers import SqueezeExcite
 
+pytestmark = pytest.mark.any_backend
+
 
 def make(case: Case, shape=INPUT, **options) -> keras.Model:
     keras.utils.set_random_seed(0)

@@ -11,6 +11,8 @@ from keras import ops
 
 from keras_cnn import layers
 
+pytestmark = pytest.mark.any_backend
+
 ADJOINTS = {1: layers.ConvAdjoint1D, 2: layers.ConvAdjoint2D, 3: layers.ConvAdjoint3D}
 MODES = ("zeros", "reflect", "replicate", "circular")
 

@@ -11,6 +11,8 @@ from keras import ops
 from keras_cnn import layers
 from keras_cnn.layers.convolution import pad
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 def test_equals_pytorch(mode):

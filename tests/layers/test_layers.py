@@ -14,6 +14,8 @@ from keras import ops
 
 from keras_cnn import blocks, layers
 
+pytestmark = pytest.mark.any_backend
+
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow makes SavedModels")
 
 

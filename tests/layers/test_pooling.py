@@ -9,6 +9,8 @@ from keras import ops
 
 from keras_cnn import layers
 
+pytestmark = pytest.mark.any_backend
+
 PAIRS = [
     (layers.MinPooling1D, keras.layers.MaxPooling1D, (2, 7, 3)),
     (layers.MinPooling2D, keras.layers.MaxPooling2D, (2, 7, 6, 3)),

@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_cnn import layers
 
+pytestmark = pytest.mark.any_backend
+
 RATE, COUNT = 0.3, 4000
 
 
