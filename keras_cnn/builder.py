@@ -10,13 +10,11 @@ import keras
 from keras_cnn import arguments
 from keras_cnn.blocks.plumbing import Block, apply_step
 
-Head = Callable[[keras.KerasTensor], keras.KerasTensor]
-
 
 def build(
     input_shape: tuple[int | None, ...],
-    stages: Mapping[str, Block | Sequence[Block]],
-    head: Head | None = None,
+    stages: Mapping[str, Callable[..., keras.KerasTensor] | Sequence[Callable[..., keras.KerasTensor]]],
+    head: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """A functional model: an input, named stages, a head.
@@ -71,7 +69,9 @@ def build(
     return _model(inputs, y, name, "build: stages and head")
 
 
-def attach(model: keras.Model, head: Head, name: str | None = None) -> keras.Model:
+def attach(
+    model: keras.Model, head: Callable[[keras.KerasTensor], keras.KerasTensor], name: str | None = None
+) -> keras.Model:
     """`model` with a head on its output, in one flat graph that shares the layers of the model.
 
     A model nested in another hides its layers from inspection. Here every layer stays reachable by `get_layer`.

@@ -61,7 +61,11 @@ def effective_kernel_size(kernel_size: int, dilation_rate: int = 1) -> int:
 
 
 def output_size(
-    size: int | None, kernel_size: int, strides: int = 1, padding: Padding = "valid", dilation_rate: int = 1
+    size: int | None,
+    kernel_size: int,
+    strides: int = 1,
+    padding: Literal["valid", "same", "full"] | int | tuple[int, int] = "valid",
+    dilation_rate: int = 1,
 ) -> int | None:
     """Size of the output of a convolution or pooling along one axis.
 
@@ -104,7 +108,11 @@ def output_size(
 
 
 def padding_amounts(
-    size: int | None, kernel_size: int, strides: int = 1, padding: Padding = "same", dilation_rate: int = 1
+    size: int | None,
+    kernel_size: int,
+    strides: int = 1,
+    padding: Literal["valid", "same", "full"] | int | tuple[int, int] = "same",
+    dilation_rate: int = 1,
 ) -> tuple[int | None, int | None]:
     """Cells that are added before and after the data along one axis.
 
@@ -148,7 +156,7 @@ def transposed_output_size(
     size: int | None,
     kernel_size: int,
     strides: int = 1,
-    padding: Padding = "valid",
+    padding: Literal["valid", "same", "full"] | int | tuple[int, int] = "valid",
     dilation_rate: int = 1,
     output_padding: int | None = None,
 ) -> int | None:
@@ -238,7 +246,7 @@ class Field:
         self,
         kernel_size: int,
         strides: int = 1,
-        padding: Padding = "valid",
+        padding: Literal["valid", "same", "full"] | int | tuple[int, int] = "valid",
         dilation_rate: int = 1,
         size: int | None = None,
     ) -> Field:

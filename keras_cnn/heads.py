@@ -15,14 +15,12 @@ from keras_cnn import arguments
 
 __all__ = ["classification", "dense_prediction", "features", "multi_label", "regression"]
 
-Head = Callable[[keras.KerasTensor], keras.KerasTensor]
-
 
 def __dir__() -> list[str]:
     return __all__
 
 
-def classification(classes: int, dropout: float = 0.0) -> Head:
+def classification(classes: int, dropout: float = 0.0) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     """One label per image: average pooling, dropout, Dense, softmax.
 
     Args:
@@ -44,7 +42,7 @@ def classification(classes: int, dropout: float = 0.0) -> Head:
     return _pooled("classification", _count("classification", "classes", classes, 2), dropout, "softmax")
 
 
-def multi_label(classes: int, dropout: float = 0.0) -> Head:
+def multi_label(classes: int, dropout: float = 0.0) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     """Any number of labels per image: as `classification`, with a sigmoid for each class.
 
     Args:
@@ -60,7 +58,7 @@ def multi_label(classes: int, dropout: float = 0.0) -> Head:
     return _pooled("multi_label", _count("multi_label", "classes", classes), dropout, "sigmoid")
 
 
-def regression(units: int = 1, dropout: float = 0.0) -> Head:
+def regression(units: int = 1, dropout: float = 0.0) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     """Numbers instead of classes: average pooling, dropout, Dense.
 
     Args:
@@ -77,7 +75,7 @@ def regression(units: int = 1, dropout: float = 0.0) -> Head:
     return _pooled("regression", _count("regression", "units", units), dropout, None)
 
 
-def features() -> Head:
+def features() -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     """The pooled feature vector, for search and for heads that are trained elsewhere.
 
     Returns:
@@ -86,7 +84,7 @@ def features() -> Head:
     return _pool
 
 
-def dense_prediction(classes: int) -> Head:
+def dense_prediction(classes: int) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     """One label per position (segmentation): 1 x 1 convolution and softmax over channels.
 
     Long et al., 2015, *Fully Convolutional Networks for Semantic Segmentation*, arXiv:1411.4038, section 3.1: the
@@ -121,7 +119,9 @@ def _count(owner: str, name: str, value: int, minimum: int = 1) -> int:
     return arguments.integer(owner, name, value, minimum)
 
 
-def _pooled(owner: str, units: int, dropout: float, activation: str | None) -> Head:
+def _pooled(
+    owner: str, units: int, dropout: float, activation: str | None
+) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     rate = arguments.fraction(owner, "dropout", dropout)
 
     def head(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -214,7 +214,7 @@ def test_names_that_occur_twice_are_explained():
         attach(build((3, 3, 1), {"pool": conv}), heads.classification(2))
 
 
-def test_a_head_that_was_not_called_is_told_how():
+def test_a_head_that_was_not_called_is_explained():
     for head in ("classification", "multi_label", "regression", "dense_prediction"):
         name = "units" if head == "regression" else "classes"
         with pytest.raises(TypeError) as error:

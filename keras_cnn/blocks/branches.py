@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import keras
@@ -11,9 +11,7 @@ import keras
 from keras_cnn import arguments
 from keras_cnn.blocks.convolution import conv_norm_act
 from keras_cnn.blocks.plumbing import (
-    Block,
     BlockOptions,
-    Window,
     apply_step,
     channel_axis,
     check_options,
@@ -21,8 +19,6 @@ from keras_cnn.blocks.plumbing import (
     pointwise_options,
 )
 from keras_cnn.layers import MinPooling2D
-
-Step = tuple[int | str, Window] | tuple[int | str, Window, Window] | Block
 
 POOLING = {
     "max": keras.layers.MaxPooling2D,
@@ -33,7 +29,7 @@ POOLING = {
 
 def inception(
     x: keras.KerasTensor,
-    branches: Sequence[Sequence[Step]],
+    branches: Sequence[Sequence[tuple | Callable[..., keras.KerasTensor]]],
     *,
     name: str | None = None,
     **options: Unpack[BlockOptions],

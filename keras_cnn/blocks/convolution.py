@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import keras
 
 from keras_cnn import arguments
 from keras_cnn.blocks.plumbing import (
-    Activation,
     ConvOptions,
-    LayerFactory,
-    Window,
     apply_step,
     channel_axis,
     check_layer_factory,
@@ -24,11 +22,11 @@ from keras_cnn.layers import Conv2D
 def conv_norm_act(
     x: keras.KerasTensor,
     filters: int,
-    kernel_size: Window = 3,
-    strides: Window = 1,
+    kernel_size: int | tuple[int, int] = 3,
+    strides: int | tuple[int, int] = 1,
     *,
-    norm: LayerFactory | None = keras.layers.BatchNormalization,
-    activation: Activation | None = "relu",
+    norm: Callable[..., keras.layers.Layer] | None = keras.layers.BatchNormalization,
+    activation: str | Callable | None = "relu",
     name: str | None = None,
     **options: Unpack[ConvOptions],
 ) -> keras.KerasTensor:
@@ -41,7 +39,7 @@ def conv_norm_act(
     Args:
         x: `(batch, height, width, channels)`, or channels first where that is the Keras setting.
         filters: Channels of the output.
-        kernel_size: Window, an int or `(height, width)`.
+        kernel_size: int | tuple[int, int], an int or `(height, width)`.
         strides: An int or `(height, width)`.
         norm: Makes the normalisation; called as `norm(axis=..., name=...)`. A Keras class, or one with bound arguments:
             `functools.partial(keras.layers.BatchNormalization, epsilon=1e-5)`. None: no normalisation.
@@ -76,8 +74,8 @@ def conv_norm_act(
 
 def norm_act(
     x: keras.KerasTensor,
-    norm: LayerFactory | None = keras.layers.BatchNormalization,
-    activation: Activation | None = "relu",
+    norm: Callable[..., keras.layers.Layer] | None = keras.layers.BatchNormalization,
+    activation: str | Callable | None = "relu",
     name: str | None = None,
 ) -> keras.KerasTensor:
     """Normalisation, then activation; each is omitted where it is None."""

@@ -10,26 +10,22 @@ import keras
 
 from keras_cnn import arguments, geometry
 
-Activation = str | Callable[[Any], Any]
 Block = Callable[..., keras.KerasTensor]
-LayerFactory = Callable[..., keras.layers.Layer]
-Padding = str | int | tuple[int | tuple[int, int], ...]
-Window = int | tuple[int, int]
 
 
 class LayerOptions(TypedDict, total=False):
     """What every convolution of Keras takes, depthwise and transposed ones included."""
 
-    padding: Padding
-    dilation_rate: Window
+    padding: str | int | tuple[int | tuple[int, int], ...]
+    dilation_rate: int | tuple[int, int]
     use_bias: bool
     kernel_initializer: str | keras.Initializer
     bias_initializer: str | keras.Initializer
     kernel_regularizer: str | keras.Regularizer | None
     bias_regularizer: str | keras.Regularizer | None
     activity_regularizer: str | keras.Regularizer | None
-    kernel_constraint: str | Callable[[Any], Any] | None
-    bias_constraint: str | Callable[[Any], Any] | None
+    kernel_constraint: str | Callable | None
+    bias_constraint: str | Callable | None
     dtype: str | keras.DTypePolicy | None
     trainable: bool
 
@@ -44,8 +40,8 @@ class ConvOptions(LayerOptions, total=False):
 class NormActOptions(TypedDict, total=False):
     """What follows each convolution of a block."""
 
-    norm: LayerFactory | None
-    activation: Activation | None
+    norm: Callable[..., keras.layers.Layer] | None
+    activation: str | Callable | None
 
 
 class BlockOptions(ConvOptions, NormActOptions, total=False):
@@ -104,7 +100,7 @@ def check_options(block: Block, options: Mapping[str, Any], known: type, kind: s
             continue
         if name in BlockOptions.__annotations__:
             remedy = f"A {kind} convolution does not have it."
-            raise ValueError(arguments.message(owner, name, "left out", value, remedy))
+            raise ValueError(arguments.message(owner, name, "omitted", value, remedy))
         own = [each for each in inspect.signature(block).parameters if each != "options"]
         remedy = arguments.suggestion(name, [*own, *names]) or f"The options are {', '.join(names)}."
         expected = "an argument of this block or of its convolutions"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import keras
@@ -9,11 +10,7 @@ import keras
 from keras_cnn import arguments
 from keras_cnn.blocks.convolution import conv_norm_act, norm_act
 from keras_cnn.blocks.plumbing import (
-    Activation,
     DepthwiseBlockOptions,
-    LayerFactory,
-    Padding,
-    Window,
     apply_step,
     channel_axis,
     check_layer_factory,
@@ -27,8 +24,8 @@ from keras_cnn.blocks.shortcuts import add
 def depthwise_separable(
     x: keras.KerasTensor,
     filters: int,
-    kernel_size: Window = 3,
-    strides: Window = 1,
+    kernel_size: int | tuple[int, int] = 3,
+    strides: int | tuple[int, int] = 1,
     *,
     depth_multiplier: int = 1,
     intermediate: bool = True,
@@ -44,7 +41,7 @@ def depthwise_separable(
     Args:
         x: `(batch, height, width, channels)`.
         filters: Channels of the output.
-        kernel_size: Window of the depthwise convolution, an int or `(height, width)`.
+        kernel_size: int | tuple[int, int] of the depthwise convolution, an int or `(height, width)`.
         strides: Strides of the depthwise convolution, an int or `(height, width)`.
         depth_multiplier: Depthwise kernels per channel.
         intermediate: Whether normalisation and activation also follow the depthwise convolution (MobileNet).
@@ -77,11 +74,11 @@ def depthwise_separable(
 def inverted_residual(
     x: keras.KerasTensor,
     filters: int,
-    kernel_size: Window = 3,
-    strides: Window = 1,
+    kernel_size: int | tuple[int, int] = 3,
+    strides: int | tuple[int, int] = 1,
     *,
     expansion: float = 6,
-    squeeze_excite: LayerFactory | None = None,
+    squeeze_excite: Callable[..., keras.layers.Layer] | None = None,
     stochastic_depth: float = 0.0,
     name: str | None = None,
     **options: Unpack[DepthwiseBlockOptions],
@@ -95,7 +92,7 @@ def inverted_residual(
     Args:
         x: `(batch, height, width, channels)`.
         filters: Channels of the output.
-        kernel_size: Window of the depthwise convolution, an int or `(height, width)`.
+        kernel_size: int | tuple[int, int] of the depthwise convolution, an int or `(height, width)`.
         strides: Strides of the depthwise convolution, an int or `(height, width)`.
         expansion: Inner width divided by `channels`. 1: no widening convolution, as in the first block of MobileNetV2.
         squeeze_excite: Makes a layer that follows the depthwise convolution; called as `squeeze_excite(name=...)`, such
@@ -143,14 +140,14 @@ def inverted_residual(
 def depthwise(
     owner: str,
     x: keras.KerasTensor,
-    kernel_size: Window,
-    strides: Window = 1,
+    kernel_size: int | tuple[int, int],
+    strides: int | tuple[int, int] = 1,
     *,
     depth_multiplier: int = 1,
-    norm: LayerFactory | None = keras.layers.BatchNormalization,
-    activation: Activation | None = "relu",
+    norm: Callable[..., keras.layers.Layer] | None = keras.layers.BatchNormalization,
+    activation: str | Callable | None = "relu",
     name: str | None = None,
-    padding: Padding = "same",
+    padding: str | int | tuple[int | tuple[int, int], ...] = "same",
     **options: Any,
 ) -> keras.KerasTensor:
     """Depthwise convolution, normalisation, activation: `conv_norm_act` within each channel."""

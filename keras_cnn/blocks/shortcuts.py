@@ -10,7 +10,6 @@ from keras_cnn import arguments
 from keras_cnn.blocks.convolution import conv_norm_act, norm_act
 from keras_cnn.blocks.plumbing import (
     BlockOptions,
-    Window,
     channel_axis,
     check_options,
     layer_name,
@@ -18,24 +17,22 @@ from keras_cnn.blocks.plumbing import (
 )
 from keras_cnn.layers import StochasticDepth
 
-Shortcut = Literal["identity", "projection"] | None
-
 SHORTCUTS = (None, "identity", "projection")
 
 
 class _Convolution(NamedTuple):
     filters: int
     kernel_size: int
-    strides: Window
+    strides: int | tuple[int, int]
 
 
 def residual(
     x: keras.KerasTensor,
     filters: int,
-    strides: Window = 1,
+    strides: int | tuple[int, int] = 1,
     *,
     num_convolutions: int = 2,
-    shortcut: Shortcut = None,
+    shortcut: Literal["identity", "projection"] | None = None,
     preactivate: bool = False,
     stochastic_depth: float = 0.0,
     name: str | None = None,
@@ -86,11 +83,11 @@ def residual(
 def bottleneck(
     x: keras.KerasTensor,
     filters: int,
-    strides: Window = 1,
+    strides: int | tuple[int, int] = 1,
     *,
     width: int | None = None,
     stride_in: Literal["3x3", "1x1"] = "3x3",
-    shortcut: Shortcut = None,
+    shortcut: Literal["identity", "projection"] | None = None,
     preactivate: bool = False,
     stochastic_depth: float = 0.0,
     name: str | None = None,
@@ -148,8 +145,8 @@ def _residual(
     owner: str,
     x: keras.KerasTensor,
     convolutions: list[_Convolution],
-    strides: Window,
-    shortcut: Shortcut,
+    strides: int | tuple[int, int],
+    shortcut: Literal["identity", "projection"] | None,
     preactivate: bool,
     stochastic_depth: float,
     name: str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Unpack
 
 import keras
@@ -9,11 +10,8 @@ import keras
 from keras_cnn import arguments
 from keras_cnn.blocks.convolution import conv_norm_act, norm_act
 from keras_cnn.blocks.plumbing import (
-    Activation,
     BlockOptions,
     DepthwiseBlockOptions,
-    LayerFactory,
-    Window,
     channel_axis,
     check_options,
     layer_name,
@@ -29,7 +27,7 @@ def upsample(
     *,
     skip: keras.KerasTensor | None = None,
     resize: Literal["nearest", "bilinear"] | None = None,
-    kernel_size: Window | None = None,
+    kernel_size: int | tuple[int, int] | None = None,
     name: str | None = None,
     **options: Unpack[BlockOptions],
 ) -> keras.KerasTensor:
@@ -48,7 +46,7 @@ def upsample(
         scale: Factor of height and width, at least 2.
         skip: An earlier map `(batch, scale · height, scale · width, any)`. None: no concatenation.
         resize: "nearest" or "bilinear", followed by a convolution. None: transposed convolution.
-        kernel_size: Window, an int or `(height, width)`. None: `scale` for the transposed convolution, 3 after a
+        kernel_size: int | tuple[int, int], an int or `(height, width)`. None: `scale` for the transposed convolution, 3 after a
             resize.
         name: Prefix of the layers: `name_resize`, `name_conv`, `name_norm`, `name_act`, `name_concat`.
         options: `norm`, `activation` and further options as in `conv_norm_act`, but `padding` is always "same". A
@@ -96,11 +94,11 @@ def _concatenated(skip: keras.KerasTensor, y: keras.KerasTensor, name: str | Non
 def _transposed(
     x: keras.KerasTensor,
     filters: int,
-    kernel_size: Window,
+    kernel_size: int | tuple[int, int],
     strides: int,
     name: str | None,
-    norm: LayerFactory | None = keras.layers.BatchNormalization,
-    activation: Activation | None = "relu",
+    norm: Callable[..., keras.layers.Layer] | None = keras.layers.BatchNormalization,
+    activation: str | Callable | None = "relu",
     **options: Any,
 ) -> keras.KerasTensor:
     given = {"use_bias": norm is None, **options}

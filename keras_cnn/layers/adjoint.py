@@ -148,8 +148,8 @@ def _axis(owner, size, target, kernel_size, strides, padding, dilation_rate):
         target = geometry.transposed_output_size(size or any_size, *rest)
     made = geometry.output_size(target, *rest)
     if size not in (None, made):
-        expected = f"a size of which the convolution makes {size}, the size of the input (it makes {made})"
-        remedy = "Pass output_size=, or the output of the convolution."
+        expected = f"a size from which the convolution makes {size}, the size of the input (it makes {made})"
+        remedy = "Pass another output_size, or an output of the convolution."
         raise ValueError(arguments.message(owner, "output_size", expected, target, remedy))
     amounts = geometry.padding_amounts(target, *rest)
     reached = (made - 1) * strides + geometry.effective_kernel_size(kernel_size, dilation_rate)

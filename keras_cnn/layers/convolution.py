@@ -18,7 +18,6 @@ from keras import ops
 from keras_cnn import arguments, geometry
 
 Amounts = Sequence[tuple[int, int]]  # (before, after) per axis
-PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 _register = keras.saving.register_keras_serializable(package="keras_cnn")
@@ -126,7 +125,7 @@ class _Convolution:
         kernel_constraint: str | Callable | None = None,
         bias_constraint: str | Callable | None = None,
         *,
-        padding_mode: PaddingMode = "zeros",
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -184,11 +183,11 @@ class _Convolution:
 
     def _axis_output_size(self, size, kernel_size, strides, padding, dilation_rate):
         """As `geometry.output_size`; "reflect" and "circular" cannot take more cells than there are."""
-        kept = {"reflect": 1, "circular": 0}.get(self.padding_mode)
-        if size is not None and kept is not None:
+        border = {"reflect": 1, "circular": 0}.get(self.padding_mode)
+        if size is not None and border is not None:
             amounts = geometry.padding_amounts(size, kernel_size, strides, padding, dilation_rate)
-            if max(amounts) > size - kept:
-                expected = f"at most {size - kept} with padding_mode={self.padding_mode!r} on an axis of {size}"
+            if max(amounts) > size - border:
+                expected = f"at most {size - border} with padding_mode={self.padding_mode!r} on an axis of {size}"
                 remedy = "Use less padding, a larger input or another mode."
                 raise ValueError(arguments.message(type(self).__name__, "padding", expected, self.padding, remedy))
         return geometry.output_size(size, kernel_size, strides, padding, dilation_rate)

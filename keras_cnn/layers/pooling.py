@@ -10,7 +10,6 @@ from keras import ops
 
 from keras_cnn import arguments, geometry
 
-DataFormat = Literal["channels_last", "channels_first"]
 _register = keras.saving.register_keras_serializable(package="keras_cnn")
 
 
@@ -40,7 +39,7 @@ class _MinPooling(_Minimum):
         pool_size: int | tuple[int, ...] = 2,
         strides: int | tuple[int, ...] | None = None,
         padding: Literal["valid", "same"] = "valid",
-        data_format: DataFormat | None = None,
+        data_format: Literal["channels_last", "channels_first"] | None = None,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -64,7 +63,12 @@ class _MinPooling(_Minimum):
 
 
 class _GlobalMinPooling(_Minimum):
-    def __init__(self, data_format: DataFormat | None = None, keepdims: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        data_format: Literal["channels_last", "channels_first"] | None = None,
+        keepdims: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(data_format=data_format, keepdims=keepdims, **kwargs)
 
 
@@ -245,7 +249,7 @@ class BlurPool2D(keras.layers.Layer):
         pool_size: int | tuple[int, int] = 3,
         strides: int | tuple[int, int] = 2,
         padding: Literal["same", "valid"] = "same",
-        data_format: DataFormat | None = None,
+        data_format: Literal["channels_last", "channels_first"] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -223,7 +223,7 @@ def test_transposed_convolution_of_ones_repeats_each_pixel():
     np.testing.assert_allclose(infer(keras.Model(inputs, y), x)[0, ..., 0], np.kron(x[0, ..., 0], np.ones((2, 2))))
 
 
-def test_resizing_interpolates_as_it_is_told():
+def test_resizing_interpolates_as_the_argument_says():
     """Half-pixel centres, by hand: 0 4 becomes 0 0 4 4, or 0 1 3 4; ReLU then stops what is negative."""
     inputs = keras.Input((1, 2, 1))
     x = np.array([0, 4], "float32").reshape(1, 1, 2, 1)
@@ -380,15 +380,15 @@ def test_what_a_depthwise_or_transposed_convolution_cannot_do_is_refused_by_name
     for block in (blocks.depthwise_separable, blocks.inverted_residual):
         name = block.__name__
         assert _error(block, 6, groups=2) == (
-            f"{name}: `groups` must be left out. Received: groups=2. A depthwise convolution does not have it."
+            f"{name}: `groups` must be omitted. Received: groups=2. A depthwise convolution does not have it."
         )
         assert _error(block, 6, padding=1, padding_mode="reflect") == (
-            f"{name}: `padding_mode` must be left out. Received: padding_mode='reflect'. "
+            f"{name}: `padding_mode` must be omitted. Received: padding_mode='reflect'. "
             "A depthwise convolution does not have it."
         )
         assert _error(block, 6, padding=-1).startswith(f"{name}: `padding` must be ")
     assert _error(blocks.upsample, 6, groups=2) == (
-        "upsample: `groups` must be left out. Received: groups=2. A transposed convolution does not have it."
+        "upsample: `groups` must be omitted. Received: groups=2. A transposed convolution does not have it."
     )
     for options in ({"padding": 1}, {"padding": "valid", "resize": "nearest"}):
         assert _error(blocks.upsample, 6, **options) == (

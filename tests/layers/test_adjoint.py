@@ -201,8 +201,8 @@ def test_the_kernel_learns_from_both_layers():
         (lambda: layers.ConvAdjoint1D(keras.layers.Dense(4)), "`conv` must be a keras.layers.Conv1D or a subclass."),
         (
             lambda: layers.ConvAdjoint2D(built(), output_size=(9, 10))(np.ones((1, 4, 5, 4))),
-            "ConvAdjoint2D: `output_size` must be a size of which the convolution makes 4, the size of the input (it "
-            "makes 5). Received: output_size=9. Pass output_size=, or the output of the convolution.",
+            "ConvAdjoint2D: `output_size` must be a size from which the convolution makes 4, the size of the input (it "
+            "makes 5). Received: output_size=9. Pass another output_size, or an output of the convolution.",
         ),
         (lambda: layers.ConvAdjoint2D(built(), output_size=(9,)), "an integer of at least 1, or 2 of them"),
     ],

@@ -105,7 +105,7 @@ def test_a_map_whose_size_is_known_at_run_time_only_is_checked_there(mode):
 )
 @pytest.mark.parametrize("padding", [0, ((3, 4), (1, 0))])
 def test_a_stride_with_dilation_takes_every_so_many_cells_of_the_dilated_map(strides, dilation_rate, padding):
-    """Against Keras' dilated convolution of stride 1, which it refuses to combine with another."""
+    """Against Keras' dilated convolution of stride 1, which it does not combine with another stride."""
     x = np.random.default_rng(0).normal(size=(2, 26, 23, 4)).astype("float32")
     layer = layers.Conv2D(6, (3, 2), strides, padding, dilation_rate=dilation_rate, groups=2)
     y = ops.convert_to_numpy(layer(x))

@@ -494,8 +494,8 @@ def run(script, *arguments):
 
 
 @pytest.mark.slow
-def test_training_goes_on_in_a_fresh_process(trained, tmp_path):
-    """Weights, optimizer, frozen weights and the next two steps: equal to the bit, without the module's folder."""
+def test_training_continues_in_a_fresh_process(trained, tmp_path):
+    """Weights, optimizer, frozen weights and the next two steps: bit for bit equal, without the directory of the module."""
     trained.save(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", x=X, y=Y)
     before = state(trained)
@@ -509,7 +509,7 @@ def test_training_goes_on_in_a_fresh_process(trained, tmp_path):
 
 @pytest.mark.slow
 def test_two_devices(conv_net, tmp_path):
-    results = run("hub_processes.py", "mirrored", conv_net, tmp_path / "model.keras")
+    results = run("hub_processes.py", "distributed", conv_net, tmp_path / "model.keras")
     # With equal halves each device sees the moments of the whole batch, so that the step is that of one device.
     two, one = results["equal two"], results["equal one"]
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
