@@ -3,11 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-JAX_TESTS := $(addprefix tests/test_,$(addsuffix .py,geometry layers convolution adjoint pooling attention regularization \
-	blocks builder heads convolution_matrix gradients effective_field surgery folding input_channels staging freezing \
-	backbones efficientnet_lite))
-
-.PHONY: demo test test-all test-jax lint clean
+.PHONY: demo test test-all test-jax lint types clean
 
 demo: .venv/installed
 	$(BIN)/keras-cnn fit sample --out saved_models/sample
@@ -18,15 +14,19 @@ test: .venv/installed-test
 test-all: .venv/installed-test
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-# What is not made of TensorFlow once more, with Keras on JAX: layers, blocks, analysis, surgery, freezing, backbones.
+# The tests that are marked `any_backend`, with Keras on JAX.
 test-jax: .venv/installed-test
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[jax]"
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(JAX_TESTS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "any_backend and not slow" tests
 
 lint: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/mypy
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -22,9 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 
-from keras_cnn import heads, load_backbone
+from keras_cnn import attach, heads, load_backbone
 from keras_cnn.backbones import applications, efficientnet_lite
-from keras_cnn.builder import attach
 
 NETWORKS = ("efficientnet_lite0", "keras:ResNet50", "keras:MobileNetV2", "keras:EfficientNetB0")
 CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}

@@ -20,7 +20,6 @@ import numpy as np
 
 import keras_cnn as kc
 from keras_cnn import surgery
-from keras_cnn.builder import attach
 from pipelines import features
 from pipelines.batches import Batches
 from pipelines.cache import Cache
@@ -38,7 +37,7 @@ def compiled(model):
 
 def classifier(backbone, first):
     """One of which only what begins with a layer is trained."""
-    model = attach(backbone.model, kc.heads.classification(CLASSES))
+    model = kc.attach(backbone.model, kc.heads.classification(CLASSES))
     kc.freeze(model)
     kc.unfreeze(model, from_=first)
     return model

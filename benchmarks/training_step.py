@@ -18,7 +18,6 @@ import numpy as np
 import tensorflow as tf
 
 import keras_cnn as kc
-from keras_cnn.builder import attach
 
 CLASSES = 81
 # Name -> whether batch norms are folded, whether depthwise kernels are trained, the first stage that is trained.
@@ -32,7 +31,7 @@ WAYS = {
 
 def compiled(size, folded, depthwise, first):
     """A model that is trained that way."""
-    model = attach(kc.load_backbone("efficientnet_lite0", (size, size, 3)).model, kc.heads.classification(CLASSES))
+    model = kc.attach(kc.load_backbone("efficientnet_lite0", (size, size, 3)).model, kc.heads.classification(CLASSES))
     kc.freeze(model)
     kc.unfreeze(model, from_=first)
     if not depthwise:

@@ -2,11 +2,12 @@
 
     python examples/design_a_network.py --epochs 20 --out network.png
 
-Less than a minute on two cores. Inception, separable and residual blocks follow each other, so that each can be
-compared with the others in the table that is printed: how many parameters it costs, and how far it sees.
+It takes less than a minute on two cores. An inception, a separable and a residual stage follow each other, so the
+table that is printed compares them: how many parameters each has, and how large its receptive field is.
 """
 
 import argparse
+import math
 from functools import partial
 
 import keras
@@ -19,8 +20,8 @@ SIZE, BATCH = 64, 16
 
 
 def network(classes: int) -> keras.Model:
-    """Four stages, each of which halves the map at its start."""
-    # Keras' momentum of 0.99 is for long trainings: after the 200 steps of this one it still remembers the start.
+    """A network of four stages, each of which halves the map at its start."""
+    # Keras' momentum of 0.99 is for long trainings: after the 200 steps of this one the first steps would still count.
     norm = partial(keras.layers.BatchNormalization, momentum=0.9)
     conv = partial(kc.blocks.conv_norm_act, norm=norm)
     inception = partial(kc.blocks.inception, norm=norm)
@@ -49,7 +50,8 @@ def network(classes: int) -> keras.Model:
     )
 
 
-def print_geometry(found, stages) -> None:
+def print_geometry(found: kc.analysis.Analysis, stages: tuple[str, ...]) -> None:
+    """A line per stage: the shape of its map, its stride, its receptive field and its parameters."""
     parameters = 0
     print(f"{'stage':12}{'map':>14}{'stride':>8}{'sees':>12}{'parameters':>12}")
     for row in found.rows:
@@ -63,10 +65,11 @@ def print_geometry(found, stages) -> None:
 
 
 def load_sample() -> tuple:
-    """Images, labels and class names; every fifth image of a class is for validation."""
+    """(images, labels) for training, (images, labels) for validation, class names; every fifth image validates."""
     preprocessing = kc.Preprocessing((SIZE, SIZE), resize="fit")
     classes = sorted(folder.name for folder in DIRECTORY.iterdir() if folder.is_dir())
-    train, validation = ([], []), ([], [])
+    train = ([], [])
+    validation = ([], [])
     for label, name in enumerate(classes):
         for index, path in enumerate(sorted((DIRECTORY / name).glob("*.png"))):
             part = validation if index % 5 == 0 else train
@@ -78,7 +81,7 @@ def load_sample() -> tuple:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20, help="passes over the sample (default: %(default)s)")
-    parser.add_argument("--out", default="network.png", help="file of the picture (default: %(default)s)")
+    parser.add_argument("--out", default="network.png", help="image file to draw to (default: %(default)s)")
     options = parser.parse_args()
 
     keras.utils.set_random_seed(0)
@@ -89,13 +92,13 @@ def main() -> None:
     print_geometry(found, stages)
     found.plot(options.out)
 
-    steps = options.epochs * -(-len(train[1]) // BATCH)
+    steps = options.epochs * math.ceil(len(train[1]) / BATCH)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
     model.compile(keras.optimizers.AdamW(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(*train, batch_size=BATCH, epochs=options.epochs, validation_data=validation, verbose=2)
     accuracy = model.evaluate(*validation, verbose=0)[1]
     chance = np.bincount(validation[1]).max() / len(validation[1])
-    print(f"\nValidation accuracy {accuracy:.2f} (always the largest class: {chance:.2f}). Picture: {options.out}")
+    print(f"\nValidation accuracy {accuracy:.2f} (always the largest class: {chance:.2f}). Drawing: {options.out}")
 
 
 if __name__ == "__main__":

@@ -2,25 +2,30 @@
 
     python examples/networks.py resnet50
 
-prints a network's layers. All of them take images that are normalised as their paper says, start from random weights,
-and have as many parameters as published (tests/test_networks.py).
+prints the layers of a network. All networks take images that are normalised as in their paper, start from random
+weights, and have as many parameters as published (tests/blocks/test_networks.py).
 """
 
 import sys
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import keras
 
 import keras_cnn as kc
 
-conv, separable, inverted = kc.blocks.conv_norm_act, kc.blocks.depthwise_separable, kc.blocks.inverted_residual
+conv = kc.blocks.conv_norm_act
+separable = kc.blocks.depthwise_separable
+inverted = kc.blocks.inverted_residual
+Shape = tuple[int | None, int | None, int]
 IMAGE = (224, 224, 3)
 
 
-def resnet(depth, input_shape=IMAGE, classes=1000, **options):
-    """ResNet-18, 34 or 50, arXiv:1512.03385, table 1; stride in the 3 x 3 convolution and padding as in torchvision.
+def resnet(depth: int, input_shape: Shape = IMAGE, classes: int = 1000, **options: Any) -> keras.Model:
+    """ResNet-18, 34 or 50, arXiv:1512.03385, table 1, with the strides and padding of torchvision.
 
-    `stride_in="1x1", use_bias=True` and a norm of epsilon 1.001e-5 make it `keras.applications.ResNet50`.
+    With `stride_in="1x1", use_bias=True` and a norm of epsilon 1.001e-5 it is `keras.applications.ResNet50`.
     """
     block, expansion, repeats = {
         18: (kc.blocks.residual, 1, (2, 2, 2, 2)),
@@ -29,7 +34,7 @@ def resnet(depth, input_shape=IMAGE, classes=1000, **options):
     }[depth]
     options = {"norm": partial(keras.layers.BatchNormalization, epsilon=1e-5, momentum=0.9)} | options
     stem = {key: value for key, value in options.items() if key != "stride_in"}
-    # Symmetric padding: "same" would put the odd cell of a stride behind the map only.
+    # Symmetric padding: with a stride, "same" would put the odd cell after the map only.
     stages = {
         "c1": partial(conv, filters=64, kernel_size=7, strides=2, padding=3, **stem),
         "c1_pool": [keras.layers.ZeroPadding2D(1), keras.layers.MaxPooling2D(3, 2)],
@@ -40,8 +45,8 @@ def resnet(depth, input_shape=IMAGE, classes=1000, **options):
     return kc.build(input_shape, stages, kc.heads.classification(classes), name=f"resnet{depth}")
 
 
-def mobilenet_v1(input_shape=IMAGE, classes=1000):
-    """MobileNet, arXiv:1704.04861, table 1, with ReLU6 as the authors released it."""
+def mobilenet_v1(input_shape: Shape = IMAGE, classes: int = 1000) -> keras.Model:
+    """MobileNet, arXiv:1704.04861, table 1, with ReLU6 as in the authors' release."""
 
     def units(*sizes):
         return [partial(separable, filters=filters, strides=s, activation="relu6") for filters, s in sizes]
@@ -56,7 +61,7 @@ def mobilenet_v1(input_shape=IMAGE, classes=1000):
     return kc.build(input_shape, stages, kc.heads.classification(classes, dropout=1e-3), name="mobilenet_v1")
 
 
-def mobilenet_v2(input_shape=IMAGE, classes=1000):
+def mobilenet_v2(input_shape: Shape = IMAGE, classes: int = 1000) -> keras.Model:
     """MobileNetV2, arXiv:1801.04381, table 2; normalisation as in `keras.applications.MobileNetV2`."""
     options = {"norm": partial(keras.layers.BatchNormalization, epsilon=1e-3, momentum=0.999), "activation": "relu6"}
 
@@ -74,10 +79,12 @@ def mobilenet_v2(input_shape=IMAGE, classes=1000):
     return kc.build(input_shape, stages, kc.heads.classification(classes), name="mobilenet_v2")
 
 
-def googlenet(input_shape=IMAGE, classes=1000, norm=None, kernel_size=5):
+def googlenet(
+    input_shape: Shape = IMAGE, classes: int = 1000, norm: Callable | None = None, kernel_size: int = 5
+) -> keras.Model:
     """GoogLeNet (Inception-v1), arXiv:1409.4842, table 1, without auxiliary classifiers and response normalisation.
 
-    Batch normalisation and kernel size 3 where the paper has 5 make it torchvision's.
+    With batch normalisation, and kernel size 3 where the paper has 5, it is the network of torchvision.
     """
     layer = partial(conv, norm=norm)
 
@@ -110,16 +117,16 @@ def googlenet(input_shape=IMAGE, classes=1000, norm=None, kernel_size=5):
     return kc.build(input_shape, stages, kc.heads.classification(classes, dropout=0.4), name="googlenet")
 
 
-def xception(input_shape=(299, 299, 3), classes=1000):
+def xception(input_shape: Shape = (299, 299, 3), classes: int = 1000) -> keras.Model:
     """Xception, arXiv:1610.02357, figure 5."""
     plain = partial(separable, intermediate=False)
 
     def unit(x, *widths, activate_first=True, strides=1, name=None):
-        """Activation before each separable convolution; pooling and a projection where the map is halved."""
+        """Activation before each separable convolution; pooling and a projection if the map is halved."""
         y = x
-        for place, filters in enumerate(widths, 1):
-            y = keras.layers.Activation("relu")(y) if place > 1 or activate_first else y
-            y = plain(y, filters, activation=None, name=f"{name}_{place}")
+        for number, filters in enumerate(widths, 1):
+            y = keras.layers.Activation("relu")(y) if number > 1 or activate_first else y
+            y = plain(y, filters, activation=None, name=f"{name}_{number}")
         if strides == 1:
             return keras.layers.Add(name=f"{name}_add")([y, x])
         x = conv(x, widths[-1], 1, strides, activation=None, name=f"{name}_shortcut")
@@ -142,7 +149,7 @@ def xception(input_shape=(299, 299, 3), classes=1000):
     return kc.build(input_shape, stages, kc.heads.classification(classes), name="xception")
 
 
-def efficientnet_lite0(input_shape=IMAGE, classes=1000):
+def efficientnet_lite0(input_shape: Shape = IMAGE, classes: int = 1000) -> keras.Model:
     """EfficientNet-Lite0: arXiv:1905.11946, table 1, without squeeze-excite, with ReLU6 (the authors' repository)."""
 
     def units(filters, kernel_size, repeats, strides, expansion=6):

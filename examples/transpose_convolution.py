@@ -1,8 +1,8 @@
-"""What a transposed convolution is: draw a convolution as a matrix, and the transposed matrix beside it.
+"""What a transposed convolution is: draw a convolution as a matrix, and the transposed matrix next to it.
 
     python examples/transpose_convolution.py --size 4 --kernel 3 --strides 1 --padding valid --out transpose.png
 
-The default is the example of Dumoulin & Visin, arXiv:1603.07285, section 4.1. Some seconds.
+The default is the example of Dumoulin & Visin, arXiv:1603.07285, section 4.1. It takes a few seconds.
 """
 
 import argparse
@@ -18,8 +18,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=4, help="height and width of x, at most 10 (default: %(default)s)")
     parser.add_argument("--kernel", type=int, default=3, help="height and width of the kernel (default: %(default)s)")
-    parser.add_argument("--strides", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--padding", choices=("valid", "same"), default="valid", help="(default: %(default)s)")
+    parser.add_argument(
+        "--strides", type=int, default=1, help="cells from one window to the next (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--padding", choices=("valid", "same"), default="valid", help="of the convolution (default: %(default)s)"
+    )
     parser.add_argument("--out", default="transpose.png", help="image file to write (default: %(default)s)")
     arguments = parser.parse_args()
 

@@ -5,7 +5,7 @@ import importlib
 from keras_cnn import analysis, blocks, geometry, heads, layers, training
 from keras_cnn.analysis import analyze
 from keras_cnn.backbones import Backbone, load_backbone
-from keras_cnn.builder import build
+from keras_cnn.builder import attach, build
 from keras_cnn.preprocessing import Preprocessing
 from keras_cnn.serving import export, verify
 from keras_cnn.surgery import adapt_input_channels, cut, fold_batch_norm, fold_frozen, swap_head, unnest
@@ -19,6 +19,7 @@ __all__ = [
     "adapt_input_channels",
     "analysis",
     "analyze",
+    "attach",
     "blocks",
     "build",
     "check_frozen",

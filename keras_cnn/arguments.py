@@ -1,42 +1,71 @@
-"""Checks and widening of arguments, with the one error style of the project.
+"""Checks of arguments, with the one error style of the project.
 
-Every message answers four questions in one sentence or two: whose argument, what is expected, what came, what to do.
+Each message answers four questions in one or two sentences: whose argument, what is expected, what was received, what
+to do about it.
 """
 
 from __future__ import annotations
 
+import difflib
 import numbers
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 DATA_FORMATS = ("channels_last", "channels_first")
+PADDING_WORDS = ("valid", "same")
 
 
-def message(owner: str, name: str, expected: str, received, remedy: str = "") -> str:
+def message(owner: str, name: str, expected: str, received: object, remedy: str = "") -> str:
     """The text of an error about one argument, such as ``Conv2D: `groups` must be positive. Received: groups=0.``"""
     text = f"{owner}: `{name}` must be {expected}. Received: {name}={received!r}."
     return f"{text} {remedy}" if remedy else text
 
 
-def integer(owner: str, name: str, value, minimum: int = 1) -> int:
-    """`value` as an int of at least `minimum`; ValueError otherwise (a bool is not a number here)."""
+def suggestion(word: object, known: Iterable[object], quote: str = "`") -> str:
+    """The question "Did you mean ...?" with the word of `known` that is closest to `word`; "" if none is close."""
+    words = [each for each in known if isinstance(each, str)]
+    close = difflib.get_close_matches(word, words, n=1) if isinstance(word, str) else []
+    return f"Did you mean {quote}{close[0]}{quote}?" if close else ""
+
+
+def integer(owner: str, name: str, value: Any, minimum: int = 1) -> int:
+    """`value` as an int of at least `minimum`; ValueError otherwise. A bool does not count as an integer."""
     if not _is_integer(value, minimum):
         raise ValueError(message(owner, name, f"an integer of at least {minimum}", value))
     return int(value)
 
 
-def per_axis(owner: str, name: str, value, rank: int, minimum: int = 1) -> tuple[int, ...]:
-    """One int for each of `rank` axes: an int is repeated, a sequence must have `rank` entries."""
+def per_axis(owner: str, name: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
+    """One int per axis: an int is repeated `rank` times, a sequence must have `rank` entries."""
     entries = (value,) * rank if isinstance(value, numbers.Integral) else value
-    valid = isinstance(entries, (tuple, list)) and len(entries) == rank
-    if not valid or not all(_is_integer(entry, minimum) for entry in entries):
+    if not isinstance(entries, (tuple, list)) or len(entries) != rank or not _are_integers(entries, minimum):
         raise ValueError(message(owner, name, f"an integer of at least {minimum}, or {rank} of them", value))
     return tuple(int(entry) for entry in entries)
 
 
-def pairs(owner: str, name: str, value, rank: int, words=()) -> tuple[tuple[int, int], ...]:
-    """(before, after) for each of `rank` axes, of amounts of at least 0, such as those of padding.
+def pair(owner: str, name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
+    """(height, width) as two ints: an int stands for both."""
+    height, width = per_axis(owner, name, value, 2, minimum)
+    return height, width
 
-    An int stands for both sides of every axis; in a sequence with one entry an axis, an int for both sides of its axis.
-    Along a single axis (before, after) itself will do. `words`, which the caller accepts as well, are for the message.
+
+def padding(
+    owner: str, value: Any, rank: int, words: Sequence[str] = PADDING_WORDS
+) -> str | tuple[tuple[int, int], ...]:
+    """One of `words` in lower case, or the numeric padding that `pairs` reads."""
+    if isinstance(value, str) and value.lower() in words:
+        return value.lower()
+    return pairs(owner, "padding", value, rank, words)
+
+
+def pairs(owner: str, name: str, value: Any, rank: int, words: Sequence[str] = ()) -> tuple[tuple[int, int], ...]:
+    """(before, after) for each of `rank` axes, both at least 0, such as amounts of padding.
+
+    An int stands for both sides of every axis. A sequence has one entry per axis: an int for both sides, or a pair.
+    For a single axis (before, after) itself is accepted. `words` are what the caller accepts as well; the message names
+    them.
     """
     one_pair = rank == 1 and isinstance(value, (tuple, list)) and len(value) == 2
     entries = (value,) * rank if one_pair or isinstance(value, numbers.Integral) else value
@@ -45,27 +74,32 @@ def pairs(owner: str, name: str, value, rank: int, words=()) -> tuple[tuple[int,
     if len(result) != rank or not all(map(_is_pair, result)):
         several = "a pair (before, after)" if rank == 1 else f"{rank} entries, each an integer or (before, after)"
         expected = "".join(f'"{word}", ' for word in words) + f"an integer of at least 0, or {several}"
-        raise ValueError(message(owner, name, expected, value))
+        raise ValueError(message(owner, name, expected, value, suggestion(value, words, quote='"')))
     return tuple((int(before), int(after)) for before, after in result)
 
 
-def _is_integer(value, minimum):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= minimum
+def _is_integer(value: Any, minimum: int) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= minimum
 
 
-def _is_pair(entry):
-    return isinstance(entry, (tuple, list)) and len(entry) == 2 and all(_is_integer(amount, 0) for amount in entry)
+def _are_integers(values: Sequence[Any], minimum: int) -> bool:
+    return all(_is_integer(value, minimum) for value in values)
 
 
-def one_of(owner: str, name: str, value, options):
+def _is_pair(entry: Any) -> bool:
+    return isinstance(entry, (tuple, list)) and len(entry) == 2 and _are_integers(entry, 0)
+
+
+def one_of(owner: str, name: str, value: T, options: Collection[object]) -> T:
     """`value` if it is one of `options`; ValueError with the list otherwise."""
     if value not in options:
-        raise ValueError(message(owner, name, "one of " + ", ".join(repr(option) for option in options), value))
+        expected = "one of " + ", ".join(repr(option) for option in options)
+        raise ValueError(message(owner, name, expected, value, suggestion(value, options, quote="'")))
     return value
 
 
-def fraction(owner: str, name: str, value, remedy: str = "") -> float:
+def fraction(owner: str, name: str, value: Any, remedy: str = "") -> float:
     """`value` as a float in [0, 1); ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
         raise ValueError(message(owner, name, "a number in [0, 1)", value, remedy))
     return float(value)

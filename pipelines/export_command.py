@@ -58,7 +58,7 @@ def _export(options):
             model,
             options.out or run.parent.parent,
             metrics["classes"],
-            Preprocessing(**settings["preprocessing"]),
+            Preprocessing.from_dict(settings["preprocessing"]),
             warm_up_xla=options.warm_up_xla,
             precision=options.precision,
             temperature=metrics.get("temperature", 1.0),

@@ -162,7 +162,7 @@ def _check_names(overruled):
 def _cropped(network, shares):
     """The network once for each share of height and width that it is to see."""
     try:
-        return [replace(network, preprocessing=replace(network.preprocessing, crop=share)) for share in shares]
+        return [replace(network, preprocessing=replace(network.preprocessing, crop_fraction=share)) for share in shares]
     except ValueError as error:
         raise InputError(str(error)) from None
 

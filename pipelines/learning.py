@@ -275,7 +275,7 @@ class Learning:
     def _larger(self, augmentation):
         """The training images' files, and how they are read to cut views from."""
         preprocessing = self.network.preprocessing
-        larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size), crop=1.0)
+        larger = replace(preprocessing, size=augmentation.stored_size(preprocessing.size), crop_fraction=1.0)
         return [self.catalog.paths[row] for row in self._rows("train")], larger
 
 

@@ -19,6 +19,8 @@ from keras_cnn import fetching, heads, surgery
 from keras_cnn.backbones import applications
 from keras_cnn.builder import attach
 
+pytestmark = pytest.mark.any_backend
+
 # Of each: the arguments that make a small one, and the module of keras.applications it stands in.
 SMALL = {
     "MobileNet": ({"alpha": 0.25}, "mobilenet", (64, 96)),

@@ -8,6 +8,8 @@ import pytest
 from keras_cnn import blocks, builder, heads
 from keras_cnn.builder import attach, build
 
+pytestmark = pytest.mark.any_backend
+
 
 def small_resnet(classes=2):
     return build(
@@ -24,7 +26,7 @@ def small_resnet(classes=2):
 
 def test_the_example_in_the_docstring_runs():
     result = doctest.testmod(builder)
-    assert (result.attempted, result.failed) == (4, 0)
+    assert (result.attempted, result.failed) == (7, 0)
 
 
 def test_stages_are_addressable_and_blocks_are_named_after_them():
@@ -184,8 +186,7 @@ def test_a_class_of_layers_is_no_function_of_a_tensor():
     with pytest.raises(TypeError) as error:
         build((3, 3, 1), {"c1": keras.layers.ReLU})
     assert str(error.value) == (
-        "build: stage 'c1', function 1 of 1, must be a function of a tensor. Received: the class ReLU. "
-        "Make it: ReLU(...)."
+        "build: stage 'c1', function 1 of 1, must be a function of a tensor. Received: the class ReLU. Use ReLU(...)."
     )
 
 
@@ -201,7 +202,7 @@ def test_stages_that_are_no_dict_of_names_are_refused():
 
 def test_names_that_occur_twice_are_explained():
     conv = partial(blocks.conv_norm_act, filters=2)
-    start = "do not make one model: each layer needs a name of its own"
+    start = "do not make one model: each layer needs its own name"
     for stages, twice in (
         ({"pool": conv}, "pool"),
         ({"image": conv}, "image"),
@@ -213,9 +214,13 @@ def test_names_that_occur_twice_are_explained():
         attach(build((3, 3, 1), {"pool": conv}), heads.classification(2))
 
 
-def test_a_head_that_was_not_called_is_told_how():
+def test_a_head_that_was_not_called_is_explained():
     for head in ("classification", "multi_label", "regression", "dense_prediction"):
+        name = "units" if head == "regression" else "classes"
         with pytest.raises(TypeError) as error:
             build((3, 3, 1), {}, getattr(heads, head))
-        assert str(error.value) == f"{head}: got a tensor; call it to make a head: heads.{head}(10)."
+        assert (
+            str(error.value)
+            == f"{head}: `{name}` must be an integer. Received: a tensor. Make the head first: heads.{head}(10)."
+        )
         assert error.value.__notes__ == ["build: the head fails on a map of shape (None, 3, 3, 1)."]

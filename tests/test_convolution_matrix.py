@@ -5,13 +5,15 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from helpers.torch_convolutions import channels_last, convolution, torch_cases
 from keras import ops
-from test_convolution import channels_last, ours, torch_cases
 
 from keras_cnn import layers
 from keras_cnn.analysis import matrix_picture
 from keras_cnn.analysis.matrix import convolution_matrix
 from keras_cnn.analysis.matrix_picture import plot_convolution_matrix
+
+pytestmark = pytest.mark.any_backend
 
 
 def check(layer, shape):
@@ -47,7 +49,7 @@ def test_equals_pytorch(mode):
     compared = 0
     for arguments, arrays in torch_cases():
         if arguments["padding_mode"] == mode:
-            conv = ours(arguments, arrays["kernel"], np.zeros_like(arrays["bias"]))
+            conv = convolution(arguments, arrays["kernel"], np.zeros_like(arrays["bias"]))
             x, w, y, dx = (channels_last(arrays[name]) for name in ("x", "w", "y", "dx"))
             matrix, y = convolution_matrix(conv, x.shape[1:]), y - arrays["bias"]
             np.testing.assert_array_equal(matrix @ x.reshape(len(x), -1).T, y.reshape(len(x), -1).T)

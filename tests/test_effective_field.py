@@ -10,6 +10,8 @@ from keras_cnn.analysis.effective import effective_field
 from keras_cnn.analysis.inspection import analyze
 from keras_cnn.analysis.overlays import plot_effective_field
 
+pytestmark = pytest.mark.any_backend
+
 
 def stack(number, size, **options):
     """Convolutions of 3 x 3 in a row, all weights 1, one channel."""

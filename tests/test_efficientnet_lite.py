@@ -13,6 +13,8 @@ from skimage import data
 import keras_cnn as kc
 from keras_cnn.backbones import efficientnet_lite
 
+pytestmark = pytest.mark.any_backend
+
 REFERENCE = Path(__file__).parent / "data" / "efficientnet_lite0_logits.npz"
 
 

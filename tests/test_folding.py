@@ -7,6 +7,8 @@ import pytest
 import keras_cnn as kc
 from keras_cnn import surgery
 
+pytestmark = pytest.mark.any_backend
+
 L = keras.layers
 
 

@@ -9,6 +9,8 @@ import pytest
 
 import keras_cnn as kc
 
+pytestmark = pytest.mark.any_backend
+
 
 def network():
     """Two stages of convolution and batch normalisation, each ended by a layer of its name, and a head."""

@@ -12,6 +12,8 @@ from keras import ops
 from keras_cnn import geometry
 from keras_cnn.geometry import Field, output_size, padding_amounts, transposed_output_size
 
+pytestmark = pytest.mark.any_backend
+
 SIZES, KERNELS, STRIDES, DILATIONS = range(1, 13), range(1, 6), range(1, 5), range(1, 4)
 PADDINGS = ("valid", "same", "full", 0, 1, 2, 5, (0, 1), (1, 0), (3, 1))
 ARITHMETIC = list(itertools.product(KERNELS, STRIDES, DILATIONS))

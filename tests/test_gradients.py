@@ -12,6 +12,8 @@ from keras_cnn.analysis.gradients import grad_cam
 from keras_cnn.analysis.overlays import plot_grad_cam
 from keras_cnn.surgery import swap_head
 
+pytestmark = pytest.mark.any_backend
+
 IMAGE = np.array([[1.0, 2.0], [3.0, 4.0]])[..., None]
 # The maps are x and max(3 - x, 0): [[1, 2], [3, 4]] and [[2, 1], [0, 0]]; each column holds the weights of a class.
 CLASSES = np.array([[1.0, 2.0, -1.0], [2.0, -1.0, 0.0]])

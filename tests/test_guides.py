@@ -9,8 +9,10 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_surgery():
-    guide = DOCS / "surgery.md"
+@pytest.mark.parametrize("name", ["layers.md", "surgery.md"])
+def test_examples_give_what_stands_below_them(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    guide = DOCS / name
     text = "\n".join("" if line.startswith("```") else line for line in guide.read_text().splitlines())
     test = doctest.DocTestParser().get_doctest(text, {}, guide.name, str(guide), 0)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

@@ -4,6 +4,8 @@ import pytest
 
 from keras_cnn import heads
 
+pytestmark = pytest.mark.any_backend
+
 MAPS = np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype("float32")
 
 

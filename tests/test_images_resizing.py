@@ -51,7 +51,7 @@ def test_the_middle_of_a_picture(rule):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 80, 3), "uint8")
     middle = pixels[5:35, 10:70]  # three quarters
     found = [
-        images.resize(tf.constant(image), Preprocessing(16, rule, crop=crop))
+        images.resize(tf.constant(image), Preprocessing(16, rule, crop_fraction=crop))
         for image, crop in ((pixels, 0.75), (middle, 1.0))
     ]
     np.testing.assert_array_equal(*found)

@@ -6,6 +6,8 @@ import pytest
 
 import keras_cnn as kc
 
+pytestmark = pytest.mark.any_backend
+
 L = keras.layers
 SHAPE = (9, 8, 3)
 # ImageNet's statistics by channel, of images 0..1.

@@ -11,6 +11,8 @@ import keras_cnn as kc
 from keras_cnn import surgery
 from keras_cnn.backbones.staging import staged
 
+pytestmark = pytest.mark.any_backend
+
 BRANCHES = [[(8, 1)], [(4, 1), (8, 3)], [("max", 3), (8, 1)]]
 
 

@@ -9,6 +9,8 @@ import pytest
 import keras_cnn as kc
 from keras_cnn.surgery import divides, output_of, split
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_front_and_rest_give_what_the_whole_gives_and_share_its_weights():
     stage = [partial(kc.blocks.residual, filters=4)] * 2

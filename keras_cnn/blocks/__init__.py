@@ -1,6 +1,6 @@
 """Known arrangements of layers: functions of a tensor that return a tensor.
 
-Every layer stays visible in the graph, under the block's `name` as prefix.
+Every layer is visible in the graph, with the `name` of the block as prefix.
 """
 
 from keras_cnn.blocks.branches import inception
@@ -18,3 +18,7 @@ __all__ = [
     "residual",
     "upsample",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

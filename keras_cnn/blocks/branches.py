@@ -1,13 +1,23 @@
-"""Branches side by side, concatenated."""
+"""Parallel branches, concatenated."""
 
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
 
 import keras
 
 from keras_cnn import arguments
-from keras_cnn.blocks.convolution import call, channel_axis, conv_norm_act, join, pointwise
+from keras_cnn.blocks.convolution import conv_norm_act
+from keras_cnn.blocks.plumbing import (
+    BlockOptions,
+    apply_step,
+    channel_axis,
+    check_options,
+    layer_name,
+    pointwise_options,
+)
 from keras_cnn.layers import MinPooling2D
 
 POOLING = {
@@ -17,15 +27,21 @@ POOLING = {
 }
 
 
-def inception(x, branches, *, name: str | None = None, **options):
+def inception(
+    x: keras.KerasTensor,
+    branches: Sequence[Sequence[tuple | Callable[..., keras.KerasTensor]]],
+    *,
+    name: str | None = None,
+    **options: Unpack[BlockOptions],
+) -> keras.KerasTensor:
     """Parallel branches of convolutions and pooling over the same map, concatenated along channels.
 
-    y = [b1(x), b2(x), ...]. Branches are data, a list of lists of steps, so that any mixture can be written down. A
-    step is `(what, kernel_size)` or `(what, kernel_size, strides)`, where `what` is a number of filters (convolution,
-    normalisation, activation) or "max", "min" or "mean" (pooling); or it is any function of a tensor, such as a layer
+    y = [b1(x), b2(x), ...]. Branches are data, a list of lists of steps, so any mixture can be written down. A step is
+    `(what, kernel_size)` or `(what, kernel_size, strides)`, where `what` is a number of filters (convolution,
+    normalisation, activation) or "max", "min" or "mean" (pooling). Or it is any function of a tensor, such as a layer
     or `functools.partial(depthwise_separable, filters=64)`.
 
-    The module of GoogLeNet with 1 x 1 reductions (Szegedy et al., 2014, arXiv:1409.4842, figure 2b; numbers of "3a",
+    The module of GoogLeNet with 1 x 1 reductions (Szegedy et al., 2014, arXiv:1409.4842, figure 2b; filters of "3a",
     table 1):
 
         [[(64, 1)], [(96, 1), (128, 3)], [(16, 1), (32, 5)], [("max", 3), (32, 1)]]
@@ -39,18 +55,26 @@ def inception(x, branches, *, name: str | None = None, **options):
 
     Args:
         x: `(batch, height, width, channels)`.
-        branches: At least one list of steps; an empty one passes `x` on. Strides of a branch multiply up to the same
-            in all.
+        branches: At least one list of steps; an empty one passes `x` on. The product of the strides is the same in all
+            branches.
         name: Prefix of the layers: `name_1_1_conv` is the first step of the first branch; `name_concat`.
-        options: As in `conv_norm_act`. `padding` ("same" unless given) is also that of pooling, which takes no numbers;
-            with `padding_mode`, `groups` and `dilation_rate` it does not go to 1 x 1 convolutions.
+        options: `norm`, `activation` and further options as in `conv_norm_act`. `padding` ("same" by default) also
+            applies to pooling, which takes no numbers. `padding`, `padding_mode`, `groups` and `dilation_rate` do not
+            apply to 1 x 1 convolutions.
 
     Returns:
         `(batch, new_height, new_width, sum of the branches' channels)`. Parameters: those of the convolutions.
 
     Raises:
-        ValueError: If a branch or step cannot be read, or if maps of different sizes meet.
+        ValueError: If a branch or step is not one of these; if the branches end in maps of different sizes; if an
+            option is unknown.
+
+    Example:
+        >>> x = keras.Input((28, 28, 192))
+        >>> inception(x, [[(64, 1)], [(96, 1), (128, 3)], [(16, 1), (32, 5)], [("max", 3), (32, 1)]]).shape
+        (None, 28, 28, 256)
     """
+    check_options(inception, options, BlockOptions)
     ends = []
     for number, steps in enumerate(branches, 1):
         if not isinstance(steps, (tuple, list)) or _is_step(steps):
@@ -59,23 +83,29 @@ def inception(x, branches, *, name: str | None = None, **options):
                 f"Received: {steps!r} as branch {number}."
             )
         y = x
-        for place, step in enumerate(steps, 1):
-            y = _step(y, step, join(name, f"{number}_{place}"), options)
+        for index, step in enumerate(steps, 1):
+            y = _apply(step, y, layer_name(name, f"{number}_{index}"), {**options})
         ends.append(y)
+    _check_ends(ends)
+    axis = channel_axis()
+    return keras.layers.Concatenate(axis=axis, name=layer_name(name, "concat"))(ends) if len(ends) > 1 else ends[0]
+
+
+def _check_ends(ends: list[keras.KerasTensor]) -> None:
+    """ValueError unless the maps differ in their channels only."""
     shapes = [tuple(y.shape) for y in ends]
-    channels = channel_axis() % len(x.shape)
-    if len({shape[:channels] + shape[channels + 1 :] for shape in shapes}) != 1:
+    sizes = {shape[1:-1] if channel_axis() == -1 else shape[2:] for shape in shapes}
+    if len(sizes) != 1:
         raise ValueError(
             "inception: the branches must end in maps of one size. "
             f"Received: {', '.join(map(str, shapes)) or 'no branches'}. "
             "Let the strides of each branch multiply up to the same, and pad all of them alike."
         )
-    return keras.layers.Concatenate(axis=channel_axis(), name=join(name, "concat"))(ends) if len(ends) > 1 else ends[0]
 
 
-def _step(x, step, name, options):
+def _apply(step: Any, x: keras.KerasTensor, name: str | None, options: dict[str, Any]) -> keras.KerasTensor:
     if callable(step):
-        return call(step, x, name)
+        return apply_step(step, x, name)
     if not _is_step(step):
         raise ValueError(
             "inception: a step must be (filters, kernel_size), (filters, kernel_size, strides), the same with 'max', "
@@ -87,14 +117,14 @@ def _step(x, step, name, options):
         if padding not in ("same", "valid"):
             expected = "'same' or 'valid' where a branch pools"
             raise ValueError(arguments.message("inception", "padding", expected, padding))
-        return call(POOLING[what](kernel_size, strides, padding, name=join(name, what)), x)
-    if arguments.per_axis("inception", "kernel_size", kernel_size, 2) == (1, 1):
-        options = pointwise(options)
+        return apply_step(POOLING[what](kernel_size, strides, padding, name=layer_name(name, what)), x)
+    if arguments.pair("inception", "kernel_size", kernel_size) == (1, 1):
+        options = pointwise_options(options)
     return conv_norm_act(x, what, kernel_size, strides, name=name, **options)
 
 
-def _is_step(step):
-    """Whether `step` is filters or a kind of pooling, a kernel size and perhaps strides."""
+def _is_step(step: Any) -> bool:
+    """Whether `step` is filters or a kind of pooling, a kernel size and optionally strides."""
     if not isinstance(step, (tuple, list)) or len(step) not in (2, 3):
         return False
     return isinstance(step[0], numbers.Integral) or step[0] in tuple(POOLING)

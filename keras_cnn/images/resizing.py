@@ -10,7 +10,7 @@ from keras_cnn.preprocessing import Preprocessing
 def shrinkage(height, width, preprocessing: Preprocessing):
     """How many times smaller an image becomes, a float32 scalar: along the axis where that is less if it is squashed."""
     rows, columns = preprocessing.size
-    share = preprocessing.crop
+    share = preprocessing.crop_fraction
     times = share * tf.cast(height, tf.float32) / rows, share * tf.cast(width, tf.float32) / columns
     return tf.maximum(*times) if preprocessing.resize == "fit" else tf.minimum(*times)
 
@@ -22,8 +22,8 @@ def resize(image, preprocessing: Preprocessing):
         Float32 tensor `(height, width, 3)`.
     """
     height, width = preprocessing.size
-    if preprocessing.crop < 1:
-        image = _crop(image, *(middle(side, preprocessing.crop) for side in tf.unstack(tf.shape(image)[:2])))
+    if preprocessing.crop_fraction < 1:
+        image = _crop(image, *(middle(side, preprocessing.crop_fraction) for side in tf.unstack(tf.shape(image)[:2])))
     if preprocessing.resize == "squash":
         result = _scale(image, height, width)
     elif preprocessing.resize == "cover":

@@ -1,33 +1,35 @@
 """The exact transpose of a convolution layer.
 
 A convolution without its bias is a linear map C of the input. Its adjoint C* is the map with <C x, y> = <x, C* y> for
-all x and y: the gradient of the convolution with respect to its input, as a layer. C pads, then convolves; so C* is the
+all x and y: the gradient of the convolution with respect to its input, as a layer. C pads, then convolves. So C* is the
 transpose of the "valid" convolution followed by the transpose of the padding.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_cnn import arguments, geometry
-from keras_cnn.layers.convolution import axis_paddings, convolve, pad
+from keras_cnn.layers.convolution import Amounts, axis_paddings, convolve, pad
 
 _register = keras.saving.register_keras_serializable(package="keras_cnn")
 
 
-def transposed_convolution(y, conv, kernel, crops):
-    """Transpose of the "valid" convolution with `conv`'s strides, dilation and groups.
+def transposed_convolution(y: Any, conv: keras.layers.Layer, kernel: Any, crops: Amounts) -> Any:
+    """Transpose of the "valid" convolution with the strides, dilation and groups of `conv`.
 
-    It has (O - 1) * S + (K - 1) * d + 1 cells along each axis, less the (low, high) ones of `crops` at the ends;
-    negative crops add zeros: input cells that the stride left out.
+    It has (O - 1) * S + (K - 1) * d + 1 cells along each axis, less the (low, high) ones of `crops` at the ends.
+    Negative crops add zeros: input cells that the stride leaves out.
     """
     if conv.groups == 1 and max(conv.strides) > 1 and max(conv.dilation_rate) == 1:
         if (output_padding := _same_output_padding(conv, crops)) is not None:
             return ops.conv_transpose(y, kernel, conv.strides, "same", output_padding, conv.data_format)
         y = ops.conv_transpose(y, kernel, conv.strides, "valid", 0, conv.data_format)
         return pad(y, [(-low, -high) for low, high in crops], first_axis=_first_axis(conv))
-    # Otherwise it is a convolution with the mirrored kernel, inputs and outputs exchanged within each group.
+    # Otherwise it is a convolution with the flipped kernel, inputs and outputs exchanged within each group.
     y = _spread(y, conv.strides, _first_axis(conv))
     kernel = ops.flip(kernel, tuple(range(conv.rank)))
     *sizes, channels, filters = kernel.shape
@@ -38,7 +40,7 @@ def transposed_convolution(y, conv, kernel, crops):
     return convolve(y, kernel, (1,) * conv.rank, amounts, conv.dilation_rate, conv.data_format)
 
 
-def fold(x, amounts, mode, first_axis):
+def fold(x: Any, amounts: Amounts, mode: str, first_axis: int) -> Any:
     """Transpose of `convolution.pad`: each cell of the padding is added to the cell that it was copied from."""
     for axis, (before, after) in enumerate(amounts, first_axis):
         x = _fold_axis(x, axis, before, after, mode) if before or after else x
@@ -65,7 +67,11 @@ def _fold_axis(x, axis, before, after, mode):
 
 
 class _ConvAdjoint(keras.layers.Layer):
-    def __init__(self, conv, output_size=None, **kwargs):
+    _transposes: type[keras.layers.Layer]
+
+    def __init__(
+        self, conv: keras.layers.Layer, output_size: int | tuple[int, ...] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
         if not isinstance(conv, self._transposes):
@@ -75,13 +81,15 @@ class _ConvAdjoint(keras.layers.Layer):
             output_size = arguments.per_axis(owner, "output_size", output_size, conv.rank)
         self.conv = conv
         self.output_size = output_size
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.compute_output_shape(input_shape)  # raises if the convolution makes no such map
+        conv = self.conv
         self.input_spec = keras.layers.InputSpec(ndim=conv.rank + 2, axes={_channel_axis(conv): conv.filters})
 
-    def build(self, input_shape):
-        self.compute_output_shape(input_shape)  # raises if the convolution makes no such map
-
-    def call(self, inputs):
-        conv, mode = self.conv, getattr(self.conv, "padding_mode", "zeros")
+    def call(self, inputs: Any) -> Any:
+        conv = self.conv
+        mode = getattr(conv, "padding_mode", "zeros")
         kernel = ops.cast(conv.kernel, inputs.dtype)  # the two layers may differ in dtype policy
         _, amounts, unused = zip(*self._axes(inputs.shape), strict=True)
         if mode == "zeros":  # to drop the padding is its transpose
@@ -90,19 +98,29 @@ class _ConvAdjoint(keras.layers.Layer):
         padded = transposed_convolution(inputs, conv, kernel, [(0, -more) for more in unused])
         return fold(padded, amounts, mode, _first_axis(conv))
 
-    def compute_output_shape(self, input_shape):
-        if not self.conv.built:
-            remedy = "Call or build the convolution first: its kernel is the one that is used here."
-            raise ValueError(arguments.message(type(self).__name__, "conv", "built", self.conv, remedy))
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        self._check_input(input_shape)
         sizes = [size for size, _, _ in self._axes(input_shape)]
         channels = self.conv.kernel.shape[-2] * self.conv.groups
         if self.conv.data_format == "channels_first":
             return (input_shape[0], channels, *sizes)
         return (input_shape[0], *sizes, channels)
 
+    def _check_input(self, shape):
+        """ValueError if the convolution has no kernel yet, or if its output never has this shape."""
+        conv = self.conv
+        owner = type(self).__name__
+        if not conv.built:
+            remedy = "Call or build the convolution first: this layer uses its kernel."
+            raise ValueError(arguments.message(owner, "conv", "built", conv, remedy))
+        if len(shape) != conv.rank + 2 or shape[_channel_axis(conv)] not in (None, conv.filters):
+            expected = f"an output of the convolution, with {conv.rank + 2} axes and {conv.filters} channels"
+            raise ValueError(f"{owner}: the input must be {expected}. Received: an input of shape {tuple(shape)}.")
+
     def _axes(self, input_shape):
-        """For each axis: output size, (before, after) padding of `conv` there, and cells that its stride left out."""
-        conv, owner = self.conv, type(self).__name__
+        """For each axis: output size, (before, after) padding of `conv` there, and cells that its stride leaves out."""
+        conv = self.conv
+        owner = type(self).__name__
         spatial = slice(_first_axis(conv), _first_axis(conv) + conv.rank)
         targets = self.output_size or conv.get_build_config()["input_shape"][spatial]
         arithmetic = zip(conv.kernel_size, conv.strides, axis_paddings(conv), conv.dilation_rate, strict=True)
@@ -111,27 +129,27 @@ class _ConvAdjoint(keras.layers.Layer):
             for size, target, axis in zip(input_shape[spatial], targets, arithmetic, strict=True)
         ]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         conv = keras.saving.serialize_keras_object(self.conv)
         return {**super().get_config(), "conv": conv, "output_size": self.output_size}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> _ConvAdjoint:
         return cls(**{**config, "conv": keras.saving.deserialize_keras_object(config["conv"])})
 
 
 def _axis(owner, size, target, kernel_size, strides, padding, dilation_rate):
-    """`_ConvAdjoint._axes` for one axis of an input of `size` and an output of `target`; None: unknown, and to choose."""
+    """`_ConvAdjoint._axes` for one axis: an input of `size`, an output of `target`. None: unknown, and free to choose."""
     rest = (kernel_size, strides, padding, dilation_rate)
     known = size is not None or target is not None
     if target is None:
-        # What the stride leaves out of such a size is always the same, so that any stands for an unknown one.
+        # The stride leaves the same number of cells out of every such size, so any size serves for an unknown one.
         any_size = 1 + sum(geometry.padding_amounts(strides, *rest))
         target = geometry.transposed_output_size(size or any_size, *rest)
     made = geometry.output_size(target, *rest)
     if size not in (None, made):
-        expected = f"a size of which the convolution makes {size}, the size of the input (it makes {made})"
-        remedy = "Pass output_size=, or the output of the convolution."
+        expected = f"a size from which the convolution makes {size}, the size of the input (it makes {made})"
+        remedy = "Pass another output_size, or an output of the convolution."
         raise ValueError(arguments.message(owner, "output_size", expected, target, remedy))
     amounts = geometry.padding_amounts(target, *rest)
     reached = (made - 1) * strides + geometry.effective_kernel_size(kernel_size, dilation_rate)
@@ -139,9 +157,9 @@ def _axis(owner, size, target, kernel_size, strides, padding, dilation_rate):
 
 
 def _same_output_padding(conv, crops):
-    """The `output_padding` with which "same" of `keras.ops.conv_transpose` drops just `crops`; None if none does.
+    """The `output_padding` with which "same" of `keras.ops.conv_transpose` drops exactly `crops`; None if none does.
 
-    It takes half the time of "valid" and a crop after it.
+    It takes half the time of "valid" followed by a crop.
     """
     result = []
     for kernel_size, stride, (low, high) in zip(conv.kernel_size, conv.strides, crops, strict=True):
@@ -173,8 +191,18 @@ def _channel_axis(conv):
 
 @_register
 class ConvAdjoint1D(_ConvAdjoint):
-    """Exact transpose of a `Conv1D` layer, sharing its kernel: see `ConvAdjoint2D`.
+    """Exact transpose of a `Conv1D` layer, sharing its kernel: `ConvAdjoint2D` along one axis.
 
+    Args:
+        conv: A `keras.layers.Conv1D` or a subclass, called or built before this layer is called.
+        output_size: Number of steps, an int. None: that of the first input of `conv`; if it was unknown then,
+            `keras_cnn.geometry.transposed_output_size`.
+        kwargs: `name`, `dtype` and `trainable`, as in every layer.
+    Call arguments:
+        inputs: Shape of an output of `conv`: `(batch, steps, conv.filters)` if it is channels_last.
+    Output shape: `(batch, output_size, channels)`, the shape of an input of `conv`.
+    Raises:
+        ValueError: As in `ConvAdjoint2D`.
     Example:
         >>> conv = keras.layers.Conv1D(8, 5, strides=2, padding="causal")
         >>> y = conv(keras.ops.ones((1, 21, 3)))
@@ -189,33 +217,34 @@ class ConvAdjoint1D(_ConvAdjoint):
 class ConvAdjoint2D(_ConvAdjoint):
     """Exact transpose of a `Conv2D` layer, sharing its kernel.
 
-    With C the convolution without bias and activation, this is C*, the map with
+    With C the convolution without bias and activation, this layer is C*, the map with
 
         <C x, y> = <x, C* y>    for all x and y
 
     for every stride, padding, padding mode, dilation and number of groups, and for sizes that the stride does not
-    divide. It ties the weights of an encoder and its decoder, and is one step of unrolled optimisation: the gradient of
-    |C x - y|^2 / 2 is C*(C x - y). It differs from `keras.layers.Conv2DTranspose` in having no weights of its own, and
-    in giving back the very size that the convolution came from. Gradients reach the kernel through both layers, and
-    `trainable = False` on either side counts for both: on this layer it freezes the convolution too.
+    divide. It ties the weights of an encoder and its decoder, and it is one step of unrolled optimisation: the gradient
+    of |C x - y|^2 / 2 is C*(C x - y). Unlike `keras.layers.Conv2DTranspose` it has no weights of its own, and it
+    restores exactly the size of the input of the convolution. Gradients reach the kernel through both layers.
+    `trainable = False` on either layer counts for both: on this layer it freezes the convolution too.
 
-    A `.keras` file keeps the one kernel where both layers stand in one flat graph. Where the convolution lies in a nested
-    model, such as an encoder called as a layer, Keras fails to load the file, as it does for any layer that two models
-    share. Then build the autoencoder flat and take the encoder out of it, `keras.Model(model.inputs, code)`; or save the
-    weights alone and load them into the model built anew. `keras.models.clone_model` and `from_config`, which copy layer
-    by layer, give the copy of this layer a kernel of its own.
+    A `.keras` file keeps the one kernel if both layers are in one flat graph. If the convolution is in a nested model,
+    such as an encoder that is called as a layer, Keras fails to load the file, as for any layer that two models share.
+    In that case build the autoencoder flat and take the encoder out of it, `keras.Model(model.inputs, code)`; or save
+    the weights alone and load them into a newly built model. `keras.models.clone_model` and `from_config` copy layer by
+    layer, so the copy of this layer has its own kernel.
 
     Args:
-        conv: A `keras.layers.Conv2D` or a subclass, called or built before this layer is.
-        output_size: Height and width of the output (one int: both). None: the size of the first map that `conv` saw,
-            which Keras keeps; along an axis whose size was unknown then, `geometry.transposed_output_size`, as
-            `Conv2DTranspose` gives.
+        conv: A `keras.layers.Conv2D` or a subclass, called or built before this layer is called.
+        output_size: Height and width, an int for both or a pair. None: the size of the first input of `conv`, which
+            Keras records; along an axis whose size was unknown then, `keras_cnn.geometry.transposed_output_size`, the
+            size that `Conv2DTranspose` gives.
+        kwargs: `name`, `dtype` and `trainable`, as in every layer.
     Call arguments:
         inputs: Shape of an output of `conv`: `(batch, height, width, conv.filters)` if it is channels_last.
     Output shape: `(batch, *output_size, channels)`, the shape of an input of `conv`.
     Raises:
-        ValueError: If `conv` is not such a layer; if it is not built in time; if it makes another size than that of
-            `inputs` out of `output_size`.
+        ValueError: If `conv` is not such a layer; if it is not built when this layer is called; if its output never
+            has the shape of `inputs`.
     Example:
         >>> conv = keras.layers.Conv2D(8, 3, strides=2, padding="same")
         >>> y = conv(keras.ops.ones((1, 15, 16, 3)))
@@ -231,8 +260,17 @@ class ConvAdjoint2D(_ConvAdjoint):
 
 @_register
 class ConvAdjoint3D(_ConvAdjoint):
-    """Exact transpose of a `Conv3D` layer, sharing its kernel: see `ConvAdjoint2D`.
+    """Exact transpose of a `Conv3D` layer, sharing its kernel: `ConvAdjoint2D` along three axes.
 
+    Args:
+        conv: A `keras.layers.Conv3D` or a subclass, called or built before this layer is called.
+        output_size: Depth, height and width, an int for all or three of them. None: as in `ConvAdjoint2D`.
+        kwargs: `name`, `dtype` and `trainable`, as in every layer.
+    Call arguments:
+        inputs: Shape of an output of `conv`: `(batch, depth, height, width, conv.filters)` if it is channels_last.
+    Output shape: `(batch, *output_size, channels)`, the shape of an input of `conv`.
+    Raises:
+        ValueError: As in `ConvAdjoint2D`.
     Example:
         >>> conv = keras.layers.Conv3D(8, 3, strides=2)
         >>> y = conv(keras.ops.ones((1, 7, 8, 9, 2)))

@@ -99,7 +99,7 @@ def of_network(network: Network, preprocessing) -> Reference:
 def stored(reference: Reference) -> list[Sample]:
     """The samples that every version holds: made-up pictures of all kinds."""
     preprocessing = reference.preprocessing
-    sides = (_side(side, preprocessing.crop) for side in preprocessing.size)
+    sides = (_side(side, preprocessing.crop_fraction) for side in preprocessing.size)
     exact = reference.sample(_encoded(_picture(*sides), "PNG"), exact=True)
     return [exact, *(reference.sample(content) for content in _made_up())]
 

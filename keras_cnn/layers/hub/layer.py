@@ -5,43 +5,46 @@ from __future__ import annotations
 import json
 import os
 import re
+from typing import Any
 
 import keras
 from keras import ops, tree
 
 from keras_cnn import fetching
 from keras_cnn.arguments import message
-from keras_cnn.layers.hub.program import Program, demand_trust, require_harmless
+from keras_cnn.layers.hub.program import Program, check_trust, require_harmless
 
 
 @keras.saving.register_keras_serializable(package="keras_cnn")
 class HubLayer(keras.layers.Layer):
-    """SavedModel from TF Hub, Kaggle or a folder, as a layer of Keras 3: its variables are weights, and `fit` trains them.
+    """SavedModel from TF Hub, Kaggle or a directory, as a layer of Keras 3: its variables are weights that `fit` trains.
 
     Reusable SavedModels of TF2 can be trained. Those in the format of TF1 Hub, and signatures, are for inference.
-    `model.save("x.keras")` puts the module into the file, its weights once. A SavedModel is a program, so such a file
-    opens by `keras.models.load_model("x.keras", safe_mode=False)`.
+    `model.save("x.keras")` puts the module into the file, with its weights stored once. A SavedModel is a program, so
+    such a file loads with `keras.models.load_model("x.keras", safe_mode=False)`.
 
     Args:
-        handle: Folder, `.tar.gz` file, address or Kaggle handle, as in `keras_cnn.fetching.saved_model_directory`.
-        trainable: Whether training changes it. If not, it also runs in inference mode then, and statistics of batch
-            normalisation stand still. The attribute may be set until the model is compiled.
-        freeze: Regular expression, searched for in the names of the weights, such as "conv_1|bn": what it finds keeps its
-            values even if `trainable`. So do statistics of batch normalisation, but while training the module still
-            normalises by the batch: it has one switch for all of it. None: nothing.
-        signature: Name of a signature to call instead of the object itself. None: the object itself or, if that cannot be
-            called, its signature "default", "serving_default" or the first one.
+        handle: Directory, `.tar.gz` file, URL or Kaggle handle, as in `keras_cnn.fetching.saved_model_directory`.
+        trainable: Whether training changes the module. If not, it runs in inference mode during training too, and the
+            statistics of batch normalisation stay as they are. The attribute can be set until the model is compiled.
+        freeze: Regular expression that is searched for in the names of the weights, such as "conv_1|bn". Weights that
+            match keep their values even if `trainable`. Statistics of batch normalisation that match do too, but while
+            the module trains it still normalises by the batch: it has one switch for training. None: freezes nothing.
+        signature: Name of a signature to call instead of the object itself. None: the object itself or, if that cannot
+            be called, its signature "default", "serving_default" or the first one.
         output_key: Which output to return of a module that returns a dict (a key) or a list (an index). None: all.
-        arguments: Dict of other arguments of the module, by name, with plain values. `training` is not among them: the
+        arguments: Dict of other arguments of the module, by name, with plain values. `training` is not one of them: the
             layer passes it if the module takes it.
         trust: Whether to load a module that may do more than compute, such as reading files, which is refused otherwise.
+        kwargs: `name` and `dtype`, as in every layer.
     Call arguments:
-        inputs: The tensor, or the list or dict of tensors, that the module takes; cast to its dtypes.
+        inputs: The tensor, or the list or dict of tensors, that the module takes. They are cast to its dtypes.
         training: Whether the layer is called for training.
-    Output shape: that of the module. Floats are cast to the compute dtype of the layer; weights keep the module's dtype.
+    Output shape: the shape that the module returns. Floats are cast to the compute dtype of the layer; weights keep the
+        dtype of the module.
     Raises:
-        ValueError: If an argument does not fit the module, or if `inputs` do not, with what it takes; or if the module may
-            do more than compute (see docs/security.md) and is not trusted.
+        ValueError: If an argument or `inputs` do not fit the module (the message says what the module takes), or if the
+            module may do more than compute (see docs/security.md) and is not trusted.
         RuntimeError: If Keras does not run on TensorFlow.
 
     Example:
@@ -53,21 +56,21 @@ class HubLayer(keras.layers.Layer):
 
     def __init__(
         self,
-        handle,
-        trainable=False,
-        freeze=None,
-        signature=None,
-        output_key=None,
-        arguments=None,
-        trust=False,
-        **kwargs,
-    ):
+        handle: str | os.PathLike[str],
+        trainable: bool = False,
+        freeze: str | None = None,
+        signature: str | None = None,
+        output_key: str | int | None = None,
+        arguments: dict[str, Any] | None = None,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> None:
         if keras.backend.backend() != "tensorflow":
             raise RuntimeError(
                 "HubLayer: Keras must run on TensorFlow, for which SavedModels are made. Received: "
                 f"KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow before Keras is imported."
             )
-        program = kwargs.pop("program", None)  # from get_config: a copy of the layer does without the handle
+        program = kwargs.pop("program", None)  # from get_config: a copy of the layer does not need the handle
         super().__init__(trainable=trainable, autocast=False, **kwargs)  # the module says what its inputs are cast to
         self.handle = os.fspath(handle)
         self.freeze = _pattern(freeze)
@@ -104,7 +107,8 @@ class HubLayer(keras.layers.Layer):
         named = {}
         with keras.name_scope(self.name, caller=self):
             for name, variable in self._module.variables.items():
-                dtype, trainable = variable.dtype.name, name in self._module.trained and not self._freezes(name)
+                dtype = variable.dtype.name
+                trainable = name in self._module.trained and not self._freezes(name)
                 named[name] = keras.Variable(variable, dtype=dtype, trainable=trainable, autocast=False, name=name)
         if self.freeze is not None and not any(map(self._freezes, named)):
             known = ", ".join(list(named)[:8])
@@ -113,7 +117,7 @@ class HubLayer(keras.layers.Layer):
         trainable = [variable for variable in named.values() if variable.trainable]
         if trainable and self._module.regularization_losses:
             trainable[0].regularizer = _Losses(self._module.regularization_losses)
-        self._named = named  # from here on they are weights of the layer
+        self._named = named  # Keras tracks them as weights of the layer from here on
         self._node = self._module.tracked(named)  # and TensorFlow finds them
         if not self.trainable:
             for variable in trainable:
@@ -122,12 +126,12 @@ class HubLayer(keras.layers.Layer):
     def _freezes(self, name):
         return self.freeze is not None and re.search(self.freeze, name) is not None
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
         outputs = self._module(inputs, bool(training and self.trainable), self.arguments or {}, self._held)
         return tree.map_structure(self._cast, self._pick(outputs))
 
-    def compute_output_spec(self, inputs, training=False):
-        return self._module.output_spec(self.call, inputs)  # Keras would bury the errors of `call`
+    def compute_output_spec(self, inputs: Any, training: bool | None = False) -> Any:
+        return self._module.output_spec(self.call, inputs)  # Keras would hide the errors of `call`
 
     def _pick(self, outputs):
         if self.output_key is None:
@@ -138,30 +142,30 @@ class HubLayer(keras.layers.Layer):
         else:
             keys = range(len(outputs)) if isinstance(outputs, list | tuple) else ()
         if self.output_key not in keys:
-            expected = f"one of {', '.join(map(repr, keys))}" if keys else "None, for the module returns one tensor"
+            expected = f"one of {', '.join(map(repr, keys))}" if keys else "None, since the module returns one tensor"
             raise ValueError(message("HubLayer", "output_key", expected, self.output_key))
         return outputs[self.output_key]
 
     def _cast(self, output):
         return ops.cast(output, self.compute_dtype) if keras.backend.is_float_dtype(output.dtype) else output
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {"handle": self.handle, "freeze": self.freeze, "signature": self.signature}
         config |= {"output_key": self.output_key, "arguments": self.arguments, "program": self._program}
         return {**super().get_config(), **config, "trainable": self.trainable and self._module.reusable}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> HubLayer:
         if not isinstance(config.get("program"), Program):
-            demand_trust()
+            check_trust()
         return super().from_config(config)
 
-    # By name, so that files fit whatever `freeze` says: Keras' own numbers begin with what is trainable.
-    def save_own_variables(self, store):
+    # By name, so that files fit for every `freeze`: Keras numbers the weights, trainable ones first.
+    def save_own_variables(self, store: Any) -> None:
         for name, variable in self._named.items():
             store[name] = variable
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         if set(store.keys()) != set(self._named):
             raise ValueError(
                 f"HubLayer: the weights must be those of the module in layer {self.name!r}, {', '.join(self._named)}. "
@@ -172,7 +176,7 @@ class HubLayer(keras.layers.Layer):
 
 
 class _Losses(keras.regularizers.Regularizer):
-    """Those of a module. A weight carries them, so that they count once however often the layer is called."""
+    """The losses of a module. A weight carries them, so they count once however often the layer is called."""
 
     def __init__(self, losses):
         self.losses = losses
@@ -189,7 +193,7 @@ def _pattern(freeze):
 
 
 def _plain(arguments):
-    """`arguments` if a saved file can hold them."""
+    """`arguments` if a saved file can hold them; ValueError otherwise."""
     try:
         if arguments is None or (isinstance(arguments, dict) and json.loads(json.dumps(arguments)) == arguments):
             return arguments

@@ -1,8 +1,10 @@
-"""A SavedModel as TensorFlow loads it: its variables, and the call that trains them or leaves them alone."""
+"""A SavedModel as TensorFlow loads it: its variables, and the call that trains them or leaves them unchanged."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from keras import KerasTensor, tree
@@ -18,25 +20,26 @@ class Module:
     Args:
         directory: Where its `saved_model.pb` is.
         signature: The signature to call. None: the object itself or, if that cannot be called, its usual signature.
-        values: Whether `directory` holds the values of the variables; without them they are NaN until they are set.
+        values: Whether `directory` holds the values of the variables. Otherwise they are NaN until they are set.
 
     Attributes:
-        reusable: Whether it can be trained, which the object itself can and a signature cannot.
+        reusable: Whether it can be trained. The object itself can, a signature cannot.
         variables: The tf.Variables of the function by name, in the order in which the module lists or uses them.
-        trained: Names of those that training changes by gradients.
+        trained: Names of the variables that training changes by gradients.
         regularization_losses: Functions without arguments.
-        compiles: Whether XLA may try it, which knows neither text nor tables.
+        compiles: Whether XLA may compile it. XLA knows neither text nor tables.
 
     Raises:
-        ValueError: If there is no such signature, or if the module cannot be loaded without losing something.
+        ValueError: If there is no such signature, or if the module has state that would be lost.
 
     Reference: https://www.tensorflow.org/hub/reusable_saved_models and https://www.tensorflow.org/hub/tf1_hub_module.
     """
 
-    def __init__(self, directory: Path, signature: str | None, values: bool):
+    def __init__(self, directory: Path, signature: str | None, values: bool) -> None:
         if values:
             _check_state(directory)
-        self._root = root = _loaded(directory, values)  # owns what the function uses
+        root = _loaded(directory, values)
+        self._root = root  # owns what the function uses
         self.reusable = signature is None and callable(root)
         self._function = root.__call__ if self.reusable else _signature(root, signature)
         self.variants = variants.of_object(self._function) if self.reusable else variants.of_signature(self._function)
@@ -64,14 +67,15 @@ class Module:
         trained = {id(variable) for variable in trained}
         return names, {name for name, variable in names.items() if id(variable) in trained}
 
-    def tracked(self, weights: dict) -> tf.Module:
+    def tracked(self, weights: dict[str, Any]) -> tf.Module:
         """What TensorFlow's checkpoints and exports find: `weights` by name, and lookup tables."""
         node = tf.Module()
-        node.weights, node.tables = dict(weights), self._tables
+        node.weights = dict(weights)
+        node.tables = self._tables
         return node
 
-    def __call__(self, inputs, training: bool, arguments: dict, held: list[str]):
-        """What the function makes of `inputs`, which are cast to the dtypes that it takes.
+    def __call__(self, inputs: Any, training: bool, arguments: dict[str, Any], held: list[str]) -> Any:
+        """What the function returns for `inputs`, which are cast to the dtypes that it takes.
 
         While `training`, the variables in `held` keep their values, and its other state is averaged over the replicas.
         """
@@ -86,8 +90,8 @@ class Module:
             self._settle(replica, before)
         return outputs
 
-    def output_spec(self, function, inputs):
-        """What `function` gives for KerasTensors, as KerasTensors: TensorFlow infers shapes through the module."""
+    def output_spec(self, function: Callable, inputs: Any) -> Any:
+        """What `function` returns for KerasTensors, as KerasTensors: TensorFlow infers shapes through the module."""
         specs = tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), inputs)
         outputs = tf.function(function, autograph=False).get_concrete_function(specs).structured_outputs
         return tree.map_structure(lambda output: KerasTensor(tuple(output.shape), output.dtype.name), outputs)
@@ -105,13 +109,13 @@ class Module:
 def _loaded(directory, values):
     graphs = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs
     tags = [list(graph.meta_info_def.tags) for graph in graphs]
-    # TF1 Hub keeps the graph for training too, and marks the one for inference by the lack of tags.
+    # TF1 Hub stores the graph for training too. The one for inference has no tags.
     chosen = next((each for each in ([], ["serve"]) if each in tags), tags[0])
     options = tf.saved_model.LoadOptions(experimental_skip_checkpoint=not values)
     try:
         with tf.init_scope():
             return tf.saved_model.load(str(directory), chosen, options)
-    except (AttributeError, ImportError) as error:  # of the loader, which looks for Keras 2
+    except (AttributeError, ImportError) as error:  # the loader looks for Keras 2
         raise ValueError(
             "HubLayer: the SavedModel must not hold an optimizer of Keras 2. Received: one that TensorFlow cannot load "
             f"({error}). Save it with include_optimizer=False, or install tf_keras."
@@ -119,7 +123,7 @@ def _loaded(directory, values):
 
 
 def _check_state(directory):
-    """Raise if there is state that Keras would not save."""
+    """ValueError if there is state that Keras would not save."""
     checkpoint = directory / "variables" / "variables"
     if not checkpoint.with_suffix(".index").exists():
         return
@@ -137,7 +141,7 @@ def _signature(root, name):
     if name is None:
         name = next((usual for usual in ("default", "serving_default", *names) if usual in names), None)
     if name not in names:
-        expected = f"one of {', '.join(names)}" if names else "None, for the module has no signatures"
+        expected = f"one of {', '.join(names)}" if names else "None, since the module has no signatures"
         raise ValueError(message("HubLayer", "signature", expected, name))
     return root.signatures[name]
 
@@ -152,8 +156,8 @@ def _unknown(variable):
     return zeros * float("nan") if variable.dtype.is_floating else zeros
 
 
-# Through the handle, which is that of a replica's own part: SavedModels do not say how parts are to be put together, and
-# without that `assign` refuses.
+# These go through the handle, which is that of a replica's own copy. SavedModels do not say how copies are aggregated,
+# and without that `assign` raises.
 def _read(variable):
     return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
 

@@ -1,4 +1,4 @@
-"""The files of a SavedModel, as text that the config of a layer can hold."""
+"""The files of a SavedModel, as text that fits into the config of a layer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 import weakref
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -18,38 +19,40 @@ from keras_cnn.scratch import ScratchFolder
 class Program(str):
     """A SavedModel without the values of its variables: a zip archive in base64.
 
-    Until it has been through a file it also knows the layer that it belongs to, so that a copy of that layer, which Keras
-    makes from the config, needs neither trust nor the original folder.
+    A string, because the config of a layer is stored as JSON. In memory it also refers to its layer: a copy of that
+    layer, which Keras makes from the config, needs neither trust nor the original directory. A file drops the reference.
     """
 
-    layer = None
+    layer: keras.layers.Layer | None = None
 
     @classmethod
-    def of(cls, layer, text: str) -> Program:
+    def of(cls, layer: keras.layers.Layer, text: str) -> Program:
+        """The program `text` of `layer`."""
         program = cls(text)
         program.layer = layer
         return program
 
     @classmethod
-    def read(cls, layer, directory: Path) -> Program:
+    def read(cls, layer: keras.layers.Layer, directory: Path) -> Program:
+        """The program of the SavedModel in `directory`, which `layer` uses."""
         files = [directory / "saved_model.pb", directory / "fingerprint.pb", *(directory / "assets").rglob("*")]
         buffer = io.BytesIO()
-        # An archive cannot hold dates before 1980, which unpacked files may well have.
+        # A zip archive cannot hold dates before 1980, which unpacked files may have.
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             for path in sorted(filter(Path.is_file, files)):
                 archive.write(path, path.relative_to(directory))
         return cls.of(layer, base64.b64encode(buffer.getvalue()).decode())
 
     def unpack(self) -> Path:
-        """A folder with the files. It stays as long as `layer` does: an export copies the files of lookup tables."""
+        """A directory with the files. It exists as long as `layer`: an export copies the files of lookup tables."""
         folder = ScratchFolder(tempfile.gettempdir(), ".keras_cnn-unpacked-")
         weakref.finalize(self.layer, folder.close)
         with zipfile.ZipFile(io.BytesIO(base64.b64decode(self))) as archive:
             archive.extractall(folder.path)
         return folder.path
 
-    def __deepcopy__(self, memo):
-        return self  # Keras copies configs deeply, which must not copy the layer
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        return self  # Keras makes deep copies of configs; the layer must not be copied with them
 
 
 def require_harmless(handle: str, directory: Path) -> None:
@@ -63,16 +66,16 @@ def require_harmless(handle: str, directory: Path) -> None:
         )
 
 
-def demand_trust() -> None:
-    """Raise where Keras would not load a Lambda either.
+def check_trust() -> None:
+    """ValueError if Keras loads in safe mode.
 
-    Its safe mode has no public name, so a Lambda is sent ahead.
+    Safe mode has no public name, so this tries to load a Lambda, which safe mode does not allow.
     """
-    config = keras.layers.Lambda(lambda x: x, name="sent_ahead").get_config()
+    config = keras.layers.Lambda(lambda x: x, name="safe_mode_probe").get_config()
     try:
         keras.layers.Lambda.from_config(config)
     except ValueError:
         raise ValueError(
-            "HubLayer: what is being loaded holds a SavedModel, which is a program and runs with all your rights. If you "
-            "trust the one who made it, load it by keras.models.load_model(path, safe_mode=False)."
+            "HubLayer: the file holds a SavedModel, which is a program and runs with all your rights. If you trust its "
+            "author, load it with keras.models.load_model(path, safe_mode=False)."
         ) from None

@@ -1,8 +1,8 @@
-"""What a function out of a SavedModel can be called with: the variants that were traced before it was saved."""
+"""What a function of a SavedModel can be called with: the variants that were traced before it was saved."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from keras import tree
@@ -11,14 +11,14 @@ from keras_cnn.arguments import message
 
 
 class Variant(NamedTuple):
-    """One trace: the TensorSpecs of what goes in first, and the other arguments by name, values or TensorSpecs."""
+    """One trace: the TensorSpecs of the first argument, and the other arguments by name, values or TensorSpecs."""
 
-    inputs: object
-    others: dict
+    inputs: Any
+    others: dict[str, Any]
 
 
-def of_object(function) -> list[Variant]:
-    """Those of a restored function of a reusable SavedModel."""
+def of_object(function: Any) -> list[Variant]:
+    """The variants of a restored function of a reusable SavedModel."""
     variants = []
     for concrete in function.concrete_functions:
         positional, keywords = concrete.structured_input_signature
@@ -27,13 +27,13 @@ def of_object(function) -> list[Variant]:
     return variants
 
 
-def of_signature(function) -> list[Variant]:
-    """The one of a signature, whose inputs have names."""
+def of_signature(function: Any) -> list[Variant]:
+    """The one variant of a signature, whose inputs have names."""
     inputs = dict(sorted(function.structured_input_signature[1].items()))
     return [Variant(inputs if len(inputs) > 1 else next(iter(inputs.values())), {})]
 
 
-def accepted(variants, inputs):
+def accepted(variants: list[Variant], inputs: Any) -> Any:
     """`inputs` cast to the dtypes of the variant that they fit best; ValueError if they fit none."""
     fitting = [variant.inputs for variant in variants if _fits(inputs, variant.inputs)]
     if not fitting:
@@ -46,12 +46,12 @@ def accepted(variants, inputs):
     return tree.map_structure(lambda x, spec: tf.cast(x, spec.dtype), inputs, nearest)
 
 
-def check_arguments(variants, arguments: dict) -> None:
-    """Raise if no variant takes these besides its inputs."""
+def check_arguments(variants: list[Variant], arguments: dict[str, Any]) -> None:
+    """ValueError if no variant takes these arguments in addition to its inputs."""
     known = {name for variant in variants for name in variant.others} - {"training"}
     for name, value in arguments.items():
         if name not in known:
-            expected = f"a dict with names out of {sorted(known)}" if known else "None, for the module takes none"
+            expected = f"a dict with names from {sorted(known)}" if known else "None, since the module takes none"
             raise ValueError(message("HubLayer", "arguments", expected, arguments))
         options = [variant.others[name] for variant in variants if name in variant.others]
         if value not in options and not any(isinstance(option, tf.TypeSpec) for option in options):
@@ -59,8 +59,8 @@ def check_arguments(variants, arguments: dict) -> None:
             raise ValueError(message("HubLayer", f"arguments[{name!r}]", expected, value))
 
 
-def mode(variants, training: bool) -> dict:
-    """`training` as the argument that the function takes, if it does; the one mode it has if it was saved in one only."""
+def mode(variants: list[Variant], training: bool) -> dict[str, Any]:
+    """`training` as an argument, if the function takes it. If it was saved in one mode only, that mode."""
     modes = [variant.others["training"] for variant in variants if "training" in variant.others]
     if not modes:
         return {}

@@ -1,4 +1,4 @@
-"""What `test_hub_layer.py` does in processes of their own: `python hub_processes.py FUNCTION ARGUMENT...` prints JSON."""
+"""`python hub_processes.py FUNCTION ARGUMENT...` prints JSON: what `test_hub_layer.py` does in processes of their own."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ def reload(path, data, out):
     return history
 
 
-def mirrored(directory, out):
+def distributed(directory, out):
     """One step on two devices and on one: losses, and the weights on each device, of equal and of different halves."""
     devices = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)

@@ -6,6 +6,8 @@ from keras import ops
 
 from keras_cnn import layers
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize("shape", [(2, 5, 8), (2, 4, 3, 8), (2, 3, 2, 4, 8)])
 def test_equals_the_equations_of_the_paper(shape):

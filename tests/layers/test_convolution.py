@@ -1,54 +1,17 @@
 """Conv1D, Conv2D and Conv3D: PyTorch's numbers, padding by hand, errors."""
 
-import json
 import re
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from helpers.torch_convolutions import channels_last, convolution, torch_cases
 from keras import ops
 
 from keras_cnn import layers
 from keras_cnn.layers.convolution import pad
 
-LAYERS = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}
-
-
-def torch_cases():
-    """(arguments, arrays) of tests/data/torch_convolutions.npz, made by tools/make_torch_reference.py."""
-    file = np.load(Path(__file__).parent / "data" / "torch_convolutions.npz")
-    values = file["values"].astype("float32")
-    for case in json.loads(str(file["cases"])):
-        arrays = {}
-        for name, shape in case["shapes"].items():
-            count = int(np.prod(shape))
-            arrays[name], values = values[:count].reshape(shape), values[count:]
-        yield case["arguments"], arrays
-
-
-def ours(arguments, kernel, bias):
-    """The layer of PyTorch's arguments and weights, channels_last."""
-    rank = kernel.ndim - 2
-    padding, stride, dilation = (arguments[name] for name in ("padding", "stride", "dilation"))
-    layer = LAYERS[rank](
-        len(bias),
-        arguments["kernel_size"],
-        strides=stride,
-        padding=padding[0] if rank == 1 and isinstance(padding, list) else padding,
-        dilation_rate=dilation,
-        groups=arguments["groups"],
-        padding_mode=arguments["padding_mode"],
-        bias_initializer="zeros",
-        data_format="channels_last",
-    )
-    layer.build((None, *(None,) * rank, kernel.shape[1] * arguments["groups"]))
-    layer.set_weights([np.moveaxis(kernel, (1, 0), (-2, -1)), bias])
-    return layer
-
-
-def channels_last(array):
-    return np.moveaxis(array, 1, -1)
+pytestmark = pytest.mark.any_backend
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
@@ -57,7 +20,7 @@ def test_equals_pytorch(mode):
     compared = 0
     for arguments, arrays in torch_cases():
         if arguments["padding_mode"] == mode:
-            layer = ours(arguments, arrays["kernel"], arrays["bias"])
+            layer = convolution(arguments, arrays["kernel"], arrays["bias"])
             result = ops.convert_to_numpy(layer(channels_last(arrays["x"])))
             np.testing.assert_array_equal(result, channels_last(arrays["y"]), err_msg=str(arguments))
             compared += 1
@@ -142,7 +105,7 @@ def test_a_map_whose_size_is_known_at_run_time_only_is_checked_there(mode):
 )
 @pytest.mark.parametrize("padding", [0, ((3, 4), (1, 0))])
 def test_a_stride_with_dilation_takes_every_so_many_cells_of_the_dilated_map(strides, dilation_rate, padding):
-    """Against Keras' dilated convolution of stride 1, which it refuses to combine with another."""
+    """Against Keras' dilated convolution of stride 1, which it does not combine with another stride."""
     x = np.random.default_rng(0).normal(size=(2, 26, 23, 4)).astype("float32")
     layer = layers.Conv2D(6, (3, 2), strides, padding, dilation_rate=dilation_rate, groups=2)
     y = ops.convert_to_numpy(layer(x))
@@ -217,6 +180,14 @@ def test_a_causal_output_ignores_the_future_in_every_mode():
             'Conv2D: `padding` must be "valid", "same", an integer of at least 0, or 2 entries, each an integer or '
             "(before, after). Received: padding=-1.",
         ),
+        (
+            lambda: layers.Conv2D(1, 3, padding="zame"),
+            'Conv2D: `padding` must be "valid", "same", an integer of at least 0, or 2 entries, each an integer or '
+            "(before, after). Received: padding='zame'. Did you mean \"same\"?",
+        ),
+        (lambda: layers.Conv1D(1, 3, padding="casual"), "Received: padding='casual'. Did you mean \"causal\"?"),
+        (lambda: layers.Conv3D(1, 3, padding="full"), "or 3 entries, each an integer or (before, after). Received: "),
+        (lambda: layers.Conv2D(1, 3, padding="causal"), 'must be "valid", "same", an integer of at least 0, or 2'),
         (lambda: layers.Conv2D(1, 3, padding=(1, 2, 3)), "Received: padding=(1, 2, 3)."),
         (lambda: layers.Conv2D(1, 3, padding=((1, 2), (3,))), "Received: padding=((1, 2), (3,))."),
         (lambda: layers.Conv3D(1, 3, padding=(1, 2)), "or 3 entries"),
@@ -233,9 +204,9 @@ def test_a_causal_output_ignores_the_future_in_every_mode():
         (lambda: layers.Conv2D(1, 3, strides=0), "Conv2D: `strides` must be an integer of at least 1, or 2 of them."),
         (lambda: layers.Conv1D(1, 3, padding=1.5), "Received: padding=1.5."),
         (
-            lambda: layers.Conv1D(1, 3, padding=1, padding_mode="mirror"),
+            lambda: layers.Conv1D(1, 3, padding=1, padding_mode="reflection"),
             "Conv1D: `padding_mode` must be one of 'zeros', 'reflect', 'replicate', 'circular'. "
-            "Received: padding_mode='mirror'.",
+            "Received: padding_mode='reflection'. Did you mean 'reflect'?",
         ),
         (
             lambda: layers.Conv2D(1, 3, strides=2, padding="same", padding_mode="reflect"),

@@ -5,10 +5,12 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from block_cases import CASES, INPUT, Case
+from helpers.block_cases import CASES, INPUT, Case
 
 from keras_cnn import blocks
 from keras_cnn.layers import SqueezeExcite
+
+pytestmark = pytest.mark.any_backend
 
 
 def make(case: Case, shape=INPUT, **options) -> keras.Model:
@@ -123,7 +125,7 @@ def test_separable_without_intermediate_equals_keras_separable_convolution():
 
 @pytest.mark.parametrize("block", ["residual", "bottleneck", "inverted_residual"])
 def test_a_branch_of_zeros_leaves_the_input(block):
-    """The identity path of arXiv:1512.03385, eq. 1: y = relu(x) with ReLU behind the sum, y = x without."""
+    """The identity path of arXiv:1512.03385, eq. 1: y = relu(x) with ReLU after the sum, y = x without."""
     x = images(2, *INPUT)
     forms = [({}, x)] if block == "inverted_residual" else [({}, np.maximum(x, 0)), ({"preactivate": True}, x)]
     for options, expected in forms:
@@ -134,13 +136,13 @@ def test_a_branch_of_zeros_leaves_the_input(block):
         np.testing.assert_array_equal(infer(model, x), expected)
 
 
-def test_preactivation_normalises_before_each_convolution_and_not_behind_the_sum():
+def test_preactivation_normalises_before_each_convolution_and_not_after_the_sum():
     """arXiv:1603.05027, figure 4e."""
     model = make(CASES["bottleneck_preactivated"])
     branch = [layer.name.removeprefix("block_") for layer in model.layers[1:] if "shortcut" not in layer.name]
     unit = ["pre_norm", "pre_act", "1_conv", "1_norm", "1_act", "2_conv", "2_norm", "2_act", "3_conv", "add"]
     assert branch == unit
-    # The authors' code: where the shape changes, the shortcut starts behind the first activation.
+    # The authors' code: where the shape changes, the shortcut starts after the first activation.
     assert model.get_layer("block_shortcut_conv").input is model.get_layer("block_pre_act").output
 
 
@@ -221,7 +223,7 @@ def test_transposed_convolution_of_ones_repeats_each_pixel():
     np.testing.assert_allclose(infer(keras.Model(inputs, y), x)[0, ..., 0], np.kron(x[0, ..., 0], np.ones((2, 2))))
 
 
-def test_resizing_interpolates_as_it_is_told():
+def test_resizing_interpolates_as_the_argument_says():
     """Half-pixel centres, by hand: 0 4 becomes 0 0 4 4, or 0 1 3 4; ReLU then stops what is negative."""
     inputs = keras.Input((1, 2, 1))
     x = np.array([0, 4], "float32").reshape(1, 1, 2, 1)
@@ -285,8 +287,8 @@ def test_arguments_that_cannot_be_are_refused():
         "residual: `shortcut` must be one of None, 'identity', 'projection'. Received: shortcut='none'."
     )
     assert (
-        _error(blocks.residual, 8, layers=0)
-        == "residual: `layers` must be an integer of at least 1. Received: layers=0."
+        _error(blocks.residual, 8, num_convolutions=0)
+        == "residual: `num_convolutions` must be an integer of at least 1. Received: num_convolutions=0."
     )
     assert _error(blocks.residual, 8, stochastic_depth=1) == (
         "residual: `stochastic_depth` must be a number in [0, 1). Received: stochastic_depth=1."
@@ -308,8 +310,44 @@ def test_arguments_that_cannot_be_are_refused():
     assert _error(blocks.bottleneck, 3) == (
         "bottleneck: `filters` must be an integer of at least 4. Received: filters=3."
     )
-    assert (
-        _error(blocks.residual, 8, colour="red") == "Unrecognized keyword arguments passed to Conv2D: {'colour': 'red'}"
+
+
+def test_an_unknown_option_is_named_with_the_option_that_it_resembles():
+    """In every block, whether or not the block has a convolution that would notice."""
+    for name, block in (
+        ("conv_norm_act", partial(blocks.conv_norm_act, filters=8)),
+        ("depthwise_separable", partial(blocks.depthwise_separable, filters=8)),
+        ("inverted_residual", partial(blocks.inverted_residual, filters=8)),
+        ("residual", partial(blocks.residual, filters=8)),
+        ("bottleneck", partial(blocks.bottleneck, filters=8)),
+        ("inception", partial(blocks.inception, branches=[[("max", 3)]])),
+        ("upsample", partial(blocks.upsample, filters=8)),
+        ("upsample", partial(blocks.upsample, filters=8, resize="nearest")),
+    ):
+        assert _error(block, activtion="relu") == (
+            f"{name}: `activtion` must be an argument of this block or of its convolutions. "
+            "Received: activtion='relu'. Did you mean `activation`?"
+        )
+        assert _error(block, kernel_initialiser="ones").endswith("Did you mean `kernel_initializer`?")
+        text = _error(block, colour="red")
+        assert text.startswith(f"{name}: `colour` must be an argument of this block or of its convolutions. Received: ")
+        assert "colour='red'. The options are padding, dilation_rate, use_bias, kernel_initializer, " in text
+    assert _error(blocks.inverted_residual, 8, expansions=2).endswith("Did you mean `expansion`?")
+
+
+def test_options_that_a_block_sets_itself_are_no_options():
+    for block, name in ((blocks.residual, "kernel_size"), (blocks.upsample, "strides"), (blocks.residual, "filters_")):
+        assert _error(block, 8, **{name: 3}).startswith(f"{block.__name__}: `{name}` must be an argument of this block")
+    # The axis of channels is read from the Keras setting, for the normalisation too.
+    assert _error(blocks.conv_norm_act, 8, data_format="channels_first").startswith("conv_norm_act: `data_format` must")
+
+
+@pytest.mark.parametrize("block", ["conv_norm_act", "residual", "depthwise_separable", "inverted_residual"])
+def test_padding_that_is_no_word_is_answered_with_the_numeric_forms(block):
+    owner = "conv_norm_act" if block == "residual" else block
+    assert _error(getattr(blocks, block), 8, padding="zame") == (
+        f'{owner}: `padding` must be "valid", "same", an integer of at least 0, or 2 entries, each an integer or '
+        "(before, after). Received: padding='zame'. Did you mean \"same\"?"
     )
 
 
@@ -342,15 +380,15 @@ def test_what_a_depthwise_or_transposed_convolution_cannot_do_is_refused_by_name
     for block in (blocks.depthwise_separable, blocks.inverted_residual):
         name = block.__name__
         assert _error(block, 6, groups=2) == (
-            f"{name}: `groups` must be left out. Received: groups=2. A depthwise convolution does not have it."
+            f"{name}: `groups` must be omitted. Received: groups=2. A depthwise convolution does not have it."
         )
         assert _error(block, 6, padding=1, padding_mode="reflect") == (
-            f"{name}: `padding_mode` must be left out. Received: padding_mode='reflect'. "
+            f"{name}: `padding_mode` must be omitted. Received: padding_mode='reflect'. "
             "A depthwise convolution does not have it."
         )
         assert _error(block, 6, padding=-1).startswith(f"{name}: `padding` must be ")
     assert _error(blocks.upsample, 6, groups=2) == (
-        "upsample: `groups` must be left out. Received: groups=2. A transposed convolution does not have it."
+        "upsample: `groups` must be omitted. Received: groups=2. A transposed convolution does not have it."
     )
     for options in ({"padding": 1}, {"padding": "valid", "resize": "nearest"}):
         assert _error(blocks.upsample, 6, **options) == (
@@ -359,23 +397,17 @@ def test_what_a_depthwise_or_transposed_convolution_cannot_do_is_refused_by_name
         )
 
 
-def test_upsample_takes_no_strides_beside_its_scale():
-    for resize in (None, "nearest"):
-        with pytest.raises(TypeError, match="multiple values for argument 'strides'"):
-            blocks.upsample(keras.Input(INPUT), 6, resize=resize, strides=2)
-
-
 def test_what_makes_no_layer_is_refused_by_name():
     layer = keras.layers.BatchNormalization(name="bn")
     for norm in ("batch", layer):
         for block in (blocks.conv_norm_act, blocks.residual, blocks.upsample, blocks.inverted_residual):
             assert _error(block, 6, norm=norm) == (
                 "conv_norm_act: `norm` must be a class of layers, or a function that makes a layer. "
-                f"Received: norm={norm!r}. keras.layers.BatchNormalization is one; None leaves it out."
+                f"Received: norm={norm!r}. keras.layers.BatchNormalization is one; None means no such layer."
             )
     assert _error(blocks.inverted_residual, 6, squeeze_excite=4) == (
         "inverted_residual: `squeeze_excite` must be a class of layers, or a function that makes a layer. "
-        "Received: squeeze_excite=4. functools.partial(kc.layers.SqueezeExcite, ratio=4) is one; None leaves it out."
+        "Received: squeeze_excite=4. functools.partial(kc.layers.SqueezeExcite, ratio=4) is one; None means no such layer."
     )
 
 

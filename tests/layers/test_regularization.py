@@ -1,4 +1,4 @@
-"""StochasticDepth: identity where it must be, one decision an example, expectation kept."""
+"""StochasticDepth: identity where it must be, one decision per example, the expectation stays."""
 
 import keras
 import numpy as np
@@ -6,6 +6,8 @@ import pytest
 from keras import ops
 
 from keras_cnn import layers
+
+pytestmark = pytest.mark.any_backend
 
 RATE, COUNT = 0.3, 4000
 
@@ -34,7 +36,7 @@ def test_expectation_is_kept():
     assert mean != 1
 
 
-def test_a_seed_repeats_the_sequence_and_the_sequence_goes_on():
+def test_a_seed_repeats_the_sequence_and_the_sequence_continues():
     x = np.ones((64, 1), "float32")
     first, second = (layers.StochasticDepth(0.5, seed=3) for _ in range(2))
     draws = [outputs(first, x) for _ in range(2)]

@@ -6,10 +6,12 @@ import re
 import keras
 import numpy as np
 import pytest
+from helpers.torch_convolutions import channels_last, convolution, torch_cases
 from keras import ops
-from test_convolution import channels_last, ours, torch_cases
 
 from keras_cnn import layers
+
+pytestmark = pytest.mark.any_backend
 
 ADJOINTS = {1: layers.ConvAdjoint1D, 2: layers.ConvAdjoint2D, 3: layers.ConvAdjoint3D}
 MODES = ("zeros", "reflect", "replicate", "circular")
@@ -32,7 +34,7 @@ def test_equals_the_gradient_of_pytorch(mode):
     compared = 0
     for arguments, arrays in torch_cases():
         if arguments["padding_mode"] == mode:
-            conv = ours(arguments, arrays["kernel"], arrays["bias"])
+            conv = convolution(arguments, arrays["kernel"], arrays["bias"])
             sizes = arrays["x"].shape[2:]
             result = ADJOINTS[len(sizes)](conv, output_size=sizes)(channels_last(arrays["w"]))
             np.testing.assert_array_equal(result, channels_last(arrays["dx"]), err_msg=str(arguments))
@@ -173,17 +175,34 @@ def test_the_kernel_learns_from_both_layers():
         (
             lambda: layers.ConvAdjoint2D(keras.layers.Conv2D(4, 3, name="c"))(np.ones((1, 5, 5, 4))),
             "ConvAdjoint2D: `conv` must be built. Received: conv=<Conv2D name=c, built=False>. Call or build the "
-            "convolution first: its kernel is the one that is used here.",
+            "convolution first: this layer uses its kernel.",
         ),
         (
             lambda: layers.ConvAdjoint2D(keras.layers.Conv2D(4, 3, name="c")).compute_output_shape((1, 5, 5, 4)),
             "ConvAdjoint2D: `conv` must be built. Received: conv=<Conv2D name=c, built=False>.",
         ),
+        (  # also where the shape fits no convolution at all
+            lambda: layers.ConvAdjoint2D(keras.layers.Conv2D(4, 3, name="c"))(np.ones((1, 5, 5, 3))),
+            "ConvAdjoint2D: `conv` must be built. Received: conv=<Conv2D name=c, built=False>.",
+        ),
+        (
+            lambda: layers.ConvAdjoint1D(keras.layers.Conv1D(4, 3, name="c"))(keras.Input((5, 5, 3))),
+            "ConvAdjoint1D: `conv` must be built. Received: conv=<Conv1D name=c, built=False>.",
+        ),
+        (
+            lambda: layers.ConvAdjoint2D(built())(keras.Input((4, 4, 3))),
+            "ConvAdjoint2D: the input must be an output of the convolution, with 4 axes and 4 channels. "
+            "Received: an input of shape (None, 4, 4, 3).",
+        ),
+        (
+            lambda: layers.ConvAdjoint2D(built()).compute_output_shape((None, 4, 4)),
+            "ConvAdjoint2D: the input must be an output of the convolution, with 4 axes and 4 channels.",
+        ),
         (lambda: layers.ConvAdjoint1D(keras.layers.Dense(4)), "`conv` must be a keras.layers.Conv1D or a subclass."),
         (
             lambda: layers.ConvAdjoint2D(built(), output_size=(9, 10))(np.ones((1, 4, 5, 4))),
-            "ConvAdjoint2D: `output_size` must be a size of which the convolution makes 4, the size of the input (it "
-            "makes 5). Received: output_size=9. Pass output_size=, or the output of the convolution.",
+            "ConvAdjoint2D: `output_size` must be a size from which the convolution makes 4, the size of the input (it "
+            "makes 5). Received: output_size=9. Pass another output_size, or an output of the convolution.",
         ),
         (lambda: layers.ConvAdjoint2D(built(), output_size=(9,)), "an integer of at least 1, or 2 of them"),
     ],

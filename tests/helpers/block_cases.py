@@ -1,4 +1,4 @@
-"""Every public block, in every form that changes its graph: `tests/test_blocks.py` puts each through one contract."""
+"""Every public block, in every form that changes its graph: `tests/blocks/test_blocks.py` puts each through one contract."""
 
 from functools import partial
 from typing import NamedTuple
@@ -67,7 +67,7 @@ CASES = {
         filters=8,
         kernel_size=5,
         strides=2,
-        multiplier=2,
+        depth_multiplier=2,
         intermediate=False,
     ),
     "separable_padding": _case(
@@ -99,7 +99,7 @@ CASES = {
         9 * 6 * 8 + 2 * (9 * 8 * 8) + 6 * 8 + 4 * (4 * 8),
         filters=8,
         strides=2,
-        layers=3,
+        num_convolutions=3,
     ),
     "residual_reflected": _case(
         "residual",

@@ -9,6 +9,8 @@ from keras import ops
 
 from keras_cnn import layers
 
+pytestmark = pytest.mark.any_backend
+
 PAIRS = [
     (layers.MinPooling1D, keras.layers.MaxPooling1D, (2, 7, 3)),
     (layers.MinPooling2D, keras.layers.MaxPooling2D, (2, 7, 6, 3)),
@@ -28,7 +30,7 @@ def row(layer, values=ROW):
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(("minimum", "maximum", "shape"), PAIRS)
-def test_mirrors_max_pooling(minimum, maximum, shape, padding):
+def test_is_the_negative_of_max_pooling_of_the_negative(minimum, maximum, shape, padding):
     """min(x) = -max(-x) against Keras' own layer, with infinities and NaN among the numbers."""
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     x.flat[::11], x.flat[5::13], x.flat[7::29] = np.inf, -np.inf, np.nan
@@ -38,7 +40,7 @@ def test_mirrors_max_pooling(minimum, maximum, shape, padding):
 
 
 @pytest.mark.parametrize(("minimum", "maximum", "shape"), GLOBAL_PAIRS)
-def test_mirrors_global_max_pooling(minimum, maximum, shape):
+def test_is_the_negative_of_global_max_pooling_of_the_negative(minimum, maximum, shape):
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     np.testing.assert_array_equal(minimum()(x), x.min(tuple(range(1, len(shape) - 1))))
     x.flat[::11], x.flat[5] = np.inf, np.nan
@@ -140,6 +142,14 @@ def test_blur_takes_away_what_a_stride_cannot_show():
             lambda: layers.BlurPool2D(pool_size=0),
             "BlurPool2D: `pool_size` must be an integer of at least 1, or 2 of them",
         ),
+        (
+            lambda: layers.MinPooling2D(padding="zame"),
+            "MinPooling2D: `padding` must be one of 'valid', 'same'. Received: padding='zame'. Did you mean 'same'?",
+        ),
+        (lambda: layers.MinPooling1D(padding=1), "MinPooling1D: `padding` must be one of 'valid', 'same'. Received"),
+        (lambda: layers.MinPooling3D(strides=0), "MinPooling3D: `strides` must be an integer of at least 1, or 3"),
+        (lambda: layers.MinPooling2D((2, 3), (1, 2, 2)), "Received: strides=(1, 2, 2)."),
+        (lambda: layers.MinPooling2D(9)(np.ones((1, 9, 8, 1))), "(8 + 0 − 9) / 9 + 1 = 0"),
         (lambda: layers.BlurPool2D(padding="full"), "BlurPool2D: `padding` must be one of 'same', 'valid'."),
         (lambda: layers.BlurPool2D(data_format="NCHW"), "must be one of 'channels_last', 'channels_first'."),
         (lambda: layers.BlurPool2D(5, padding="valid")(np.ones((1, 9, 3, 1))), "(3 + 0 − 5) / 2 + 1 = 0"),

@@ -11,11 +11,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-import hub_modules
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import hub_modules
 from keras import ops
 
 from keras_cnn.layers import HubLayer
@@ -417,7 +417,7 @@ def test_signatures(modules, conv_net):
         ValueError, match=r"`signature` must be one of both, serving_default. Received: signature='none'"
     ):
         HubLayer(modules / "signatures", signature="none")
-    with pytest.raises(ValueError, match="`signature` must be None, for the module has no signatures"):
+    with pytest.raises(ValueError, match="`signature` must be None, since the module has no signatures"):
         HubLayer(conv_net, signature="serving_default")
 
 
@@ -437,8 +437,8 @@ def test_what_keras_exports(tmp_path):
     [
         ({"freeze": "conv_3"}, "`freeze` must be a pattern found in a name, such as conv_1.kernel, bn.gamma"),
         ({"freeze": "("}, "`freeze` must be a regular expression (missing ), unterminated subpattern"),
-        ({"arguments": {"size": 1}}, "`arguments` must be a dict with names out of ['scale']. Received"),
-        ({"arguments": {"training": True}}, "`arguments` must be a dict with names out of ['scale']. Received"),
+        ({"arguments": {"size": 1}}, "`arguments` must be a dict with names from ['scale']. Received"),
+        ({"arguments": {"training": True}}, "`arguments` must be a dict with names from ['scale']. Received"),
         ({"arguments": {"scale": 3.0}}, "`arguments['scale']` must be 1.0 or 2.0, which the module was saved with"),
         ({"arguments": {"scale": (1.0,)}}, "`arguments` must be a dict of names and plain values"),
         ({"arguments": [1.0]}, "`arguments` must be a dict of names and plain values"),
@@ -464,7 +464,7 @@ def test_calls_that_do_not_fit(conv_net, modules, tmp_path):
         HubLayer(conv_net, output_key="pool")(X)
     with pytest.raises(ValueError, match=r"`output_key` must be one of 0, 1. Received: output_key=2"):
         HubLayer(modules / "plain", output_key=2)(np.eye(3))
-    with pytest.raises(ValueError, match=r"`output_key` must be None, for the module returns one tensor"):
+    with pytest.raises(ValueError, match=r"`output_key` must be None, since the module returns one tensor"):
         HubLayer(modules / "words", output_key=0, trust=True)(tf.constant(["cat"]))
 
 
@@ -493,15 +493,15 @@ def test_keras_must_run_on_tensorflow(monkeypatch, conv_net):
 
 def run(script, *arguments):
     """What a script prints last, from JSON."""
-    command = [sys.executable, Path(__file__).parent / script, *map(str, arguments)]
+    command = [sys.executable, Path(__file__).parents[1] / "helpers" / script, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_training_goes_on_in_a_fresh_process(trained, tmp_path):
-    """Weights, optimizer, frozen weights and the next two steps: equal to the bit, without the module's folder."""
+def test_training_continues_in_a_fresh_process(trained, tmp_path):
+    """Weights, optimizer, frozen weights and the next two steps: bit for bit equal, without the directory of the module."""
     trained.save(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", x=X, y=Y)
     before = state(trained)
@@ -515,7 +515,7 @@ def test_training_goes_on_in_a_fresh_process(trained, tmp_path):
 
 @pytest.mark.slow
 def test_two_devices(conv_net, tmp_path):
-    results = run("hub_processes.py", "mirrored", conv_net, tmp_path / "model.keras")
+    results = run("hub_processes.py", "distributed", conv_net, tmp_path / "model.keras")
     # With equal halves each device sees the moments of the whole batch, so that the step is that of one device.
     two, one = results["equal two"], results["equal one"]
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
@@ -546,7 +546,7 @@ def test_equals_the_layer_of_tensorflow_hub(conv_net):
 
 @pytest.mark.slow
 def test_example(tmp_path):
-    script = Path(__file__).parent.parent / "examples" / "fine_tune_a_hub_module.py"
+    script = Path(__file__).parents[2] / "examples" / "fine_tune_a_hub_module.py"
     command = [sys.executable, script, "--epochs", "1", "--out", "model.keras"]
     result = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     _, trained, _, loaded, longer = result.stdout.splitlines()

@@ -11,7 +11,7 @@ import pytest
 
 from keras_cnn.backbones import efficientnet_lite
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 NETWORKS = runpy.run_path(str(EXAMPLES / "networks.py"))["NETWORKS"]
 
 # Trained parameters: without the moving statistics of batch normalisation, as PyTorch counts.
@@ -107,13 +107,13 @@ def test_efficientnet_lite0_with_the_embedded_weights_equals_the_embedded_networ
 
 
 @pytest.mark.slow
-def test_the_design_example_prints_its_geometry_and_draws_a_picture(tmp_path, monkeypatch, capsys):
-    picture = tmp_path / "network.png"
-    monkeypatch.setattr(sys, "argv", ["design_a_network.py", "--epochs", "1", "--out", str(picture)])
+def test_the_design_example_prints_its_geometry_and_draws_the_network(tmp_path, monkeypatch, capsys):
+    drawing = tmp_path / "network.png"
+    monkeypatch.setattr(sys, "argv", ["design_a_network.py", "--epochs", "1", "--out", str(drawing)])
     runpy.run_path(str(EXAMPLES / "design_a_network.py"), run_name="__main__")
     printed = capsys.readouterr().out
     # By hand, (kernel - 1) * stride for each window on the longest path: 3, pooling 2, 5, 3 and 3, four times 3.
     sees = [1 + 2 * 1, 3 + 1 * 2 + 4 * 4, 21 + 2 * 4 + 2 * 8, 45 + 2 * 8 + 3 * 2 * 16]
     for stage, size in zip(("stem", "inception", "separable", "residual"), sees, strict=True):
         assert next(line for line in printed.splitlines() if line.startswith(stage)).split()[7] == str(size)
-    assert picture.stat().st_size > 10_000
+    assert drawing.stat().st_size > 10_000
