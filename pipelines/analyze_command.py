@@ -34,7 +34,8 @@ def add_to(commands) -> None:
 
 
 def _analyze(options):
-    from keras_cnn.analysis import analyze, canvas
+    from keras_cnn.analysis import analyze
+    from keras_cnn.analysis.drawing import style as canvas
 
     if options.plot and (expected := canvas.expected_of(options.plot)):
         raise InputError(f"--plot must name {expected}. Received: {options.plot}.")
@@ -115,7 +116,7 @@ def _shape_for(model, size, text):
     """The model's input shape with other sides; its channels stay if `size` has none."""
     import keras
 
-    from keras_cnn.analysis.inputs import own_shapes
+    from keras_cnn.analysis.model_inputs import own_shapes
 
     if not model.built:
         raise InputError(

@@ -17,10 +17,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 import keras_cnn as kc
-from keras_cnn.analysis import analyze, pictures, receptive_field
-from keras_cnn.analysis.costs import Cost
-from keras_cnn.analysis.lines import lines_of
-from keras_cnn.analysis.texts import short
+from keras_cnn.analysis import analyze, receptive_field
+from keras_cnn.analysis.drawing import figure as pictures
+from keras_cnn.analysis.drawing.diagram_lines import lines_of
+from keras_cnn.analysis.fields.costs import Cost
+from keras_cnn.analysis.formatting import short
 from keras_cnn.geometry import Field
 
 ROOT = Path(__file__).parent.parent

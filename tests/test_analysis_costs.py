@@ -7,7 +7,7 @@ from keras import layers, ops
 
 import keras_cnn as kc
 from keras_cnn.analysis import analyze
-from keras_cnn.analysis.costs import Cost
+from keras_cnn.analysis.fields.costs import Cost
 
 
 def macs(function, shape, **options):

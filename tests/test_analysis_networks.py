@@ -10,7 +10,7 @@ from keras import layers, ops
 
 import keras_cnn as kc
 from keras_cnn.analysis import analyze, receptive_field
-from keras_cnn.analysis.autodiff import gradient
+from keras_cnn.analysis.explain.autodiff import gradient
 from keras_cnn.geometry import Field
 
 NOTHING = ((None, None), (None, None))

@@ -7,7 +7,7 @@ from keras import layers, ops
 from test_analysis_fields import assert_as_observed, changed_cells
 
 from keras_cnn.analysis import analyze
-from keras_cnn.analysis.costs import Cost
+from keras_cnn.analysis.fields.costs import Cost
 from keras_cnn.geometry import Field
 
 

@@ -9,9 +9,9 @@ from keras import ops
 from test_convolution import channels_last, ours, torch_cases
 
 from keras_cnn import layers
-from keras_cnn.analysis import matrix_picture
-from keras_cnn.analysis.matrix import convolution_matrix
-from keras_cnn.analysis.matrix_picture import plot_convolution_matrix
+from keras_cnn.analysis.matrices import matrix_figure as matrix_picture
+from keras_cnn.analysis.matrices.matrix import convolution_matrix
+from keras_cnn.analysis.matrices.matrix_figure import plot_convolution_matrix
 
 
 def check(layer, shape):

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cnn.analysis.effective import effective_field
+from keras_cnn.analysis.explain.effective import effective_field
+from keras_cnn.analysis.explain.overlays import plot_effective_field
 from keras_cnn.analysis.inspection import analyze
-from keras_cnn.analysis.overlays import plot_effective_field
 
 
 def stack(number, size, **options):

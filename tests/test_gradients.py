@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 
 from keras_cnn import builder, heads
-from keras_cnn.analysis.gradients import grad_cam
-from keras_cnn.analysis.overlays import plot_grad_cam
+from keras_cnn.analysis.explain.class_activation import grad_cam
+from keras_cnn.analysis.explain.overlays import plot_grad_cam
 from keras_cnn.surgery import swap_head
 
 IMAGE = np.array([[1.0, 2.0], [3.0, 4.0]])[..., None]

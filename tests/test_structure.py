@@ -22,7 +22,14 @@ ROOMS = (
     {"images", "serving"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-MAY_USE_TENSORFLOW = {"images", "layers/hub/module", "layers/hub/variants", "serving", "training", "analysis/autodiff"}
+MAY_USE_TENSORFLOW = {
+    "images",
+    "layers/hub/module",
+    "layers/hub/variants",
+    "serving",
+    "training",
+    "analysis/explain/autodiff",
+}
 SOURCES = sorted((ROOT / "keras_cnn").rglob("*.py"))
 
 

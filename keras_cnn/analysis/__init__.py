@@ -2,11 +2,11 @@
 
 import importlib
 
-from keras_cnn.analysis.effective import effective_field
-from keras_cnn.analysis.gradients import grad_cam
+from keras_cnn.analysis.explain.class_activation import grad_cam
+from keras_cnn.analysis.explain.effective import effective_field
 from keras_cnn.analysis.inspection import analyze, receptive_field
-from keras_cnn.analysis.matrix import convolution_matrix
-from keras_cnn.analysis.record import Analysis, Row
+from keras_cnn.analysis.matrices.matrix import convolution_matrix
+from keras_cnn.analysis.result import Analysis, Row
 
 __all__ = [
     "Analysis",
@@ -20,7 +20,10 @@ __all__ = [
     "plot_grad_cam",
     "receptive_field",
 ]
-_PICTURES = {"matrix_picture": ["plot_convolution_matrix"], "overlays": ["plot_effective_field", "plot_grad_cam"]}
+_PICTURES = {
+    "matrices.matrix_figure": ["plot_convolution_matrix"],
+    "explain.overlays": ["plot_effective_field", "plot_grad_cam"],
+}
 
 
 def __getattr__(name):

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import keras
 
-from keras_cnn.analysis.following import Follower
-from keras_cnn.analysis.graph import UntraceableError, calls_of
-from keras_cnn.analysis.inputs import own_shapes, symbolic_inputs
-from keras_cnn.analysis.record import Analysis
+from keras_cnn.analysis.fields.propagation import Follower
+from keras_cnn.analysis.fields.registry import rule
+from keras_cnn.analysis.formatting import shape_text
+from keras_cnn.analysis.model_inputs import own_shapes, symbolic_inputs
+from keras_cnn.analysis.result import Analysis
 from keras_cnn.analysis.rows import fields_of, ids_of, rows_of
-from keras_cnn.analysis.rules import rule
-from keras_cnn.analysis.texts import shape_text
+from keras_cnn.analysis.tracing import UntraceableError, calls_of
 from keras_cnn.backbones import Backbone
 from keras_cnn.geometry import Field
 

@@ -6,10 +6,10 @@ import math
 import re
 from collections import Counter
 
-from keras_cnn.analysis.costs import Cost, elements
-from keras_cnn.analysis.reach import centres_apart
-from keras_cnn.analysis.record import Row
-from keras_cnn.analysis.rules import rule
+from keras_cnn.analysis.fields.axis_field import centres_apart
+from keras_cnn.analysis.fields.costs import Cost, elements
+from keras_cnn.analysis.fields.registry import rule
+from keras_cnn.analysis.result import Row
 from keras_cnn.geometry import Field
 
 NO_FIELD = Field(0, 0, 0)

@@ -8,11 +8,11 @@ from dataclasses import astuple, replace
 import keras
 
 from keras_cnn import geometry
-from keras_cnn.analysis.atoms import Atom, product, sources_of
-from keras_cnn.analysis.costs import Cost
-from keras_cnn.analysis.merging import besides
-from keras_cnn.analysis.readings import window
-from keras_cnn.analysis.view import each
+from keras_cnn.analysis.fields.axis_parts import Atom, product, sources_of
+from keras_cnn.analysis.fields.costs import Cost
+from keras_cnn.analysis.fields.merging import besides
+from keras_cnn.analysis.fields.taps import window
+from keras_cnn.analysis.fields.tensor_field import each
 
 # Activations, and sums and products, for each unit of a recurrent cell and step.
 CELLS = {keras.layers.LSTMCell: (5, 8), keras.layers.GRUCell: (3, 8), keras.layers.SimpleRNNCell: (1, 1)}

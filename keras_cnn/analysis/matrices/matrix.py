@@ -15,7 +15,7 @@ from keras import ops
 from scipy import sparse
 
 from keras_cnn import arguments, geometry, layers
-from keras_cnn.analysis.readings import PADS
+from keras_cnn.analysis.fields.taps import PADS
 from keras_cnn.layers.convolution import axis_paddings
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import keras
 
-from keras_cnn.analysis.atoms import sources_of, torn
-from keras_cnn.analysis.effects import data_format
-from keras_cnn.analysis.merging import StrideError
-from keras_cnn.analysis.rules import rule
-from keras_cnn.analysis.texts import some
-from keras_cnn.analysis.view import constant, each, of_input, unknown
+from keras_cnn.analysis.fields.axis_parts import sources_of, torn
+from keras_cnn.analysis.fields.layer_rules import data_format
+from keras_cnn.analysis.fields.merging import StrideError
+from keras_cnn.analysis.fields.registry import rule
+from keras_cnn.analysis.fields.tensor_field import constant, each, of_input, unknown
+from keras_cnn.analysis.formatting import some
 
 ATTENTION = (
     keras.layers.AdditiveAttention,

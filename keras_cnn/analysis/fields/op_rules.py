@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from keras_cnn.analysis import effects, movements
-from keras_cnn.analysis.merging import besides
-from keras_cnn.analysis.view import constant
+from keras_cnn.analysis.fields import layer_rules as effects
+from keras_cnn.analysis.fields import shape_op_rules as movements
+from keras_cnn.analysis.fields.merging import besides
+from keras_cnn.analysis.fields.tensor_field import constant
 
 # Each unit reads the unit at its own place of each input: activations, and others.
 _ACTIVATIONS = """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keras_cnn.analysis.atoms import Atom, sources_of
-from keras_cnn.analysis.reach import centres_apart, chain, union, united
-from keras_cnn.analysis.view import View
+from keras_cnn.analysis.fields.axis_field import centres_apart, chain, union, united
+from keras_cnn.analysis.fields.axis_parts import Atom, sources_of
+from keras_cnn.analysis.fields.tensor_field import View
 
 
 class StrideError(ValueError):

@@ -9,7 +9,10 @@ from __future__ import annotations
 import keras
 
 from keras_cnn import layers as ours
-from keras_cnn.analysis import costs, effects, operations, recurrence
+from keras_cnn.analysis.fields import costs
+from keras_cnn.analysis.fields import layer_rules as effects
+from keras_cnn.analysis.fields import op_rules as operations
+from keras_cnn.analysis.fields import recurrent_rules as recurrence
 
 _keras = keras.layers
 # Augmentation does nothing at inference. (RandomCrop neither, although it says that its output is smaller.)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 from keras_cnn import arguments
-from keras_cnn.analysis import canvas, table
-from keras_cnn.analysis.atoms import place_of, size_of
-from keras_cnn.analysis.costs import Cost, sum_of
-from keras_cnn.analysis.reach import box
-from keras_cnn.analysis.texts import some
+from keras_cnn.analysis.drawing import style as canvas
+from keras_cnn.analysis.drawing import table
+from keras_cnn.analysis.fields.axis_field import box
+from keras_cnn.analysis.fields.axis_parts import place_of, size_of
+from keras_cnn.analysis.fields.costs import Cost, sum_of
+from keras_cnn.analysis.formatting import some
 from keras_cnn.geometry import Field
 
 
@@ -261,7 +262,7 @@ class Analysis:
             ValueError: If `path` ends in something else, or its folder does not exist.
         """
         path = canvas.checked_path("plot", path)
-        from keras_cnn.analysis import pictures
+        from keras_cnn.analysis.drawing import figure as pictures
 
         canvas.write(pictures.page(self), path)
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from keras_cnn import geometry
-from keras_cnn.analysis import effects
-from keras_cnn.analysis.atoms import Atom, coalesced, cut
-from keras_cnn.analysis.merging import joined
-from keras_cnn.analysis.readings import PADS, Reading, listed, window
+from keras_cnn.analysis.fields import layer_rules as effects
+from keras_cnn.analysis.fields.axis_parts import Atom, coalesced, cut
+from keras_cnn.analysis.fields.merging import joined
+from keras_cnn.analysis.fields.taps import PADS, Reading, listed, window
 
 BORDERS = {"constant": "zeros", "edge": "replicate", "wrap": "circular"}  # modes of `keras.ops.pad`, as in `PADS`
 

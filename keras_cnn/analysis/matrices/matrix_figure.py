@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from keras_cnn import arguments, geometry
-from keras_cnn.analysis import canvas
-from keras_cnn.analysis.canvas import FAINT, INK
-from keras_cnn.analysis.matrix import PADS, convolution_matrix
+from keras_cnn.analysis.drawing import style as canvas
+from keras_cnn.analysis.drawing.style import FAINT, INK
+from keras_cnn.analysis.matrices.matrix import PADS, convolution_matrix
 from keras_cnn.layers.convolution import axis_paddings
 
 OWNER = "plot_convolution_matrix"

@@ -11,9 +11,9 @@ from dataclasses import replace
 import keras
 
 from keras_cnn import geometry
-from keras_cnn.analysis.atoms import Atom
-from keras_cnn.analysis.merging import joined, merged
-from keras_cnn.analysis.readings import Reading, resampling, transposed, transposed_window, window
+from keras_cnn.analysis.fields.axis_parts import Atom
+from keras_cnn.analysis.fields.merging import joined, merged
+from keras_cnn.analysis.fields.taps import Reading, resampling, transposed, transposed_window, window
 from keras_cnn.layers.convolution import axis_paddings
 
 

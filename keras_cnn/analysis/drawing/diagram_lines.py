@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from keras_cnn.analysis.costs import sum_of
+from keras_cnn.analysis.fields.costs import sum_of
 
 
 @dataclass

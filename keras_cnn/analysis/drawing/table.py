@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from keras_cnn.analysis.costs import Cost
-from keras_cnn.analysis.texts import WHOLE, elided, field_text, shape_text, short
+from keras_cnn.analysis.fields.costs import Cost
+from keras_cnn.analysis.formatting import WHOLE, elided, field_text, shape_text, short
 
 LEAST = {"kind": 12, "layer": 24}  # columns of names, which lose their middle down to so many characters
 MINOR = ("padding", "memory", "kind", "stride", "output")  # what is left out for width, first to last

@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from keras_cnn import arguments
-from keras_cnn.analysis import canvas
-from keras_cnn.analysis.effective import effective_field
-from keras_cnn.analysis.gradients import grad_cam
+from keras_cnn.analysis.drawing import style as canvas
+from keras_cnn.analysis.explain.class_activation import grad_cam
+from keras_cnn.analysis.explain.effective import effective_field
+from keras_cnn.analysis.formatting import elided
 from keras_cnn.analysis.inspection import analyze
-from keras_cnn.analysis.texts import elided
 
 PANEL, HEAD, FOOT = 3.4, 0.6, 1.6  # inches
 ROOM = 38  # characters over a panel

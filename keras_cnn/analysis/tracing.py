@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import keras
 from keras import tree
 
-from keras_cnn.analysis.probes import exchanged
+from keras_cnn.analysis.hooks import exchanged
 from keras_cnn.surgery.graph import graph_of, rewrite, tensors_in
 
 IDENTITY = keras.layers.Identity()

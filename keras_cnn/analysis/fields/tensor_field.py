@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_cnn.analysis.atoms import (
+from keras_cnn.analysis.fields.axis_field import Reach, row_of, union
+from keras_cnn.analysis.fields.axis_parts import (
     Atom,
     coalesced,
     cut,
@@ -18,8 +19,7 @@ from keras_cnn.analysis.atoms import (
     sources_of,
     torn,
 )
-from keras_cnn.analysis.reach import Reach, row_of, union
-from keras_cnn.analysis.readings import IDENTITY, OUTSIDE, Reading
+from keras_cnn.analysis.fields.taps import IDENTITY, OUTSIDE, Reading
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_cnn.analysis import diagram
-from keras_cnn.analysis.canvas import BLUE, FAINT, INK, LINE, ORANGE
-from keras_cnn.analysis.lines import lines_of
-from keras_cnn.analysis.table import title, total
-from keras_cnn.analysis.texts import elided, short
+from keras_cnn.analysis.drawing import diagram
+from keras_cnn.analysis.drawing.diagram_lines import lines_of
+from keras_cnn.analysis.drawing.style import BLUE, FAINT, INK, LINE, ORANGE
+from keras_cnn.analysis.drawing.table import title, total
+from keras_cnn.analysis.formatting import elided, short
 
 MARGIN = 0.3  # inches, all of these; the others grow with the page, to be read when it is seen as a whole
 TITLE, PANEL, AXIS = 0.75, 2.8, 1.3

@@ -15,7 +15,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from keras_cnn.analysis.readings import Reading, window
+from keras_cnn.analysis.fields.taps import Reading, window
 from keras_cnn.geometry import Field
 
 NOTHING = (math.inf, -math.inf)

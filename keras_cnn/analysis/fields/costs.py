@@ -13,9 +13,9 @@ from dataclasses import astuple, dataclass
 
 import keras
 
-from keras_cnn.analysis import operations
-from keras_cnn.analysis.atoms import product
-from keras_cnn.analysis.effects import data_format
+from keras_cnn.analysis.fields import op_rules as operations
+from keras_cnn.analysis.fields.axis_parts import product
+from keras_cnn.analysis.fields.layer_rules import data_format
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 from keras import ops
 
 from keras_cnn import arguments
-from keras_cnn.analysis import autodiff, probes
+from keras_cnn.analysis import hooks as probes
+from keras_cnn.analysis.explain import autodiff
 
 BATCH = 16
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from keras_cnn.analysis.canvas import BLUE, FAINT, GREEN, INK, ORANGE
-from keras_cnn.analysis.texts import WHOLE, elided, field_text, shape_text, short
+from keras_cnn.analysis.drawing.style import BLUE, FAINT, GREEN, INK, ORANGE
+from keras_cnn.analysis.formatting import WHOLE, elided, field_text, shape_text, short
 
 # Places within a column of lines, and sizes, in inches.
 NUMBER, SPINE, NAME, KIND, OUTPUT, FIELD, MACS, PARAMETERS, COLUMN = 0.25, 1.05, 1.2, 3.35, 6.3, 7.45, 7.6, 8.8, 10.1

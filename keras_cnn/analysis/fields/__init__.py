@@ -1,0 +1,1 @@
+"""Receptive fields and costs, call by call."""
