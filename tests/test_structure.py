@@ -13,7 +13,7 @@ import pipelines
 ROOT = Path(__file__).parent.parent
 # A room may import itself, its neighbours and the rooms before it.
 ROOMS = (
-    {"version", "geometry", "arguments", "preprocessing", "fetching"},
+    {"version", "geometry", "arguments", "preprocessing", "keras_internals", "fetching"},
     {"layers"},
     {"blocks", "heads"},
     {"builder", "surgery"},

@@ -7,6 +7,7 @@ import numbers
 import keras
 
 from keras_cnn import arguments
+from keras_cnn.keras_internals import producer
 
 OWNER = "analyze"
 
@@ -27,7 +28,7 @@ def symbolic_inputs(model, input_shape) -> dict:
     shapes = _shapes(input_shape, own_shapes(model))
     if own:
         return {
-            x._keras_history.operation.name: keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
+            producer(x).name: keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
             for x, shape in zip(own, shapes, strict=True)
         }
     names = ["input"] if len(shapes) == 1 else [f"input_{place}" for place in range(1, len(shapes) + 1)]

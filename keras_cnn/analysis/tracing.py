@@ -13,6 +13,7 @@ import keras
 from keras import tree
 
 from keras_cnn.analysis.hooks import exchanged
+from keras_cnn.keras_internals import calls_forgotten, check_input, producer
 from keras_cnn.surgery.graph import graph_of, rewrite, tensors_in
 
 IDENTITY = keras.layers.Identity()
@@ -68,7 +69,7 @@ def calls_of(model, inputs, known):
     """
     calls = []
     for tensor, own in zip(inputs, getattr(model, "inputs", None) or (), strict=False):
-        tensor.name = own._keras_history.operation.name
+        tensor.name = producer(own).name
     graph = graph_of(model)
     structure = inputs if graph else _like_input(inputs)
     outputs = _walk(graph, inputs, "", calls, known) if graph else _trace(model, (structure,), {}, "", calls, known)
@@ -125,7 +126,7 @@ def _specified(operation, name, args, kwargs):
     """Tensors of the shapes that the layer or operation says it gives; new ones, even where it hands its input through."""
     try:
         if isinstance(operation, keras.layers.Layer):
-            operation._assert_input_compatibility(*args[:1])
+            check_input(operation, args[0])
         if isinstance(operation, keras.layers.Concatenate):
             _check_equal_but(operation.axis, args[0])
         outputs = operation.compute_output_spec(*args, **kwargs)
@@ -161,16 +162,11 @@ def _trace(operation, args, kwargs, prefix, calls, known):
     call = _each_step(operation.layer) if isinstance(operation, keras.layers.TimeDistributed) else operation.call
     if "training" in inspect.signature(call).parameters:
         kwargs = {**kwargs, "training": False}
-    nodes = [nodes for layer in operation._flatten_layers() for nodes in (layer._inbound_nodes, layer._outbound_nodes)]
-    lengths = [len(of_layer) for of_layer in nodes]
     try:
-        with keras.StatelessScope(), _variables_leave_operators():
+        with calls_forgotten(operation), keras.StatelessScope(), _variables_leave_operators():
             graph = keras.Function([fresh[id(x)] for x in given], call(*args, **kwargs))
     except Exception as error:  # whatever the code of others does on a tensor without values
         raise UntraceableError(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from error
-    finally:  # the layers forget the calls of the trace
-        for of_layer, length in zip(nodes, lengths, strict=True):
-            del of_layer[length:]
     return _walk(graph, given, prefix, calls, known)
 
 
