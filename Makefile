@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 JAX_TESTS := $(addprefix tests/test_,$(addsuffix .py,geometry layers convolution adjoint pooling attention regularization \
-	blocks builder heads convolution_matrix gradients effective_field surgery folding input_channels staging freezing \
-	backbones efficientnet_lite))
+	blocks builder heads surgery folding input_channels staging freezing \
+	backbones efficientnet_lite)) \
+	$(addprefix tests/analysis/test_,$(addsuffix .py,convolution_matrix grad_cam effective_field))
 
 .PHONY: demo test test-all test-jax lint clean
 

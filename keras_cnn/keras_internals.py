@@ -1,4 +1,4 @@
-"""The private attributes of Keras that this package reads, each behind a function of its own.
+"""The private attributes of Keras that this package reads, each in a function of its own.
 
 Keras may rename them in any release. So no other file names them, and tests/test_keras_internals.py has a line for each
 that says which one is gone. Written for Keras 3.15.

@@ -20,15 +20,19 @@ __all__ = [
     "plot_grad_cam",
     "receptive_field",
 ]
-_PICTURES = {
-    "matrices.matrix_figure": ["plot_convolution_matrix"],
-    "explain.overlays": ["plot_effective_field", "plot_grad_cam"],
+# They need Matplotlib, which is imported when one of them is asked for.
+_MODULE_OF_PLOT = {
+    "plot_convolution_matrix": "matrices.matrix_figure",
+    "plot_effective_field": "explain.overlays",
+    "plot_grad_cam": "explain.overlays",
 }
 
 
 def __getattr__(name):
-    # They need matplotlib, which is imported when a picture is asked for.
-    for module, functions in _PICTURES.items():
-        if name in functions:
-            return getattr(importlib.import_module(f"keras_cnn.analysis.{module}"), name)
+    if name in _MODULE_OF_PLOT:
+        return getattr(importlib.import_module(f"keras_cnn.analysis.{_MODULE_OF_PLOT[name]}"), name)
     raise AttributeError(f"module 'keras_cnn.analysis' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-WHOLE = " + whole"
+GLOBAL_MARK = " + whole"
 
 
-def field_text(row):
+def format_field(row) -> tuple[str, str, str]:
     """Size, stride and padding, as columns of the table."""
     if not row.field:
         return "", "", ""
     if all(axis.stride == 0 for axis in row.field):
         if all(axis.size == 0 for axis in row.field):
             return "none", "", ""
-        if row.sees_all is not False:
+        if row.sees_whole_input is not False:
             return "whole input", "", ""
-    marks = WHOLE if row.global_field else ""
+    mark = GLOBAL_MARK if row.global_field else ""
     size, stride, padding = (
-        _by_axis([getattr(axis, name) for axis in row.field]) for name in ("size", "stride", "padding")
+        _format_per_axis([getattr(axis, name) for axis in row.field]) for name in ("size", "stride", "padding")
     )
-    return size + marks, stride, padding
+    return size + mark, stride, padding
 
 
-def _by_axis(values):
+def _format_per_axis(values):
     texts = ["?" if value is None else str(value) for value in values]
     return texts[0] if len(set(texts)) == 1 else " × ".join(texts)
 
 
-def short(number, unit="") -> str:
+def human_number(number, unit="") -> str:
     """Three digits and a prefix: 3.86 G."""
     if number is None:
         return "?"
@@ -39,13 +39,13 @@ def short(number, unit="") -> str:
     return f"{number:.{digits}f} {prefix}{unit}".rstrip()
 
 
-def shape_text(shape):
+def format_shape(shape) -> str:
     """Sizes joined by ×, "?" for one that is not known."""
     return " × ".join("?" if size is None else str(size) for size in shape)
 
 
-def elided(name: str, room: int) -> str:
-    """A name in at most `room` characters: what is left out is in the middle, and the last part of a path stays whole."""
+def shorten_name(name: str, room: int) -> str:
+    """A name in at most `room` characters: it loses its middle, and the last part of a path stays complete."""
     if len(name) <= room:
         return name
     last = len(name.rpartition("/")[2]) + 1
@@ -53,7 +53,7 @@ def elided(name: str, room: int) -> str:
     return f"{name[: room - 1 - tail]}…{name[-tail:]}"
 
 
-def some(names, most=5) -> str:
+def join_some(names, most=5) -> str:
     """The first of some names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

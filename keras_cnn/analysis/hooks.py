@@ -1,7 +1,7 @@
-"""Watch the layers of any model while it runs, and step in.
+"""Capture what the layers of any model give while it runs, and replace it.
 
-No graph is cut or rebuilt: for the time of one run a layer's `call` is wrapped. So it does not matter whether the model
-is flat or nested, functional or subclassed, built here or read from a file. No other thread may run it meanwhile.
+No graph is cut or rebuilt: during one run a layer's `call` is wrapped. So the model may be flat or nested, functional or
+subclassed, built here or read from a file. No other thread may run it at the same time.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import keras
 from keras_cnn import arguments
 
 
-class Call(NamedTuple):
+class CapturedCall(NamedTuple):
     """One call of a layer in a run of a model.
 
     Attributes:
-        name: Name of the layer, behind those of the models it is nested in: "backbone/conv1".
+        layer: The layer.
+        name: Name of the layer, after those of the models it is nested in: "backbone/conv1".
         number: How many calls of the layer came before.
         output: What it gave.
     """
@@ -29,45 +30,51 @@ class Call(NamedTuple):
     output: Any
 
 
-def watch(model, inputs):
-    """The output of `model(inputs)`, and a `Call` for each call of a layer of it, nested ones too, as they end."""
-    calls, names = [], dict(_layers(model))
+def capture_outputs(model, inputs):
+    """The output of `model(inputs)`, and a `CapturedCall` for each call of a layer of it, nested ones too, as they end."""
+    calls = []
+    names = dict(_named_layers(model))
 
-    def record(layer, output):
+    def capture(layer, output):
         number = sum(call.layer is layer for call in calls)
-        calls.append(Call(layer, names[layer], number, output))
+        calls.append(CapturedCall(layer, names[layer], number, output))
         return output
 
     with ExitStack() as stack:
         for layer in names:
-            stack.enter_context(after(layer, record))
+            stack.enter_context(output_passed_through(layer, capture))
         return model(inputs, training=False), calls
 
 
-def run_from(model, inputs, call, value):
+def run_with_output(model, inputs, call, value):
     """The output of `model(inputs)` if `call` had given `value`."""
     count = -1
 
-    def exchange(layer, output):
+    def replace(layer, output):
         nonlocal count
         count += 1
         return value if count == call.number else output
 
-    with after(call.layer, exchange):
+    with output_passed_through(call.layer, replace):
         return model(inputs, training=False)
 
 
-def feature_map(owner, argument, name, model, calls) -> Call:
+def find_feature_map(owner, argument, name, model, calls) -> CapturedCall:
     """The call that gave the feature map of layer `name`, "backbone/conv1" or just "conv1".
 
-    None: the last map with more than one position.
+    Args:
+        owner: The public function that errors name.
+        argument: Its argument that has the name.
+        name: Name of the layer. None: that of the last map with more than one position.
+        model: The model that was run.
+        calls: From `capture_outputs`.
 
     Raises:
-        ValueError: If there is none, or several; it speaks of `argument` of `owner`.
+        ValueError: If there is no such map, or more than one.
     """
     maps = [call for call in calls if len(getattr(call.output, "shape", ())) == 4]
     if name is None:
-        maps = [call for call in maps if _positions(call.output) > 1]
+        maps = [call for call in maps if _num_positions(call.output) > 1]
         if maps:
             return maps[-1]
         raise ValueError(arguments.message(owner, "model", "one with a feature map of 4 axes", model.name))
@@ -85,38 +92,39 @@ def feature_map(owner, argument, name, model, calls) -> Call:
 
 
 @contextmanager
-def after(layer, function):
-    """For the time being, what `layer` gives is `function(layer, output)`."""
+def output_passed_through(layer, function):
+    """A context in which what `layer` gives is `function(layer, output)`."""
     call = layer.call
 
     def wrapped(*args, **kwargs):
         return function(layer, call(*args, **kwargs))
 
-    with exchanged(layer, "call", wrapped):
+    with patched(layer, "call", wrapped):
         yield
 
 
 @contextmanager
-def exchanged(thing, name, value):
-    """For the time being, attribute `name` of `thing` is `value`."""
-    own, before = name in vars(thing), getattr(thing, name)
-    setattr(thing, name, value)
+def patched(owner, name, value):
+    """A context in which attribute `name` of `owner` is `value`."""
+    own = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
         if own:
-            setattr(thing, name, before)
+            setattr(owner, name, before)
         else:
-            delattr(thing, name)
+            delattr(owner, name)
 
 
-def _layers(model, prefix=""):
+def _named_layers(model, prefix=""):
     for layer in model.layers:
         yield layer, prefix + layer.name
         if isinstance(layer, keras.Model):
-            yield from _layers(layer, f"{prefix}{layer.name}/")
+            yield from _named_layers(layer, f"{prefix}{layer.name}/")
 
 
-def _positions(x):
+def _num_positions(x):
     channels = 1 if keras.config.image_data_format() == "channels_first" else 3
     return x.shape[1] * x.shape[2] * x.shape[3] // x.shape[channels]

@@ -1,4 +1,4 @@
-"""Every call in a model, in order, with shapes: nested models laid open, nothing computed.
+"""Every call in a model, in order, with shapes: calls within nested models one by one, and nothing is computed.
 
 Shapes come from `compute_output_spec`, so that any input size can be asked for; the model is left as it was.
 """
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import keras
 from keras import tree
 
-from keras_cnn.analysis.hooks import exchanged
+from keras_cnn.analysis.hooks import patched
 from keras_cnn.keras_internals import calls_forgotten, check_input, producer
 from keras_cnn.surgery.graph import graph_of, rewrite, tensors_in
 
 IDENTITY = keras.layers.Identity()
-_HEADS = keras.KerasTensor((1, 1, 1, 1))
-ATTENTION = type(keras.ops.dot_product_attention(_HEADS, _HEADS, _HEADS)._keras_history.operation)
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__", "__pow__", "__matmul__")
+_HEADS = keras.KerasTensor((1, 1, 1, 1))
+DOT_PRODUCT_ATTENTION = type(producer(keras.ops.dot_product_attention(_HEADS, _HEADS, _HEADS)))
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Call:
     """One call of a layer, or of an operation of `keras.ops`.
 
     Attributes:
-        name: Name of the layer, behind those of the models it is nested in: "backbone/conv1".
+        name: Name of the layer, after those of the models it is nested in: "backbone/conv1".
         operation: The layer or operation.
-        args, kwargs: What it is called with, `keras.KerasTensor` for tensors.
+        args: What it is called with, `keras.KerasTensor` for tensors.
+        kwargs: The same for arguments by name.
         outputs: The tensors it gives.
         parts: The calls within it, if it is a layer written in other layers and `keras.ops`.
     """
@@ -50,12 +51,12 @@ class UntraceableError(ValueError):
     """A layer or model whose `call` is more than Keras layers and operations."""
 
 
-def is_tensor(x) -> bool:
+def is_symbolic(x) -> bool:
     """Whether it is a tensor without values."""
     return isinstance(x, keras.KerasTensor)
 
 
-def calls_of(model, inputs, known):
+def trace_calls(model, inputs, known):
     """All calls of `model` on `inputs`.
 
     Args:
@@ -73,20 +74,19 @@ def calls_of(model, inputs, known):
     for tensor, own in zip(inputs, getattr(model, "inputs", None) or (), strict=False):
         tensor.name = producer(own).name
     graph = graph_of(model)
-    structure = inputs if graph else _like_input(inputs)
-    with exchanged(ATTENTION, "compute_output_spec", _attended):
-        outputs = _walk(graph, inputs, "", calls, known) if graph else _trace(model, (structure,), {}, "", calls, known)
+    with patched(DOT_PRODUCT_ATTENTION, "compute_output_spec", _attention_output):
+        if graph:
+            outputs = _walk(graph, inputs, "", calls, known)
+        else:
+            structure = inputs[0] if len(inputs) == 1 else inputs
+            outputs = _trace(model, (structure,), {}, "", calls, known)
     return calls, tree.flatten(outputs)
 
 
-def _attended(operation, query, key, value, **others):
-    """What `keras.ops.dot_product_attention` gives; Keras takes the size of its values for that of its queries."""
+def _attention_output(operation, query, key, value, **others):
+    """What `keras.ops.dot_product_attention` gives; Keras takes the size of its queries for that of its values."""
     dtype = keras.backend.result_type(query.dtype, key.dtype, value.dtype)
     return keras.KerasTensor((*query.shape[:-1], value.shape[-1]), dtype)
-
-
-def _like_input(inputs):
-    return inputs[0] if len(inputs) == 1 else inputs
 
 
 def _walk(graph, inputs, prefix, calls, known):
@@ -99,30 +99,32 @@ def _walk(graph, inputs, prefix, calls, known):
 
 
 def _call(operation, args, kwargs, prefix, calls, known):
+    """Add one call to `calls`, or the calls of a nested model; returns its outputs."""
     name = prefix + operation.name
     graph = graph_of(operation)
     if graph is not None:
         return _walk(graph, tensors_in(args, kwargs), f"{name}/", calls, known)
-    if "training" not in inspect.signature(operation.call).parameters:  # Keras lets it be given to any layer
+    if "training" not in inspect.signature(operation.call).parameters:  # Keras lets any layer be called with it
         kwargs = {key: value for key, value in kwargs.items() if key != "training"}
     if isinstance(operation, keras.Model):
         return _trace(operation, args, kwargs, f"{name}/", calls, known)
     parts = []
     try:
         if known(operation) or not isinstance(operation, keras.layers.Layer):
-            outputs = _specified(operation, name, args, kwargs)
+            outputs = _specified_outputs(operation, name, args, kwargs)
         else:
             outputs = _trace(operation, args, kwargs, f"{name}/", parts, known)
-            outputs = _handed_through(outputs, tensors_in(args, kwargs), name, parts)
+            outputs = _without_inputs(outputs, tensors_in(args, kwargs), name, parts)
     except UntraceableError:
-        parts, outputs = [], _specified(operation, name, args, kwargs)
-    flat = tuple(x for x in tree.flatten(outputs) if is_tensor(x))
-    calls.append(Call(name, operation, args, kwargs, flat, tuple(parts)))
+        parts = []
+        outputs = _specified_outputs(operation, name, args, kwargs)
+    symbolic = tuple(x for x in tree.flatten(outputs) if is_symbolic(x))
+    calls.append(Call(name, operation, args, kwargs, symbolic, tuple(parts)))
     return outputs
 
 
-def _handed_through(outputs, inputs, name, parts):
-    """Outputs of a layer, of which those that are its inputs become tensors of their own, by a call in `parts`."""
+def _without_inputs(outputs, inputs, name, parts):
+    """Outputs of a layer; those that are its very inputs become tensors of their own, by a call in `parts`."""
     new = {}
     for x in inputs:
         if id(x) not in new and any(x is output for output in tree.flatten(outputs)):
@@ -131,67 +133,75 @@ def _handed_through(outputs, inputs, name, parts):
     return tree.map_structure(lambda x: new.get(id(x), x), outputs)
 
 
-def _specified(operation, name, args, kwargs):
-    """Tensors of the shapes that the layer or operation says it gives; new ones, even where it hands its input through."""
+def _specified_outputs(operation, name, args, kwargs):
+    """Tensors of the shapes that the layer or operation specifies; new ones, even where it gives its input."""
     try:
         if isinstance(operation, keras.layers.Layer):
             check_input(operation, args[0])
         if isinstance(operation, keras.layers.Concatenate):
-            _check_equal_but(operation.axis, args[0])
+            _check_sizes_except(operation.axis, args[0])
         outputs = operation.compute_output_spec(*args, **kwargs)
-        # EinsumDense does not say the sizes that it leaves alone, and confuses those that "..." stands for.
-        if (_sized((args, kwargs)) and not _sized(outputs)) or "..." in getattr(operation, "equation", ""):
+        # EinsumDense does not give the sizes that it leaves alone, and confuses those that "..." stands for.
+        if (_all_sizes_known((args, kwargs)) and not _all_sizes_known(outputs)) or "..." in getattr(
+            operation, "equation", ""
+        ):
             outputs = keras.Operation.compute_output_spec(operation, *args, **kwargs)
-    except Exception as error:
+    except Exception as error:  # Keras raises whatever the layer's own code does
         given = tensors_in(args, kwargs)
         maps = " and ".join(f"{x.name!r} {x.shape[1:]}" for x in given)
         maps = f"a map of shape {given[0].shape[1:]}" if len(given) == 1 else f"the maps of {maps}"
         raise ValueError(f"analyze: {name!r} does not take {maps}: {' '.join(str(error).split())}") from error
-    return tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype, name=name) if is_tensor(x) else x, outputs)
+    return tree.map_structure(
+        lambda x: keras.KerasTensor(x.shape, x.dtype, name=name) if is_symbolic(x) else x, outputs
+    )
 
 
-def _check_equal_but(axis, tensors):
-    """Raises if sizes differ along another axis than `axis`; Keras does not look at them again after the first call."""
+def _check_sizes_except(axis, tensors):
+    """ValueError if sizes differ along another axis than `axis`; Keras looks at them at the first call only."""
     shapes = [list(x.shape) for x in tensors]
     for shape in shapes:
         del shape[axis]
     if any(len({size for size in sizes if size is not None}) > 1 for sizes in zip(*shapes, strict=True)):
-        raise ValueError(f"Sizes must be equal but along axis {axis}. Crop or pad, or take an input of another size.")
+        raise ValueError(
+            f"All sizes must be equal except along axis {axis}. Crop or pad, or take an input of another size."
+        )
 
 
-def _sized(tensors):
-    return not any(None in x.shape for x in tree.flatten(tensors) if is_tensor(x))
+def _all_sizes_known(tensors):
+    return not any(None in x.shape for x in tree.flatten(tensors) if is_symbolic(x))
 
 
 def _trace(operation, args, kwargs, prefix, calls, known):
     """The calls that a layer or a subclassed model makes within its `call`."""
     given = tensors_in(args, kwargs)
     fresh = {id(x): keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in given}
-    args, kwargs = tree.map_structure(lambda x: fresh[id(x)] if is_tensor(x) else x, (args, kwargs))
-    call = _each_step(operation.layer) if isinstance(operation, keras.layers.TimeDistributed) else operation.call
+    args, kwargs = tree.map_structure(lambda x: fresh[id(x)] if is_symbolic(x) else x, (args, kwargs))
+    call = (
+        _call_of_all_steps(operation.layer) if isinstance(operation, keras.layers.TimeDistributed) else operation.call
+    )
     if "training" in inspect.signature(call).parameters:
         kwargs = {**kwargs, "training": False}
     try:
-        with calls_forgotten(operation), keras.StatelessScope(), _variables_leave_operators():
+        with calls_forgotten(operation), keras.StatelessScope(), _operators_of_tensors():
             graph = keras.Function([fresh[id(x)] for x in given], call(*args, **kwargs))
     except Exception as error:  # whatever the code of others does on a tensor without values
         raise UntraceableError(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from error
     return _walk(graph, given, prefix, calls, known)
 
 
-def _variables_leave_operators():
-    """For the time being, `variable * tensor` of a symbolic tensor is up to the tensor, as `tensor * variable` is."""
+def _operators_of_tensors():
+    """A context in which `variable * tensor` calls the operator of a symbolic tensor, as `tensor * variable` does."""
 
-    def leaving(own):
-        return lambda variable, other: NotImplemented if is_tensor(other) else own(variable, other)
+    def deferring(own):
+        return lambda variable, other: NotImplemented if is_symbolic(other) else own(variable, other)
 
     with ExitStack() as stack:
         for name in OPERATORS:
-            stack.enter_context(exchanged(keras.Variable, name, leaving(getattr(keras.Variable, name))))
+            stack.enter_context(patched(keras.Variable, name, deferring(getattr(keras.Variable, name))))
         return stack.pop_all()
 
 
-def _each_step(layer):
+def _call_of_all_steps(layer):
     """What `keras.layers.TimeDistributed` does, without its loop: the steps of all examples are one batch."""
 
     def call(x, **kwargs):

@@ -8,7 +8,7 @@ import keras
 def gradient(function, x):
     """df/dx at `x`, for a function of one tensor that uses `keras.ops` and layers and returns a scalar.
 
-    What the function does not depend on has gradient zero.
+    It is zero for what the function does not depend on.
 
     Raises:
         NotImplementedError: On other backends than TensorFlow and JAX.

@@ -1,4 +1,4 @@
-"""Grad-CAM: which places of an image speak for a class.
+"""Grad-CAM: which positions of an image are evidence for a class.
 
 Selvaraju et al., 2017, *Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization*,
 arXiv:1610.02391.
@@ -11,23 +11,24 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_cnn import arguments
-from keras_cnn.analysis import hooks as probes
+from keras_cnn.analysis import hooks
 from keras_cnn.analysis.explain import autodiff
 
-SQUASHING = (keras.activations.softmax, keras.activations.log_softmax, keras.activations.sigmoid)
+OUTPUT_ACTIVATIONS = (keras.activations.softmax, keras.activations.log_softmax, keras.activations.sigmoid)
 
 
-def grad_cam(model, image, class_index: int, layer: str | None = None) -> np.ndarray:
+def grad_cam(model: keras.Model, image: ArrayLike, class_index: int, layer: str | None = None) -> np.ndarray:
     """Where in `image` the evidence for a class is.
 
     With A^k channel k of a feature map, y the logit of the class and Z the number of positions (eq. 1 and 2):
 
         weight_k = 1 / Z · Σ_ij ∂y / ∂A^k_ij        map = max(Σ_k weight_k A^k, 0)
 
-    brought to the size of the image (bilinear) and divided by its maximum. y is what comes before a softmax or sigmoid
-    if the last layer is one or has one as its activation; otherwise it is the output of the model.
+    resized to the image (bilinear) and divided by its maximum. y is what comes before a softmax or sigmoid if the last layer
+    is one or has one as its activation; otherwise it is the output of the model.
 
     Args:
         model: Any built `keras.Model` of one image input that gives `(batch, classes)`: flat or with a backbone nested
@@ -61,39 +62,39 @@ def grad_cam(model, image, class_index: int, layer: str | None = None) -> np.nda
         expected = "one image without the batch, of 3 axes"
         raise ValueError(arguments.message("grad_cam", "image", expected, tuple(image.shape)))
     image = image[None]
-    output, calls = probes.watch(model, image)
+    output, calls = hooks.capture_outputs(model, image)
     _check_class(model, output, class_index)
-    call = probes.feature_map("grad_cam", "layer", layer, model, calls)
-    with _logits(output, calls):
-        slopes = autodiff.gradient(
-            lambda value: probes.run_from(model, image, call, value)[0, class_index], call.output
+    call = hooks.find_feature_map("grad_cam", "layer", layer, model, calls)
+    with _without_output_activation(output, calls):
+        gradients = autodiff.gradient(
+            lambda value: hooks.run_with_output(model, image, call, value)[0, class_index], call.output
         )
-    return _to_image(_weighted(call.output, slopes), image)
+    return _resize_to(image, _weighted_sum(call.output, gradients))
 
 
 @contextmanager
-def _logits(output, calls):
-    """For the time being, the layer that gave `output` leaves out its softmax or sigmoid."""
+def _without_output_activation(output, calls):
+    """A context in which the layer that gave `output` does not apply its softmax or sigmoid."""
     last = next((call.layer for call in calls if call.output is output), None)
     if isinstance(last, keras.layers.Softmax):
-        with probes.exchanged(last, "call", lambda inputs, mask=None: inputs):
+        with hooks.patched(last, "call", lambda inputs, mask=None: inputs):
             yield
-    elif getattr(last, "activation", None) in SQUASHING:
-        with probes.exchanged(last, "activation", keras.activations.linear):
+    elif getattr(last, "activation", None) in OUTPUT_ACTIVATIONS:
+        with hooks.patched(last, "activation", keras.activations.linear):
             yield
     else:
         yield
 
 
-def _weighted(feature_map, slopes):
+def _weighted_sum(feature_map, gradients):
     """max(Σ_k weight_k A^k, 0), `(height, width)`."""
     axis = -3 if keras.config.image_data_format() == "channels_first" else -1
-    arrays = (ops.convert_to_numpy(array)[0].astype("float32") for array in (feature_map, slopes))
-    feature_map, slopes = (np.moveaxis(array, axis, -1) for array in arrays)
-    return np.maximum(feature_map @ slopes.mean(axis=(0, 1)), 0)
+    arrays = (ops.convert_to_numpy(array)[0].astype("float32") for array in (feature_map, gradients))
+    feature_map, gradients = (np.moveaxis(array, axis, -1) for array in arrays)
+    return np.maximum(feature_map @ gradients.mean(axis=(0, 1)), 0)
 
 
-def _to_image(cam, image):
+def _resize_to(image, cam):
     first = keras.config.image_data_format() == "channels_first"
     size = image.shape[2:] if first else image.shape[1:3]
     cam = ops.image.resize(cam[..., None], size, "bilinear", data_format="channels_last")

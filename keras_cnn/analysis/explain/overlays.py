@@ -1,7 +1,11 @@
-"""Pictures of what a network looks at, drawn over the image."""
+"""What a network looks at, drawn over the image."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+
+import keras
 import matplotlib
 import numpy as np
 from keras import ops
@@ -10,49 +14,64 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
 
 from keras_cnn import arguments
-from keras_cnn.analysis.drawing import style as canvas
+from keras_cnn.analysis.drawing import figure_file
+from keras_cnn.analysis.drawing.style import INK
 from keras_cnn.analysis.explain.class_activation import grad_cam
 from keras_cnn.analysis.explain.effective import effective_field
-from keras_cnn.analysis.formatting import elided
+from keras_cnn.analysis.formatting import shorten_name
 from keras_cnn.analysis.inspection import analyze
 
-PANEL, HEAD, FOOT = 3.4, 0.6, 1.6  # inches
-ROOM = 38  # characters over a panel
-MOST = 0.6  # how much of the image the brightest place hides
+# Inches: the side of a panel, and what is above and below all panels.
+PANEL = 3.4
+HEAD = 0.6
+FOOT = 1.6
+TITLE_ROOM = 38  # characters over a panel
+MAX_OPACITY = 0.6  # how much of the image the brightest pixel hides
 DASHED = (0, (4, 3))
 
 
-def plot_grad_cam(model, image, classes, path, layer: str | None = None) -> None:
+def plot_grad_cam(
+    model: keras.Model,
+    image: ArrayLike,
+    classes: Mapping[str, int],
+    path: str | os.PathLike,
+    layer: str | None = None,
+) -> None:
     """Draw an image, and beside it where the evidence for each of some classes is.
 
     Args:
-        model, image, layer: As in `grad_cam`.
+        model: As in `grad_cam`.
+        image: As in `grad_cam`.
         classes: Dict of a title -> the index of the class.
         path: Image file to write; its ending chooses the format (.png, .svg, .pdf).
+        layer: As in `grad_cam`.
 
     Raises:
         ValueError: As `grad_cam`; if `path` is no .png, .svg or .pdf file in a folder that exists.
     """
-    path = canvas.checked_path("plot_grad_cam", path)
-    shown = _shown(image)
-    figure, panels = _panels(shown, 1 + len(classes))
-    _title(panels[0], "image")
+    path = figure_file.check_path("plot_grad_cam", path)
+    shown = _as_rgb(image)
+    figure, panels = _make_panels(shown, 1 + len(classes))
+    _write_title(panels[0], "image")
     panels[0].imshow(shown)
     for axes, (title, index) in zip(panels[1:], classes.items(), strict=True):
-        _title(axes, str(title))
-        _glow(axes, shown, grad_cam(model, image, index, layer))
-    _scale(figure, panels, "evidence for the class, 1: the most in this image")
-    canvas.write(figure, path, bbox_inches="tight", pad_inches=0.15)
+        _write_title(axes, str(title))
+        _draw_glow(axes, shown, grad_cam(model, image, index, layer))
+    _draw_scale(figure, panels, "evidence for the class, 1: the most in this image")
+    figure_file.save(figure, path, bbox_inches="tight", pad_inches=0.15)
 
 
-def plot_effective_field(model, images, outputs, path) -> None:
+def plot_effective_field(
+    model: keras.Model, images: ArrayLike, outputs: Sequence[str], path: str | os.PathLike
+) -> None:
     """Draw how the field of the unit in the middle grows: for each layer, what it can see and what moves it.
 
-    Dashed is the theoretical field, whose size stands in the title; the part of it beyond the image is not drawn. The
-    glow is the square root of `effective_field`, so that its tails can be seen; the full line is the smallest square
-    about the centre of the theoretical field that holds half of the effective one.
+    The theoretical field is dashed, and its size is in the title; the part of it beyond the image is not drawn. The glow is
+    the square root of `effective_field`, so that its tails are visible; the solid line is the smallest square around the
+    centre of the theoretical field that holds half of the effective one.
 
     Args:
         model: As in `effective_field`, and one that `analyze` can follow.
@@ -64,35 +83,37 @@ def plot_effective_field(model, images, outputs, path) -> None:
         ValueError: As `effective_field` and `analyze`; if the field of a layer is not known; if `path` is no .png, .svg
             or .pdf file in a folder that exists.
     """
-    path = canvas.checked_path("plot_effective_field", path)
-    shown = _shown(images[0])
-    analysis = analyze(model, tuple(images.shape[1:]))
-    figure, panels = _panels(shown, len(outputs))
+    path = figure_file.check_path("plot_effective_field", path)
+    images = np.asarray(images)
+    shown = _as_rgb(images[0])
+    analysis = analyze(model, images.shape[1:])
+    figure, panels = _make_panels(shown, len(outputs))
     for axes, output in zip(panels, outputs, strict=True):
-        theory = _theory(analysis.row(output))
+        theoretical = _theoretical_box(analysis.row(output))
         effective = effective_field(model, images, output)
-        half = _half(effective, [start + (size - 1) / 2 for start, size in theory])
-        sees = f" sees {_size(theory)} pixels"
-        _title(axes, elided(output, ROOM - len(sees)) + sees, f"half of the effect within {_size(half)}")
-        _glow(axes, shown, np.sqrt(effective))
-        _frame(axes, theory, linestyle=DASHED)
-        _frame(axes, half)
-    _scale(figure, panels, "effect of a pixel on the unit (square root), 1: the strongest")
-    _key(figure, len(outputs))
-    canvas.write(figure, path, bbox_inches="tight", pad_inches=0.15)
+        half = _half_box(effective, [start + (size - 1) / 2 for start, size in theoretical])
+        sees = f" sees {_format_size(theoretical)} pixels"
+        name = shorten_name(output, TITLE_ROOM - len(sees))
+        _write_title(axes, name + sees, f"half of the effect within {_format_size(half)}")
+        _draw_glow(axes, shown, np.sqrt(effective))
+        _draw_frame(axes, theoretical, linestyle=DASHED)
+        _draw_frame(axes, half)
+    _draw_scale(figure, panels, "effect of a pixel on the unit (square root), 1: the strongest")
+    _draw_key(figure, len(outputs))
+    figure_file.save(figure, path, bbox_inches="tight", pad_inches=0.15)
 
 
-def _theory(row):
+def _theoretical_box(row):
     """(start, length) along each axis of what the unit in the middle sees, beyond the border as well."""
     if any(None in (axis.size, axis.stride, axis.padding) for axis in row.field):
-        expected = "names of layers whose receptive field `analyze` can tell"
+        expected = "names of layers whose receptive field `analyze` knows"
         raise ValueError(arguments.message("plot_effective_field", "outputs", expected, row.name))
-    units = [size // 2 for _, _, size in row.reaches]
+    units = [count // 2 for _, _, count in row.axis_fields]
     return [(float(unit * axis.stride - axis.padding), axis.size) for unit, axis in zip(units, row.field, strict=True)]
 
 
-def _half(field, centre):
-    """(start, length) along each axis of the smallest square about `centre` that holds half of the field."""
+def _half_box(field, centre):
+    """(start, length) along each axis of the smallest square around `centre` that holds half of the field."""
     rows, columns = (np.arange(size) for size in field.shape)
     distance = np.maximum(abs(rows - centre[0])[:, None], abs(columns - centre[1]))
     order = np.argsort(distance, axis=None)
@@ -101,24 +122,24 @@ def _half(field, centre):
     return [(middle - radius, int(2 * radius + 1)) for middle in centre]
 
 
-def _title(axes, *lines):
-    axes.set_title("\n".join(elided(line, ROOM) for line in lines), fontsize=11, parse_math=False)
+def _write_title(axes, *lines):
+    axes.set_title("\n".join(shorten_name(line, TITLE_ROOM) for line in lines), fontsize=11, parse_math=False)
 
 
-def _size(box):
+def _format_size(box):
     return " × ".join(str(length) for _, length in box)
 
 
-def _glow(axes, shown, values):
+def _draw_glow(axes, shown, values):
     """`values` in 0..1 as light over the image in grey: nothing at 0."""
     axes.imshow(np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1), vmin=0, vmax=1)
-    axes.imshow(values, cmap="inferno", vmin=0, vmax=1, alpha=np.minimum(values, MOST))
+    axes.imshow(values, cmap="inferno", vmin=0, vmax=1, alpha=np.minimum(values, MAX_OPACITY))
 
 
-def _scale(figure, panels, label):
-    """Below the panels, the colours of `_glow` over a middle grey."""
+def _draw_scale(figure, panels, label):
+    """Below the panels, the colours of `_draw_glow` over a middle grey."""
     values = np.linspace(0, 1, 40)[:, None]  # few enough to stay vectors in .svg
-    alpha = np.minimum(values, MOST)
+    alpha = np.minimum(values, MAX_OPACITY)
     colours = alpha * matplotlib.colormaps["inferno"](values[:, 0])[:, :3] + (1 - alpha) * 0.5
     shades = ScalarMappable(cmap=ListedColormap(colours))
     bar = figure.colorbar(shades, ax=panels, location="bottom", shrink=0.6, aspect=40, ticks=(0, 0.5, 1))
@@ -126,15 +147,15 @@ def _scale(figure, panels, label):
     bar.ax.tick_params(labelsize=8)
 
 
-def _key(figure, number):
+def _draw_key(figure, number):
     """What the two frames are."""
     lines = (("-", "holds half of the effect"), (DASHED, "theoretical field, where it ends in the image"))
-    handles = [Line2D([], [], color=canvas.INK, linestyle=style, linewidth=1.2, label=label) for style, label in lines]
+    handles = [Line2D([], [], color=INK, linestyle=style, linewidth=1.2, label=label) for style, label in lines]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(number, 2), frameon=False, fontsize=9)
 
 
-def _frame(axes, box, linestyle="-"):
-    """`box`: (start, length) of rows and of columns, in pixels, whose centres have whole numbers."""
+def _draw_frame(axes, box, linestyle="-"):
+    """`box`: (start, length) of rows and of columns, in pixels, whose centres are at whole numbers."""
     (top, height), (left, width) = box
     for options in (
         {"edgecolor": "black", "linewidth": 2.4, "alpha": 0.45},
@@ -143,7 +164,7 @@ def _frame(axes, box, linestyle="-"):
         axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, **options))
 
 
-def _panels(shown, number):
+def _make_panels(shown, number):
     height, width = shown.shape[:2]
     size = (PANEL * number + 0.3 * (number + 1), PANEL * height / width + HEAD + FOOT)
     figure = Figure(figsize=size, layout="compressed")
@@ -154,11 +175,13 @@ def _panels(shown, number):
     return figure, panels
 
 
-def _shown(image):
+def _as_rgb(image):
     """RGB 0..1 of an image as a network takes it: 0..255, 0..1, or anything else, which is stretched."""
     image = ops.convert_to_numpy(image).astype("float32")
-    low, high = image.min(), image.max()
+    low = image.min()
+    high = image.max()
     if low >= 0 and high <= 255:
-        low, high = 0, 255 if high > 1 else 1
+        low = 0
+        high = 255 if high > 1 else 1
     image = (image - low) / (high - low)
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]

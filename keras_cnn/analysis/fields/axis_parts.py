@@ -1,4 +1,4 @@
-"""The parts of a tensor's axes: which rows of input cells run along them, cut and joined by reshapes."""
+"""The parts of a tensor's axes: which input axes they follow, and how reshapes split and join them."""
 
 from __future__ import annotations
 
@@ -6,108 +6,117 @@ import math
 from typing import NamedTuple
 
 
-class Atom(NamedTuple):
-    """A part of a tensor axis, or all of it. An axis is the row-major product of its atoms.
+class AxisPart(NamedTuple):
+    """A factor of a tensor axis, or all of it. An axis is the row-major product of its parts.
 
     Attributes:
-        source: The input axis that it follows; None if it follows none, as channels do.
+        input_axis: The axis of the model's input that it follows; None if it follows none, as channels do.
         size: Units along it; None if unknown.
-        step: Units of the row of `source` from one unit of the atom to the next: 1, unless a reshape split the row.
+        step: How many units of the sequence that follows `input_axis` lie from one unit of the part to the next: 1, unless
+            a reshape split the sequence.
     """
 
-    source: int | None
+    input_axis: int | None
     size: int | None
     step: int = 1
 
 
-def size_of(axis) -> int | None:
-    """Units along an axis, given as atoms."""
-    return product(atom.size for atom in axis)
+def plain_axis(size: int | None) -> tuple[AxisPart, ...]:
+    """An axis of `size` units that follows no input axis."""
+    return (AxisPart(None, size),)
 
 
-def sources_of(axes) -> frozenset:
+def axis_size(parts) -> int | None:
+    """Units along an axis, given as its parts."""
+    return product(part.size for part in parts)
+
+
+def input_axes_of(axes) -> frozenset:
     """The input axes that these axes follow."""
-    return frozenset(atom.source for axis in axes for atom in axis) - {None}
+    return frozenset(part.input_axis for axis in axes for part in axis) - {None}
 
 
-def torn(axes) -> frozenset:
-    """The input axes that share one of these axes with another, if one of the two runs along several."""
-    along = [sources_of([axis]) for axis in axes]
-    several = {s for here in along for s in here if sum(s in there for there in along) > 1}
-    return frozenset().union(*(here for here in along if len(here) > 1 and here & several))
+def overlapping_input_axes(axes) -> frozenset:
+    """The input axes that share one of these axes with another, if one of the two is followed by several of these axes."""
+    followed = [input_axes_of([axis]) for axis in axes]
+    split = {one for here in followed for one in here if sum(one in there for there in followed) > 1}
+    return frozenset().union(*(here for here in followed if len(here) > 1 and here & split))
 
 
-def longer_than_one(axis) -> tuple:
-    """The atoms of an axis but those of a single channel."""
-    return tuple(atom for atom in axis if atom.source is not None or atom.size != 1)
+def without_single_channels(parts) -> tuple[AxisPart, ...]:
+    """The parts of an axis that follow an input axis or have more than one unit."""
+    return tuple(part for part in parts if part.input_axis is not None or part.size != 1)
 
 
 def product(sizes) -> int | None:
-    """Of sizes, one of which may be unknown."""
+    """The product of sizes; None if one of them is unknown."""
     sizes = list(sizes)
     return None if None in sizes else math.prod(sizes)
 
 
-def places_of(atoms) -> list[int]:
-    """The place in their row of each combination of units of some atoms of one source, the last atom's running first."""
-    places = [0]
-    for atom in atoms:
-        places = [place + unit * atom.step for place in places for unit in range(atom.size)]
-    return places
+def sequence_offsets(parts) -> list[int]:
+    """The offset in their sequence of each combination of units of some parts; the last part varies fastest."""
+    offsets = [0]
+    for part in parts:
+        offsets = [offset + unit * part.step for offset in offsets for unit in range(part.size)]
+    return offsets
 
 
-def place_of(atoms, unit: int, source) -> int:
-    """How far unit number `unit` along an axis has come in the row of `source`."""
-    place = 0
-    for atom in reversed(atoms):
-        unit, index = divmod(unit, atom.size) if atom.size else (0, unit)
-        place += index * atom.step * (atom.source == source)
-    return place
+def sequence_index(parts, unit: int, input_axis) -> int:
+    """The index in the sequence that follows `input_axis` of the unit at index `unit` of an axis."""
+    index = 0
+    for part in reversed(parts):
+        unit, within = divmod(unit, part.size) if part.size else (0, unit)
+        index += within * part.step * (part.input_axis == input_axis)
+    return index
 
 
-def restepped(atoms) -> list[Atom]:
-    """Atoms of one row, from the outermost to the innermost, with their steps if there are no others."""
-    result, step = [], 1
-    for atom in reversed(atoms):
-        result.insert(0, Atom(atom.source, atom.size, step))
-        step *= atom.size or 1
+def with_contiguous_steps(parts) -> list[AxisPart]:
+    """The parts of one sequence, outermost first, with the steps that they have if there are no other parts."""
+    result = []
+    step = 1
+    for part in reversed(parts):
+        result.insert(0, AxisPart(part.input_axis, part.size, step))
+        step *= part.size or 1
     return result
 
 
-def cut(atoms, size):
-    """Atoms that make up an axis of `size`, and the rest; (None, None) if no cut gives that size."""
-    taken, found = [], 1
-    atoms = list(atoms)
-    while found != size:
-        if not atoms:
+def split_parts(parts, size):
+    """The first parts, which make up an axis of `size`, and the rest; (None, None) if no split gives that size."""
+    taken = []
+    taken_size = 1
+    rest = list(parts)
+    while taken_size != size:
+        if not rest:
             return None, None
-        atom = atoms.pop(0)
-        if size is None or atom.size is None:
-            return ([atom], atoms) if size is None and atom.size is None and not taken else (None, None)
-        if found * atom.size > size:
-            if size % found or atom.size % (size // found):
+        part = rest.pop(0)
+        if size is None or part.size is None:
+            return ([part], rest) if size is None and part.size is None and not taken else (None, None)
+        if taken_size * part.size > size:
+            if size % taken_size or part.size % (size // taken_size):
                 return None, None
-            outer = size // found
-            inner = atom.size // outer
-            atoms.insert(0, Atom(atom.source, inner, atom.step))
-            atom = Atom(atom.source, outer, atom.step * inner)
-        taken.append(atom)
-        found *= atom.size
-    return taken, atoms
+            outer_size = size // taken_size
+            inner_size = part.size // outer_size
+            rest.insert(0, AxisPart(part.input_axis, inner_size, part.step))
+            part = AxisPart(part.input_axis, outer_size, part.step * inner_size)
+        taken.append(part)
+        taken_size *= part.size
+    return taken, rest
 
 
-def coalesced(atoms) -> tuple:
-    """Neighbouring parts of one row, or of channels, as one atom."""
+def coalesced(parts) -> tuple[AxisPart, ...]:
+    """The parts of an axis, with neighbours joined where they are one piece of a sequence, or are both channels."""
     result = []
-    for atom in atoms:
-        joined = _joined(result[-1], atom) if result else None
-        result[-1:] = [joined] if joined else [*result[-1:], atom]
+    for part in parts:
+        joined = _join(result[-1], part) if result else None
+        result[-1:] = [joined] if joined else [*result[-1:], part]
     return tuple(result)
 
 
-def _joined(outer, inner):
-    if outer.source != inner.source or None in (outer.size, inner.size):
+def _join(outer, inner):
+    if outer.input_axis != inner.input_axis or None in (outer.size, inner.size):
         return None
-    if outer.source is None:
-        return Atom(None, outer.size * inner.size)
-    return Atom(outer.source, outer.size * inner.size, inner.step) if outer.step == inner.step * inner.size else None
+    size = outer.size * inner.size
+    if outer.input_axis is None:
+        return AxisPart(None, size)
+    return AxisPart(outer.input_axis, size, inner.step) if outer.step == inner.step * inner.size else None

@@ -1,9 +1,9 @@
 """What a call costs at inference, for one example, in plain integers.
 
 Conventions: a multiply-accumulate (MAC) is one multiplication by a kernel, or within a matrix product, with the addition
-after it; cells of padding count as data. The other columns count one for each element that is touched: of a bias, of a
-normalisation (its scale and offset together), of an activation; pooling counts one for each cell of each window;
-`elementwise` the sums and products of branches, rescaling and the like. Dropout, padding and reshaping cost nothing.
+after it; cells of padding count as data. Bias, normalisation (scale and offset together) and activation count one for each
+element that they touch; pooling counts one for each cell of each window; `elementwise` counts the sums and products of
+branches, rescaling and similar operations. Dropout, padding and reshaping cost nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import astuple, dataclass
 
 import keras
 
-from keras_cnn.analysis.fields import op_rules as operations
+from keras_cnn.analysis.fields import op_rules
 from keras_cnn.analysis.fields.axis_parts import product
-from keras_cnn.analysis.fields.layer_rules import data_format
+from keras_cnn.analysis.fields.call_axes import data_format
 
 
 @dataclass(frozen=True)
@@ -30,69 +30,68 @@ class Cost:
     elementwise: int | None = 0
 
     def __add__(self, other):
-        return Cost(*map(sum_of, zip(astuple(self), astuple(other), strict=True)))
+        return Cost(*map(sum_or_none, zip(astuple(self), astuple(other), strict=True)))
 
 
-def elements(tensor) -> int | None:
-    """Numbers in a tensor, of all of its batch."""
+def num_elements(tensor) -> int | None:
+    """Numbers in a tensor, those of the whole batch."""
     return product(tensor.shape)
 
 
-def sum_of(counts) -> int | None:
-    """Their sum; None if one of them is not known."""
+def sum_or_none(counts) -> int | None:
+    """The sum of counts; None if one of them is not known."""
     counts = list(counts)
     return None if None in counts else sum(counts)
 
 
 def free(call):
-    """Nothing: what moves numbers, or does nothing at inference."""
+    """Nothing: for what moves numbers, or does nothing at inference."""
     return Cost()
 
 
 def normalization(call):
     """Scale and offset together, one for each element."""
-    return Cost(normalization=elements(call.outputs[0]))
+    return Cost(normalization=num_elements(call.outputs[0]))
 
 
 def activation(call):
-    """One for each element, but for a linear one."""
+    """One for each element; nothing for a linear one."""
     linear = getattr(call.operation, "activation", None) is keras.activations.linear
-    return Cost() if linear else Cost(activation=elements(call.outputs[0]))
+    return Cost() if linear else Cost(activation=num_elements(call.outputs[0]))
 
 
 def elementwise(call):
     """One for each input after the first, at least one."""
-    return Cost(elementwise=_times(elements(call.outputs[0]), max(1, len(call.inputs) - 1)))
+    return Cost(elementwise=_times(num_elements(call.outputs[0]), max(1, len(call.inputs) - 1)))
 
 
-def merge(call):
-    """`keras.layers.Add` and its like: one for each input after the first."""
-    return Cost(elementwise=_times(elements(call.outputs[0]), len(call.inputs) - 1))
+def merging_layer(call):
+    """`keras.layers.Add` and similar layers: one for each input after the first."""
+    return Cost(elementwise=_times(num_elements(call.outputs[0]), len(call.inputs) - 1))
 
 
 def kernel_on_output(call):
     """Convolutions: each output position multiplies by the whole kernel, that of all groups together."""
-    return _kernel(call, _positions(call.outputs[0], call), call.operation.kernel)
+    return _kernel(call, _num_positions(call.outputs[0], call), call.operation.kernel)
 
 
 def separable(call):
     """A depthwise convolution and the 1 x 1 convolution after it."""
     layer = call.operation
-    taps = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
-    return Cost(macs=_times(_positions(call.outputs[0], call), taps)) + _bias_and_activation(call)
+    weights = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+    return Cost(macs=_times(_num_positions(call.outputs[0], call), weights)) + _bias_and_activation(call)
 
 
 def kernel_on_input(call):
     """Transposed convolutions: each input position multiplies by the whole kernel."""
     layer = call.operation
-    return _kernel(
-        call, _positions(call.inputs[0], call), layer.conv.kernel if hasattr(layer, "conv") else layer.kernel
-    )
+    kernel = layer.conv.kernel if hasattr(layer, "conv") else layer.kernel
+    return _kernel(call, _num_positions(call.inputs[0], call), kernel)
 
 
 def dense(call):
-    """Each place multiplies by the whole kernel."""
-    return _kernel(call, _positions(call.outputs[0], call), call.operation.kernel)
+    """Each position multiplies by the whole kernel."""
+    return _kernel(call, _num_positions(call.outputs[0], call), call.operation.kernel)
 
 
 def einsum_dense(call):
@@ -100,56 +99,57 @@ def einsum_dense(call):
     layer = call.operation
     left, result = layer.equation.replace(" ", "").split("->")
     summed = [n for letter, n in zip(left.split(",")[1], layer.kernel.shape, strict=True) if letter not in result]
-    return Cost(macs=_times(elements(call.outputs[0]), math.prod(summed))) + _bias_and_activation(call)
+    return Cost(macs=_times(num_elements(call.outputs[0]), math.prod(summed))) + _bias_and_activation(call)
 
 
 def pooling(call):
     """Each element of the output reads a window."""
     cells = math.prod(call.operation.pool_size)
-    return Cost(pooling=_times(elements(call.outputs[0]), cells))
+    return Cost(pooling=_times(num_elements(call.outputs[0]), cells))
 
 
-def reading(call):
-    """Global pooling and reductions: each element of the input once."""
-    return Cost(pooling=elements(call.inputs[0]))
+def one_per_input(call):
+    """Global pooling and reductions: one for each element of the input."""
+    return Cost(pooling=num_elements(call.inputs[0]))
 
 
 def operation(call):
     """An operation of `keras.ops`."""
     name = type(call.operation).__name__
-    if name in operations.ACTIVATIONS:
+    if name in op_rules.ACTIVATIONS:
         return activation(call)
     if name == "BatchNorm":
         return normalization(call)
-    if name in operations.ELEMENTWISE:
+    if name in op_rules.ELEMENTWISE:
         return elementwise(call)
-    if name in operations.REDUCTIONS or name == "Moments":
-        return reading(call)
+    if name in op_rules.REDUCTIONS or name == "Moments":
+        return one_per_input(call)
     if name in ("Softmax", "LogSoftmax"):
         return activation(call)
-    if name in operations.STATISTICS:
+    if name in op_rules.STATISTICS:
         return normalization(call)
     if name in ("Conv", "DepthwiseConv"):
-        return Cost(macs=_times(_positions(call.outputs[0], call), math.prod(call.args[1].shape)))
+        return Cost(macs=_times(_num_positions(call.outputs[0], call), math.prod(call.args[1].shape)))
     if name in ("MaxPool", "AveragePool"):
-        rank, size = len(call.outputs[0].shape) - 2, call.operation.pool_size
-        return Cost(pooling=_times(elements(call.outputs[0]), size**rank if isinstance(size, int) else math.prod(size)))
+        size = call.operation.pool_size
+        cells = size ** (len(call.outputs[0].shape) - 2) if isinstance(size, int) else math.prod(size)
+        return Cost(pooling=_times(num_elements(call.outputs[0]), cells))
     return _products(call, name) if name in ("DotProductAttention", "Einsum", "Matmul") else Cost()
 
 
 def _products(call, name):
     """An operation that sums products; None where it has more than two factors, which may be taken in any order."""
-    factors = operations.operands(call)
-    shapes = [x.shape for x in factors]
-    text = operations.subscripts(call.operation, list(map(len, shapes)))
-    if name == "DotProductAttention":  # scores, then the mean of values, whose size is their own
+    shapes = [x.shape for x in op_rules.factors_of(call)]
+    if name == "DotProductAttention":
         query, key, value = shapes
-        # The heads are those of the queries, of which several may share a key.
-        products = [_index_space("bkhd,bqhd", [key, query]), _index_space("bkhe,bqh", [value, query[:3]])]
-        return Cost(macs=sum_of(products))
-    if len(factors) == 1:  # a transposition, or a sum
+        # The heads are those of the queries, of which several may share a key. Values have a size of their own.
+        scores = _index_space("bkhd,bqhd", [key, query])
+        means = _index_space("bkhe,bqh", [value, query[:3]])
+        return Cost(macs=sum_or_none([scores, means]))
+    if len(shapes) == 1:  # a transposition, or a sum
         return Cost()
-    return Cost(macs=_index_space(text, shapes) if text and len(factors) == 2 else None)
+    subscripts = op_rules.einsum_subscripts(call.operation, list(map(len, shapes)))
+    return Cost(macs=_index_space(subscripts, shapes) if subscripts and len(shapes) == 2 else None)
 
 
 def _kernel(call, positions, kernel):
@@ -157,25 +157,27 @@ def _kernel(call, positions, kernel):
 
 
 def _bias_and_activation(call):
-    layer, count = call.operation, elements(call.outputs[0])
+    layer = call.operation
+    count = num_elements(call.outputs[0])
     has_bias = getattr(layer, "use_bias", False) or getattr(layer, "bias", None) is not None
     linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
     return Cost(bias=count if has_bias else 0, activation=0 if linear else count)
 
 
-def _positions(tensor, call):
-    """Places of a map: its elements but for the channels."""
+def _num_positions(tensor, call):
+    """Positions of a map: its elements without the channels."""
     axis = 1 if data_format(call.operation) == "channels_first" else -1
     shape = list(tensor.shape)
     del shape[axis]
     return product(shape)
 
 
-def _index_space(text, shapes):
-    letters = {}
-    for part, shape in zip(text.split("->")[0].split(","), shapes, strict=True):
-        letters |= {letter: size for letter, size in zip(part, shape, strict=True) if size != 1}
-    return product(letters.values())
+def _index_space(subscripts, shapes):
+    """How many products an einsum sums: the sizes of all its letters, multiplied."""
+    sizes = {}
+    for term, shape in zip(subscripts.split("->")[0].split(","), shapes, strict=True):
+        sizes |= {letter: size for letter, size in zip(term, shape, strict=True) if size != 1}
+    return product(sizes.values())
 
 
 def _times(count, factor):

@@ -1,137 +1,163 @@
-"""Where several tensors meet: their sums, and one beside the other."""
+"""Where several tensors meet: their sums, and their concatenation."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from keras_cnn.analysis.fields.axis_field import centres_apart, chain, union, united
-from keras_cnn.analysis.fields.axis_parts import Atom, sources_of
-from keras_cnn.analysis.fields.tensor_field import View
+from keras_cnn.analysis.fields.axis_field import centre_distance, concatenated, union, union_of_visible_cells
+from keras_cnn.analysis.fields.axis_parts import AxisPart, input_axes_of, plain_axis
+from keras_cnn.analysis.fields.tensor_field import TensorField
 
 
 class StrideError(ValueError):
-    """Branches whose units stand at different distances meet."""
+    """Branches meet whose units are different distances apart."""
 
 
-def merged(views, shape) -> View:
-    """Units that read one unit of each view, broadcast to `shape`.
+def merge(fields, shape) -> TensorField:
+    """Units that read one unit of each tensor, broadcast to `shape`.
 
     Raises:
-        StrideError: If the views stand at different distances along one input axis.
+        StrideError: If the units of the tensors are different distances apart along one input axis.
     """
-    if len(views) == 1 and views[0].shape == tuple(shape):
-        return views[0]
-    views = [_broadcast(view, shape) for view in views]
-    if _stray(views):
-        views = [view.settled() for view in views]
-    while stray := _stray(views):  # units see what the other views say, and more
-        place, source = stray
-        views[place] = views[place].blurred({source})
-    axes = [_overlaid([view.axes[axis] for view in views]) for axis in range(len(shape))]
-    local, whole, differ = [], [], False
-    for source in range(len(views[0].local)):
-        near = [view.local[source] for view in views if view.local[source]]
-        far = [view.whole[source] for view in views if view.whole[source]]
-        strides = dict.fromkeys(abs(reach.stride) for reach in near if reach.stride is not None)
+    if len(fields) == 1 and fields[0].shape == tuple(shape):
+        return fields[0]
+    fields = [_broadcast(field, shape) for field in fields]
+    if _find_misplaced(fields):
+        fields = [field.channel_resolved() for field in fields]
+    while misplaced := _find_misplaced(fields):  # units see what the other tensors say, and more
+        index, input_axis = misplaced
+        fields[index] = fields[index].bounded_along({input_axis})
+    axes = [_overlay([field.axes[axis] for field in fields]) for axis in range(len(shape))]
+    local_fields = []
+    global_fields = []
+    misaligned = False
+    for input_axis in range(len(fields[0].local_fields)):
+        local = [field.local_fields[input_axis] for field in fields if field.local_fields[input_axis]]
+        global_ = [field.global_fields[input_axis] for field in fields if field.global_fields[input_axis]]
+        strides = dict.fromkeys(abs(field.stride) for field in local if field.stride is not None)
         if len(strides) > 1:
             raise StrideError(" and ".join(map(str, strides)))
-        local.append(union(near) if near else None)
-        whole.append(union(far) if far else None)
-        differ |= centres_apart(near) > 0
-    local = _in_parts(views, local)
-    return View(tuple(axes), tuple(local), tuple(whole), frozenset().union(*(view.bounded for view in views)), differ)
+        local_fields.append(union(local) if local else None)
+        global_fields.append(union(global_) if global_ else None)
+        misaligned |= centre_distance(local) > 0
+    local_fields = _with_boxes_of_each(fields, local_fields)
+    bounded_axes = frozenset().union(*(field.bounded_axes for field in fields))
+    return TensorField(tuple(axes), tuple(local_fields), tuple(global_fields), bounded_axes, misaligned)
 
 
-def _in_parts(views, local):
-    """The rows of `merged`, which see the sum of what the views do; along axes that only some follow, each by itself."""
-    views = [view for view in views if any(view.local)]
-    if len(views) < 2:
-        return local
-    common = [s for s in range(len(local)) if all(view.local[s] for view in views)]
-    together = united([[view.local[s] for s in common] for view in views]) if common else ()
-    seen = dict(zip(common, together, strict=True))
-    parts = max((len(rows) for rows in seen.values() if rows is not None), default=1)
-    alone = [reach and reach.in_one_part(parts) for reach in local]
-    return [replace(reach, seen=seen[s]) if s in seen else reach for s, reach in enumerate(alone)]
+def _with_boxes_of_each(fields, merged):
+    """The local fields of `merge`, with the boxes of each tensor; along axes that only some follow, with one box."""
+    fields = [field for field in fields if any(field.local_fields)]
+    if len(fields) < 2:
+        return merged
+    common = [one for one in range(len(merged)) if all(field.local_fields[one] for field in fields)]
+    visible = (
+        union_of_visible_cells([[field.local_fields[one] for one in common] for field in fields]) if common else ()
+    )
+    visible_along = dict(zip(common, visible, strict=True))
+    boxes = max((len(cells) for cells in visible_along.values() if cells is not None), default=1)
+    in_one_box = [field and field.in_one_box(boxes) for field in merged]
+    return [
+        replace(field, visible_cells=visible_along[one]) if one in visible_along else field
+        for one, field in enumerate(in_one_box)
+    ]
 
 
-def besides(view, others) -> View:
-    """`view` of which every unit also sees all that any unit of the others does."""
-    axes = tuple((Atom(None, size),) for size in view.shape)
-    return merged([view, *(replace(one.mixed(range(len(one.axes))), axes=axes) for one in others)], view.shape)
+def with_global_branches(field, branches) -> TensorField:
+    """`field`, where every unit also sees all that any unit of the branches sees."""
+    axes = tuple(map(plain_axis, field.shape))
+    return merge([field, *(replace(one.read_all(range(len(one.axes))), axes=axes) for one in branches)], field.shape)
 
 
-def joined(views, axis, shape) -> View:
-    """Units of all views, end to end along `axis`.
+def concatenate(fields, axis, shape) -> TensorField:
+    """Units of all tensors, end to end along `axis`.
 
     Raises:
-        StrideError: As `merged`.
+        StrideError: As `merge`.
     """
-    sources = sources_of(view.axes[axis] for view in views)
-    within = {view.within(axis, source) for view in views for source in sources} - {None}
-    if len(sources) > 1 or len(within) > 1 or () in within:
-        # Parts of one row, or of several, that cannot be strung together.
-        parts = [view.blurred({s for s in sources if view.local[s]}).resized(axis, shape[axis]) for view in views]
-        return merged(parts, shape)
-    source = next(iter(sources), None)
-    others = [view if source is None else view.with_local(source, None) for view in views]
-    differing = [s for s in range(len(views[0].local)) if _differ(others, s)]
-    if source is None:
-        if axis == len(shape) - 1 or sources_of(view.axes[-1] for view in views):
+    followed = input_axes_of(field.axes[axis] for field in fields)
+    layouts = {field.inner_layout(axis, one) for field in fields for one in followed} - {None}
+    if len(followed) > 1 or len(layouts) > 1 or () in layouts:
+        return _concatenate_with_bound(fields, axis, shape, followed)
+    input_axis = next(iter(followed), None)
+    others = [field if input_axis is None else field.with_local_field(input_axis, None) for field in fields]
+    differing = [one for one in range(len(fields[0].local_fields)) if _see_different_cells(others, one)]
+    if input_axis is None:
+        if axis == len(shape) - 1 or input_axes_of(field.axes[-1] for field in fields):
             differing = []  # it is the axis of channels
-        views = [view.resized(axis, shape[axis]) for view in views]
+        fields = [field.with_plain_axis(axis, shape[axis]) for field in fields]
     else:
-        ((inner, _),) = within
-        rows = chain([(view.local[source], view.shape[axis] and view.shape[axis] * inner) for view in views])
-        whole = Atom(source, shape[axis], inner)
-        views = [
-            view.with_local(source, row).with_axis(axis, (whole if row else Atom(None, shape[axis]),))
-            for view, row in zip(views, rows, strict=True)
-        ]
-    view = merged(views, shape)
-    return replace(view, bounded=view.bounded | {frozenset((s, source)) - {None} for s in differing})
+        ((inner_units, _),) = layouts
+        fields = _end_to_end(fields, axis, shape[axis], input_axis, inner_units)
+    field = merge(fields, shape)
+    bounded_axes = field.bounded_axes | {frozenset((one, input_axis)) - {None} for one in differing}
+    return replace(field, bounded_axes=bounded_axes)
 
 
-def _differ(views, source):
-    """Whether units of the views see different cells of one input axis, as far as they see it."""
-    local = {view.local[source].key for view in views if view.local[source]}
-    whole = {view.whole[source] and view.whole[source].key for view in views if any(view.local) or any(view.whole)}
-    return max(len(local), len(whole)) > 1
+def _concatenate_with_bound(fields, axis, shape, followed):
+    """Parts of one sequence, or of several, that cannot be put end to end."""
+    bounded = [field.bounded_along({one for one in followed if field.local_fields[one]}) for field in fields]
+    return merge([field.with_plain_axis(axis, shape[axis]) for field in bounded], shape)
 
 
-def _stray(views):
-    """The number of a view, and an input axis that runs along it otherwise than along the others; None: there is none."""
-    for source in range(len(views[0].local)):
-        places = {number: _place(view, source) for number, view in enumerate(views) if view.local[source]}
-        first = min(places.values(), key=lambda place: place[0][0], default=None)
-        if stray := [number for number, place in places.items() if place != first]:
-            return stray[0], source
-    for axis in range(len(views[0].axes)):
-        followed = {number: view.axes[axis] for number, view in enumerate(views) if sources_of([view.axes[axis]])}
-        cuts = [[atom.size for atom in atoms] for atoms in followed.values()]
-        if stray := [number for number, sizes in zip(followed, cuts, strict=True) if sizes != cuts[0]]:
-            return stray[0], min(sources_of([followed[stray[0]]]))
+def _end_to_end(fields, axis, size, input_axis, inner_units):
+    """The fields along the new axis, each of which sees only what its own piece does."""
+    pieces = concatenated(
+        [(field.local_fields[input_axis], field.shape[axis] and field.shape[axis] * inner_units) for field in fields]
+    )
+    followed = (AxisPart(input_axis, size, inner_units),)
+    return [
+        field.with_local_field(input_axis, piece).with_axis(axis, followed if piece else plain_axis(size))
+        for field, piece in zip(fields, pieces, strict=True)
+    ]
+
+
+def _see_different_cells(fields, input_axis):
+    """Whether units of the tensors see different cells of one input axis, as far as they see it."""
+    local = {field.local_fields[input_axis].key for field in fields if field.local_fields[input_axis]}
+    global_ = {
+        field.global_fields[input_axis] and field.global_fields[input_axis].key
+        for field in fields
+        if any(field.local_fields) or any(field.global_fields)
+    }
+    return max(len(local), len(global_)) > 1
+
+
+def _find_misplaced(fields):
+    """The index of a field, and an input axis that it follows along other axes than the others do; None: there is none."""
+    for input_axis in range(len(fields[0].local_fields)):
+        layouts = {
+            index: _layout(field, input_axis) for index, field in enumerate(fields) if field.local_fields[input_axis]
+        }
+        first = min(layouts.values(), key=lambda layout: layout[0][0], default=None)
+        if misplaced := [index for index, layout in layouts.items() if layout != first]:
+            return misplaced[0], input_axis
+    for axis in range(len(fields[0].axes)):
+        following = {index: field.axes[axis] for index, field in enumerate(fields) if input_axes_of([field.axes[axis]])}
+        sizes = [[part.size for part in parts] for parts in following.values()]
+        if misplaced := [index for index, own in zip(following, sizes, strict=True) if own != sizes[0]]:
+            return misplaced[0], min(input_axes_of([following[misplaced[0]]]))
     return None
 
 
-def _place(view, source):
-    """Where a view's row of `source` lies, as the axes with the atoms of no other one."""
+def _layout(field, input_axis):
+    """Where the sequence that follows an input axis lies: (axis, parts) for each axis, with the other parts made plain."""
     return tuple(
-        (axis, tuple(atom if atom.source == source else Atom(None, atom.size) for atom in atoms))
-        for axis, atoms in enumerate(view.axes)
-        if source in sources_of([atoms])
+        (axis, tuple(part if part.input_axis == input_axis else AxisPart(None, part.size) for part in parts))
+        for axis, parts in enumerate(field.axes)
+        if input_axis in input_axes_of([parts])
     )
 
 
-def _overlaid(axes):
-    """One axis of several tensors, as cut in those where it follows the input, with what it follows in any."""
-    followed = [atoms for atoms in axes if sources_of([atoms])] or axes[:1]
-    return tuple(max(atoms, key=lambda atom: atom.source is not None) for atoms in zip(*followed, strict=True))
+def _overlay(axes):
+    """One axis of several tensors, split as in those that follow the input there, with what any of them follows."""
+    following = [parts for parts in axes if input_axes_of([parts])] or axes[:1]
+    return tuple(max(parts, key=lambda part: part.input_axis is not None) for parts in zip(*following, strict=True))
 
 
-def _broadcast(view, shape):
-    view = replace(view, axes=((Atom(None, 1),),) * (len(shape) - len(view.axes)) + view.axes)
+def _broadcast(field, shape):
+    field = replace(field, axes=(plain_axis(1),) * (len(shape) - len(field.axes)) + field.axes)
     for axis, size in enumerate(shape):
-        if view.shape[axis] == 1 and size != 1:
-            view = view.mixed([axis]).resized(axis, size)
-    return view
+        if field.shape[axis] == 1 and size != 1:
+            field = field.read_all([axis]).with_plain_axis(axis, size)
+    return field

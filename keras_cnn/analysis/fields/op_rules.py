@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from keras_cnn.analysis.fields import layer_rules as effects
-from keras_cnn.analysis.fields import shape_op_rules as movements
-from keras_cnn.analysis.fields.merging import besides
-from keras_cnn.analysis.fields.tensor_field import constant
+from keras_cnn.analysis.fields import layer_rules, shape_op_rules
+from keras_cnn.analysis.fields.call_axes import axis_list, channel_axis
+from keras_cnn.analysis.fields.merging import with_global_branches
+from keras_cnn.analysis.fields.tensor_field import constant_field
 
-# Each unit reads the unit at its own place of each input: activations, and others.
+# Each unit reads the unit at its own position of each input: activations, and others.
 _ACTIVATIONS = """
     Celu Elu Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Relu Relu6 Selu Sigmoid Silu SoftShrink
     Softplus Softsign SparsePlus SparseSigmoid Squareplus Tanh TanhShrink Threshold
@@ -27,41 +27,48 @@ _REDUCTIONS = """
     All Amax Amin Any Argmax Argmin Average CountNonzero Logsumexp Max Mean Median Min Prod Ptp Std Sum Var
 """
 REDUCTIONS = frozenset(_REDUCTIONS.split())
-# As that, and stays at its own place.
+# The same, and it keeps its own position.
 STATISTICS = frozenset(("LayerNorm", "LogSoftmax", "Normalize", "RMSNorm", "Softmax"))
 RESHAPES = frozenset(("ExpandDims", "Ravel", "Reshape", "Squeeze"))
 
 
-def effect(operation):
-    """The function that maps a call of `operation` and the views of its inputs to that of its output; None: unknown."""
+def find_op_rule(operation):
+    """The function that maps a call of `operation` and the fields of its inputs to that of its output; None: unknown."""
     name = type(operation).__name__
-    groups = {ELEMENTWISE: effects.elementwise, REDUCTIONS: _reduction, RESHAPES: effects.reshape}
-    groups[STATISTICS] = effects.normalization_over(effects.over_axis)
-    return next((function for names, function in groups.items() if name in names), OTHERS.get(name))
+    if name in ELEMENTWISE:
+        return layer_rules.elementwise
+    if name in REDUCTIONS:
+        return _reduction
+    if name in RESHAPES:
+        return layer_rules.reshape
+    if name in STATISTICS:
+        return layer_rules.normalization_over(layer_rules.own_axis)
+    return OTHER_RULES.get(name)
 
 
-def subscripts(operation, ranks):
-    """The subscripts of an operation that sums products, such as "ij,jk->ik"; None if it is none.
+def einsum_subscripts(operation, ranks):
+    """The subscripts of an operation that sums products, such as "ij,jk->ik"; None if it is no such operation.
 
     Args:
-        ranks: Number of axes of each operand.
+        ranks: Number of axes of each factor.
     """
     name = type(operation).__name__
     if name == "DotProductAttention":
         return "bqhd,bkhd,bkhe->bqhe"
     if name == "Einsum":
-        return _spelled_out(operation.subscripts.replace(" ", ""), ranks)
+        return _without_ellipsis(operation.subscripts.replace(" ", ""), ranks)
     if name == "Matmul":
         batch = "abcdefgh"[: max(ranks) - 2]
         left, right = (batch[len(batch) - rank + 2 :] for rank in ranks)
-        left, right = "j" if ranks[0] == 1 else f"{left}ij", "j" if ranks[1] == 1 else f"{right}jk"
+        left = "j" if ranks[0] == 1 else f"{left}ij"
+        right = "j" if ranks[1] == 1 else f"{right}jk"
         return f"{left},{right}->{batch}{'i' * (ranks[0] > 1)}{'k' * (ranks[1] > 1)}"
     return None
 
 
-def _spelled_out(text, ranks):
+def _without_ellipsis(subscripts, ranks):
     """Subscripts with letters for the axes that "..." stands for; None without a result."""
-    terms, arrow, result = text.partition("->")
+    terms, arrow, result = subscripts.partition("->")
     if not arrow:
         return None
     letters = "ABCDEFGH"
@@ -70,90 +77,92 @@ def _spelled_out(text, ranks):
     return f"{','.join(terms)}->{result.replace('...', letters[8 - max(widths) :])}"
 
 
-def operands(call):
+def factors_of(call):
     """What a call multiplies: tensors and weights, in order."""
     count = 3 if type(call.operation).__name__ == "DotProductAttention" else len(call.args)
     return [x for x in call.args[:count] if hasattr(x, "shape")]
 
 
-def _reduction(call, views):
-    return effects.reduced(views[0], effects.axes_of(call.operation.axis, views[0]), call.outputs[0].shape)
+def _reduction(call, fields):
+    return layer_rules.reduce(fields[0], layer_rules.own_axis(call, fields[0]), call.outputs[0].shape)
 
 
-def _sum_of_products(call, views):
-    factors = operands(call)
-    text = subscripts(call.operation, [len(x.shape) for x in factors])
-    following = {id(tensor): view for tensor, view in zip(call.inputs, views, strict=True)}
+def _sum_of_products(call, fields):
+    factors = factors_of(call)
+    subscripts = einsum_subscripts(call.operation, [len(x.shape) for x in factors])
+    field_of = {id(tensor): field for tensor, field in zip(call.inputs, fields, strict=True)}
     # A weight sees nothing of the input.
-    return text and effects.sum_of_products(text, [following.get(id(x)) for x in factors], call.outputs[0].shape)
+    factor_fields = [field_of.get(id(x)) for x in factors]
+    return subscripts and layer_rules.sum_of_products(subscripts, factor_fields, call.outputs[0].shape)
 
 
-def _convolution(call, views):
+def _convolution(call, fields):
     """`keras.ops.conv` and `depthwise_conv`, whose kernel is an argument, and may be computed from the input."""
-    view, *kernels = views
-    groups = view.shape[effects.channel_axis(call)]
+    field, *kernel_fields = fields
+    groups = field.shape[channel_axis(call)]
     if type(call.operation).__name__ == "Conv":
         groups //= call.args[1].shape[-2]
-    kernel = effects.kernel_of(call.operation, call.args[1].shape[:-2])
-    return besides(effects.channels_mixed(call, effects.windows(call, view, kernel), groups), kernels)
+    kernel = layer_rules.kernel_of(call.operation, call.args[1].shape[:-2])
+    field = layer_rules.mix_channels(call, layer_rules.slide_kernel(call, field, kernel), groups)
+    return with_global_branches(field, kernel_fields)
 
 
-def _pooling(call, views):
-    sizes, rank = call.operation.pool_size, len(views[0].axes) - 2
-    sizes = sizes if isinstance(sizes, (tuple, list)) else (sizes,) * rank
-    return effects.windows(call, views[0], effects.kernel_of(call.operation, sizes))
+def _pooling(call, fields):
+    sizes = call.operation.pool_size
+    sizes = sizes if isinstance(sizes, (tuple, list)) else (sizes,) * (len(fields[0].axes) - 2)
+    return layer_rules.slide_kernel(call, fields[0], layer_rules.kernel_of(call.operation, sizes))
 
 
-def _glu(call, views):
-    """One half of an axis is a gate for the other."""
-    axis = call.operation.axis % len(views[0].axes)
-    return views[0].mixed([axis]).resized(axis, call.outputs[0].shape[axis])
+def _glu(call, fields):
+    """One half of an axis is a gate for the other half."""
+    axis = call.operation.axis % len(fields[0].axes)
+    return fields[0].read_all([axis]).with_plain_axis(axis, call.outputs[0].shape[axis])
 
 
-def _moments(call, views):
+def _moments(call, fields):
     """Mean and variance."""
-    axes = effects.axes_of(call.operation.axes, views[0])
-    return [effects.reduced(views[0], axes, tensor.shape) for tensor in call.outputs]
+    axes = axis_list(call.operation.axes, len(fields[0].axes))
+    return [layer_rules.reduce(fields[0], axes, tensor.shape) for tensor in call.outputs]
 
 
-def _constant(call, views):
-    return constant(call.outputs[0].shape, len(views[0].local))
+def _constant(call, fields):
+    return constant_field(call.outputs[0].shape, len(fields[0].local_fields))
 
 
-OTHERS = {
-    "ArraySplit": movements.split,
+OTHER_RULES = {
+    "ArraySplit": shape_op_rules.split,
     "AveragePool": _pooling,
-    "Concatenate": effects.concatenate,
+    "Concatenate": layer_rules.concatenation,
     "Conv": _convolution,
-    "DepthToSpace": movements.depth_to_space,
+    "DepthToSpace": shape_op_rules.depth_to_space,
     "DepthwiseConv": _convolution,
     "DotProductAttention": _sum_of_products,
     "Einsum": _sum_of_products,
     "EmptyLike": _constant,
-    "ExtractPatches": movements.patches,
-    "Flip": movements.flip,
-    "Fliplr": movements.flip,
-    "Flipud": movements.flip,
+    "ExtractPatches": shape_op_rules.extract_patches,
+    "Flip": shape_op_rules.flip,
+    "Fliplr": shape_op_rules.flip,
+    "Flipud": shape_op_rules.flip,
     "FullLike": _constant,
-    "GetItem": movements.get_item,
+    "GetItem": shape_op_rules.get_item,
     "Glu": _glu,
     "Matmul": _sum_of_products,
     "MaxPool": _pooling,
     "Moments": _moments,
-    "Moveaxis": movements.transpose,
+    "Moveaxis": shape_op_rules.transpose,
     "OnesLike": _constant,
-    "Pad": movements.pad,
-    "Repeat": movements.repeat,
-    "Resize": effects.resizing,
-    "Roll": movements.roll,
-    "Slice": movements.sliced,
-    "SpaceToDepth": movements.space_to_depth,
-    "Split": movements.split,
-    "Stack": movements.stack,
-    "Swapaxes": movements.transpose,
-    "Take": movements.take,
-    "Tile": movements.tile,
-    "Transpose": movements.transpose,
-    "Unstack": movements.split,
+    "Pad": shape_op_rules.pad,
+    "Repeat": shape_op_rules.repeat,
+    "Resize": layer_rules.resizing,
+    "Roll": shape_op_rules.roll,
+    "Slice": shape_op_rules.slice_op,
+    "SpaceToDepth": shape_op_rules.space_to_depth,
+    "Split": shape_op_rules.split,
+    "Stack": shape_op_rules.stack,
+    "Swapaxes": shape_op_rules.transpose,
+    "Take": shape_op_rules.take,
+    "Tile": shape_op_rules.tile,
+    "Transpose": shape_op_rules.transpose,
+    "Unstack": shape_op_rules.split,
     "ZerosLike": _constant,
 }

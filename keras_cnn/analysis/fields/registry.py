@@ -1,20 +1,34 @@
-"""The table of all layers that the analysis knows: what each does to receptive fields, and what it costs.
+"""The layers that the analysis knows: what each does to receptive fields, and what it costs.
 
 A layer that is not here is followed through its `call`, so that layers written in Keras layers and `keras.ops` need no
-rule; attention, squeeze-excite and stochastic depth are such layers.
+rule; attention, squeeze-and-excitation and stochastic depth are such layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import keras
 
 from keras_cnn import layers as ours
-from keras_cnn.analysis.fields import costs
-from keras_cnn.analysis.fields import layer_rules as effects
-from keras_cnn.analysis.fields import op_rules as operations
-from keras_cnn.analysis.fields import recurrent_rules as recurrence
+from keras_cnn.analysis.fields import costs, layer_rules, op_rules, recurrent_rules
 
 _keras = keras.layers
+
+
+class Rule(NamedTuple):
+    """What is known of a layer or an operation.
+
+    Attributes:
+        field: Function of a call and the fields of its inputs: gives the field of its output, as in `layer_rules`.
+        cost: Function of a call: gives its `Cost`.
+    """
+
+    field: Callable
+    cost: Callable
+
+
 # Augmentation does nothing at inference. (RandomCrop neither, although it says that its output is smaller.)
 _AUGMENTATION = tuple(
     layer
@@ -43,74 +57,74 @@ _IDENTITIES = (
 )
 
 
-def _ranks(*names):
+def _of_all_ranks(*names):
     """keras.layers.NAME1D, 2D and 3D, as far as they exist."""
     classes = (getattr(_keras, f"{name}{rank}D", None) for name in names for rank in (1, 2, 3))
     return tuple(layer for layer in classes if layer)
 
 
-# (classes, effect on fields, cost); the first row that holds a class of the layer counts.
-TABLE = (
-    ((_keras.InputLayer, *_IDENTITIES), effects.elementwise, costs.free),
+# (classes, rule for fields, cost); the first entry that holds a class of the layer counts.
+_TABLE = (
+    ((_keras.InputLayer, *_IDENTITIES), layer_rules.elementwise, costs.free),
     (
-        tuple(getattr(_keras, f"Conv{rank}DTranspose") for rank in (1, 2, 3)),
-        effects.transposed_convolution,
+        (_keras.Conv1DTranspose, _keras.Conv2DTranspose, _keras.Conv3DTranspose),
+        layer_rules.transposed_convolution,
         costs.kernel_on_input,
     ),
-    ((ours.ConvAdjoint1D, ours.ConvAdjoint2D, ours.ConvAdjoint3D), effects.adjoint, costs.kernel_on_input),
-    (_ranks("SeparableConv"), effects.convolution, costs.separable),
-    (_ranks("Conv", "DepthwiseConv"), effects.convolution, costs.kernel_on_output),
-    ((*_ranks("MaxPooling", "AveragePooling"), ours.BlurPool2D), effects.pooling, costs.pooling),
-    (_ranks("GlobalMaxPooling", "GlobalAveragePooling"), effects.global_pooling, costs.reading),
-    (_ranks("AdaptiveMaxPooling", "AdaptiveAveragePooling"), effects.adaptive_pooling, costs.reading),
-    (_ranks("ZeroPadding"), effects.padding, costs.free),
-    (_ranks("Cropping"), effects.cropping, costs.free),
-    ((_keras.CenterCrop,), effects.center_crop, costs.free),
-    (_ranks("UpSampling"), effects.upsampling, costs.free),
-    ((_keras.Resizing,), effects.resizing, costs.free),
-    ((_keras.Flatten, _keras.Reshape), effects.reshape, costs.free),
-    ((_keras.Permute,), effects.permute, costs.free),
-    ((_keras.RepeatVector,), effects.repeat_vector, costs.free),
-    ((_keras.Dense,), effects.dense, costs.dense),
-    ((_keras.EinsumDense,), effects.einsum_dense, costs.einsum_dense),
-    ((_keras.Embedding,), effects.embedding, costs.free),
-    ((_keras.BatchNormalization, _keras.Normalization), effects.elementwise, costs.normalization),
+    ((ours.ConvAdjoint1D, ours.ConvAdjoint2D, ours.ConvAdjoint3D), layer_rules.adjoint, costs.kernel_on_input),
+    (_of_all_ranks("SeparableConv"), layer_rules.convolution, costs.separable),
+    (_of_all_ranks("Conv", "DepthwiseConv"), layer_rules.convolution, costs.kernel_on_output),
+    ((*_of_all_ranks("MaxPooling", "AveragePooling"), ours.BlurPool2D), layer_rules.pooling, costs.pooling),
+    (_of_all_ranks("GlobalMaxPooling", "GlobalAveragePooling"), layer_rules.global_pooling, costs.one_per_input),
+    (_of_all_ranks("AdaptiveMaxPooling", "AdaptiveAveragePooling"), layer_rules.adaptive_pooling, costs.one_per_input),
+    (_of_all_ranks("ZeroPadding"), layer_rules.padding, costs.free),
+    (_of_all_ranks("Cropping"), layer_rules.cropping, costs.free),
+    ((_keras.CenterCrop,), layer_rules.center_crop, costs.free),
+    (_of_all_ranks("UpSampling"), layer_rules.upsampling, costs.free),
+    ((_keras.Resizing,), layer_rules.resizing, costs.free),
+    ((_keras.Flatten, _keras.Reshape), layer_rules.reshape, costs.free),
+    ((_keras.Permute,), layer_rules.permute, costs.free),
+    ((_keras.RepeatVector,), layer_rules.repeat_vector, costs.free),
+    ((_keras.Dense,), layer_rules.dense, costs.dense),
+    ((_keras.EinsumDense,), layer_rules.einsum_dense, costs.einsum_dense),
+    ((_keras.Embedding,), layer_rules.embedding, costs.free),
+    ((_keras.BatchNormalization, _keras.Normalization), layer_rules.elementwise, costs.normalization),
     (
         (_keras.LayerNormalization, _keras.RMSNormalization, _keras.UnitNormalization),
-        effects.normalization_over(effects.over_axis),
+        layer_rules.normalization_over(layer_rules.own_axis),
         costs.normalization,
     ),
     (
         (_keras.GroupNormalization,),
-        effects.normalization_over(effects.over_space_and_groups),
+        layer_rules.normalization_over(layer_rules.all_but_batch),
         costs.normalization,
     ),
-    ((_keras.Softmax,), effects.normalization_over(effects.over_axis), costs.activation),
-    ((_keras.Activation,), effects.activation, costs.activation),
-    ((_keras.ReLU, _keras.LeakyReLU, _keras.PReLU, _keras.ELU), effects.elementwise, costs.activation),
-    ((_keras.Rescaling,), effects.elementwise, costs.elementwise),
+    ((_keras.Softmax,), layer_rules.normalization_over(layer_rules.own_axis), costs.activation),
+    ((_keras.Activation,), layer_rules.activation, costs.activation),
+    ((_keras.ReLU, _keras.LeakyReLU, _keras.PReLU, _keras.ELU), layer_rules.elementwise, costs.activation),
+    ((_keras.Rescaling,), layer_rules.elementwise, costs.elementwise),
     (
         (_keras.Add, _keras.Subtract, _keras.Multiply, _keras.Average, _keras.Maximum, _keras.Minimum),
-        effects.merge,
-        costs.merge,
+        layer_rules.merging_layer,
+        costs.merging_layer,
     ),
-    ((_keras.Concatenate,), effects.concatenate, costs.free),
-    (_ranks("ConvLSTM"), recurrence.convolutional_effect, recurrence.convolutional_cost),
-    ((_keras.RNN, _keras.Bidirectional), recurrence.effect, recurrence.cost),
+    ((_keras.Concatenate,), layer_rules.concatenation, costs.free),
+    (_of_all_ranks("ConvLSTM"), recurrent_rules.convolutional_field, recurrent_rules.convolutional_cost),
+    ((_keras.RNN, _keras.Bidirectional), recurrent_rules.recurrent_field, recurrent_rules.recurrent_cost),
 )
 
 
-def rule(operation):
-    """(effect on fields, cost) of a layer or an operation; None if it is not known."""
+def find_rule(operation) -> Rule | None:
+    """The rule of a layer or an operation; None if it is not known."""
     if not isinstance(operation, keras.layers.Layer):
-        effect = operations.effect(operation)
-        return effect and (effect, costs.operation)
+        field = op_rules.find_op_rule(operation)
+        return field and Rule(field, costs.operation)
     # A subclass from elsewhere may compute something else: it is followed, not guessed.
     cell = getattr(operation, "cell", None)
     if any(map(_is_foreign, (operation, cell, *getattr(cell, "cells", ())))):
         return None
-    found = next((row[1:] for row in TABLE if isinstance(operation, row[0])), None)
-    if isinstance(operation, _keras.Bidirectional) and rule(operation.forward_layer) != found:
+    found = next((Rule(field, cost) for classes, field, cost in _TABLE if isinstance(operation, classes)), None)
+    if isinstance(operation, _keras.Bidirectional) and find_rule(operation.forward_layer) != found:
         return None
     return found
 

@@ -1,4 +1,4 @@
-"""Which units of a row each unit of the next one reads: kernels, resampling, slices, and what stands beyond the border."""
+"""Which units of a sequence each unit of the next one reads: kernels, resampling, slices, and what lies beyond the border."""
 
 from __future__ import annotations
 
@@ -10,104 +10,113 @@ from typing import NamedTuple
 import numpy as np
 
 OUTSIDE = -1
-# What stands beyond the border: how NumPy pads the numbers of the cells.
-PADS = {
+# What lies beyond the border: how NumPy pads the indices of the cells.
+NUMPY_PADDING = {
     "zeros": {"constant_values": OUTSIDE},
     "reflect": {"mode": "reflect"},
     "symmetric": {"mode": "symmetric"},
     "replicate": {"mode": "edge"},
     "circular": {"mode": "wrap"},
 }
-# How many cells to each side a resampling kernel spans; it is zero at whole distances but 0.
-SPANS = {"bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
+# How many cells to each side a resampling kernel spans; it is zero at all whole distances other than 0.
+KERNEL_RADIUS = {"bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 
 
-class Reading(NamedTuple):
-    """What each unit of a new row reads of the units of a row.
+class Taps(NamedTuple):
+    """Which units of a sequence each unit of a new sequence reads.
 
-    With R = len(taps), unit q * R + p reads the units q * cells + t for all t in taps[p].
+    With P = len(offsets), the new unit q * P + p reads the units q * step + offset for each offset in offsets[p].
 
     Attributes:
-        cells: How many units of the row go by for each R of the new ones. None: the new units stand in no such order,
-            and `taps` lists them all.
-        taps: For each of R new units, the units that it reads.
-        border: What stands beyond the ends of the row, a key of `PADS`.
-        shift: Name of the layer, if all taps may lie a few units beside this by a padding that is not known.
+        step: How many units of the sequence correspond to P new ones. None: the new units are in no such order, and
+            `offsets` lists all of them.
+        offsets: For each of P new units, the units that it reads.
+        border: What lies beyond the ends of the sequence, a key of `NUMPY_PADDING`.
+        unknown_padding: Name of the layer, if a padding that is not known may shift all offsets by a few units.
     """
 
-    cells: int | None
-    taps: tuple
+    step: int | None
+    offsets: tuple
     border: str = "zeros"
-    shift: str | None = None
+    unknown_padding: str | None = None
 
-    def columns(self, units: int, count: int):
-        """For each tap, the unit of a row of `units` that each of `count` new ones reads; `OUTSIDE`: none."""
-        width, place = max(1, *map(len, self.taps)), np.arange(count)
-        row = [taps + (taps[-1:] or (None,)) * (width - len(taps)) for taps in self.taps]
-        starts, phases = place // len(row) * (self.cells or 0), place % len(row)
-        for tap in zip(*row, strict=True):
-            missing = np.array([one is None for one in tap])
-            found = starts + np.array([one or 0 for one in tap])[phases]
-            found = _within(found, units, self.border)
+    def indices(self, units: int, count: int):
+        """For each tap, the index in a sequence of `units` that each of `count` new units reads; `OUTSIDE` for none."""
+        width = max(1, *map(len, self.offsets))
+        unit = np.arange(count)
+        # Units that read less than others repeat their last tap.
+        padded = [offsets + (offsets[-1:] or (None,)) * (width - len(offsets)) for offsets in self.offsets]
+        starts = unit // len(padded) * (self.step or 0)
+        phases = unit % len(padded)
+        for tap in zip(*padded, strict=True):
+            missing = np.array([offset is None for offset in tap])
+            found = starts + np.array([offset or 0 for offset in tap])[phases]
+            found = _with_border(found, units, self.border)
             yield np.where(missing[phases], OUTSIDE, found) if missing.any() else found
 
 
-def _within(found, units, border):
-    """Numbers of units, of which those beyond the border are `OUTSIDE`, or units that stand there in their place."""
-    before, after = max(-int(found.min()), 0), max(int(found.max()) - units + 1, 0)
-    return np.pad(np.arange(units), (before, after), **PADS[border])[found + before] if before or after else found
+def _with_border(indices, units, border):
+    """Indices, of which those beyond the border become `OUTSIDE`, or the unit that the padding copies there."""
+    before = max(-int(indices.min()), 0)
+    after = max(int(indices.max()) - units + 1, 0)
+    if not before and not after:
+        return indices
+    return np.pad(np.arange(units), (before, after), **NUMPY_PADDING[border])[indices + before]
 
 
-IDENTITY = Reading(1, ((0,),))
+IDENTITY = Taps(1, ((0,),))
 
 
-def window(kernel_size, strides=1, before=0, dilation_rate=1, border="zeros", shift=None) -> Reading:
+def kernel_taps(kernel_size, strides=1, before=0, dilation_rate=1, border="zeros", unknown_padding=None) -> Taps:
     """A kernel: unit i reads i * strides - before + k * dilation_rate for all k."""
-    return Reading(strides, (tuple(k * dilation_rate - before for k in range(kernel_size)),), border, shift)
+    offsets = tuple(k * dilation_rate - before for k in range(kernel_size))
+    return Taps(strides, (offsets,), border, unknown_padding)
 
 
-def transposed_window(kernel_size, strides=1, crop=0, dilation_rate=1, shift=None) -> Reading:
-    """A transposed kernel, of which `crop` units are cut off before the first."""
-    places = [[unit + crop - k * dilation_rate for k in range(kernel_size)] for unit in range(strides)]
-    taps = tuple(tuple(place // strides for place in row if place % strides == 0) for row in places)
-    return Reading(1, taps, shift=shift)
+def transposed_kernel_taps(kernel_size, strides=1, crop=0, dilation_rate=1, unknown_padding=None) -> Taps:
+    """A transposed kernel, whose first `crop` units are cut off."""
+    positions = [[unit + crop - k * dilation_rate for k in range(kernel_size)] for unit in range(strides)]
+    offsets = tuple(tuple(position // strides for position in row if position % strides == 0) for row in positions)
+    return Taps(1, offsets, unknown_padding=unknown_padding)
 
 
-def transposed(columns, units) -> Reading:
-    """What the `units` units that the columns read would read of their readers, in the transpose of a linear map."""
+def transposed_taps(indices, units) -> Taps:
+    """The transpose of a linear map: what `units` units read of the units that read them, given as `Taps.indices`."""
     readers = [[] for _ in range(units)]
-    for column in columns:
-        for reader, unit in enumerate(column.tolist()):
+    for tap in indices:
+        for reader, unit in enumerate(tap.tolist()):
             readers[unit].append(reader)
-    return Reading(None, tuple(map(tuple, readers)))
+    return Taps(None, tuple(map(tuple, readers)))
 
 
-def resampling(size, new_size, interpolation, antialias=False) -> Reading:
+def resampling_taps(size, new_size, interpolation, antialias=False) -> Taps:
     """An interpolation with half-pixel centres.
 
     Args:
         antialias: Whether the kernel grows with the distance of the new units, where that is above 1.
     """
     divisor = math.gcd(size, new_size)
-    cells, units = size // divisor, new_size // divisor
-    # Unit i stands at (i + 1/2) * cells / units - 1/2.
-    places = [Fraction((2 * unit + 1) * cells, 2 * units) - Fraction(1, 2) for unit in range(units)]
+    cells = size // divisor
+    units = new_size // divisor
+    # Unit i lies at (i + 1/2) * cells / units - 1/2.
+    centres = [Fraction((2 * unit + 1) * cells, 2 * units) - Fraction(1, 2) for unit in range(units)]
     if interpolation == "nearest":
-        return Reading(cells, tuple((math.floor(place + Fraction(1, 2)),) for place in places))
+        return Taps(cells, tuple((math.floor(centre + Fraction(1, 2)),) for centre in centres))
     scale = max(Fraction(cells, units), 1) if antialias else Fraction(1)
-    return Reading(cells, tuple(_under_kernel(place, scale, SPANS[interpolation]) for place in places))
+    return Taps(cells, tuple(_cells_under_kernel(centre, scale, KERNEL_RADIUS[interpolation]) for centre in centres))
 
 
-def _under_kernel(place, scale, span):
-    """The cells on which a resampling kernel about `place` is not zero."""
-    first, last = math.floor(place - span * scale) + 1, math.ceil(place + span * scale) - 1
-    distances = {cell: (cell - place) / scale for cell in range(first, last + 1)}
+def _cells_under_kernel(centre, scale, radius):
+    """The cells on which a resampling kernel around `centre` is not zero."""
+    first = math.floor(centre - radius * scale) + 1
+    last = math.ceil(centre + radius * scale) - 1
+    distances = {cell: (cell - centre) / scale for cell in range(first, last + 1)}
     return tuple(cell for cell, distance in distances.items() if not distance or distance.denominator > 1)
 
 
-def listed(units) -> Reading:
+def listed_taps(units) -> Taps:
     """Unit i reads units[i]."""
     steps = {after - before for before, after in pairwise(units)}
     if len(steps) > 1:
-        return Reading(None, tuple((unit,) for unit in units))
-    return Reading(steps.pop() if steps else 1, ((units[0],),))
+        return Taps(None, tuple((unit,) for unit in units))
+    return Taps(steps.pop() if steps else 1, ((units[0],),))

@@ -1,4 +1,4 @@
-"""What a tensor sees of the model's input: which input axis each of its axes follows, and how far it reaches there."""
+"""What a tensor sees of the model's input: which input axis each of its axes follows, and which cells it sees there."""
 
 from __future__ import annotations
 
@@ -6,272 +6,297 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_cnn.analysis.fields.axis_field import Reach, row_of, union
+from keras_cnn.analysis.fields.axis_field import AxisField, input_axis_field, union
 from keras_cnn.analysis.fields.axis_parts import (
-    Atom,
+    AxisPart,
+    axis_size,
     coalesced,
-    cut,
-    longer_than_one,
-    places_of,
+    input_axes_of,
+    overlapping_input_axes,
+    plain_axis,
     product,
-    restepped,
-    size_of,
-    sources_of,
-    torn,
+    sequence_offsets,
+    split_parts,
+    with_contiguous_steps,
+    without_single_channels,
 )
-from keras_cnn.analysis.fields.taps import IDENTITY, OUTSIDE, Reading
+from keras_cnn.analysis.fields.taps import IDENTITY, OUTSIDE, Taps
 
 
 @dataclass(frozen=True)
-class View:
+class TensorField:
     """The receptive field of every unit of a tensor.
 
     Attributes:
-        axes: For each axis of the tensor, batch first, its atoms.
-        local: For each input axis, the reach of the row of units that follows it; None if no axis of the tensor does.
-        whole: For each input axis, what every unit sees besides, through a global branch; None: nothing.
-        bounded: Sets of input axes: if all axes of a set are spatial, the last call is known only to see no more along
-            them than this.
+        axes: For each axis of the tensor, batch first, its parts.
+        local_fields: For each input axis, the field of the sequence of units that follows it; None if no axis of the tensor
+            follows it.
+        global_fields: For each input axis, what every unit sees in addition, through a global branch; None: nothing.
+        bounded_axes: Sets of input axes. If all axes of a set are spatial, the fields along them are only an upper bound: of
+            the last call it is known that its units see no more.
         misaligned: Whether the last call joined branches whose centres differ.
     """
 
     axes: tuple
-    local: tuple
-    whole: tuple
-    bounded: frozenset = frozenset()
+    local_fields: tuple
+    global_fields: tuple
+    bounded_axes: frozenset = frozenset()
     misaligned: bool = False
 
     @property
     def shape(self):
-        return tuple(map(size_of, self.axes))
+        return tuple(map(axis_size, self.axes))
 
-    def units(self, source):
-        """How many units the row that follows an input axis has."""
-        return product(atom.size for atom in self._atoms(source))
+    def units(self, input_axis):
+        """How many units the sequence that follows an input axis has."""
+        return product(part.size for part in self._parts(input_axis))
 
-    def resized(self, axis, size) -> View:
-        """Axis `axis` with `size` units that follow no input axis."""
-        return self.with_axis(axis, (Atom(None, size),))
+    @property
+    def irregular_axes(self) -> frozenset:
+        """Input axes along which units are not one stride apart."""
+        return frozenset(one for one, field in enumerate(self.local_fields) if field and field.step is None)
 
-    def with_axis(self, axis, atoms) -> View:
-        """Axis `axis` made of these atoms."""
+    def with_plain_axis(self, axis, size) -> TensorField:
+        """Axis `axis` replaced by `size` units that follow no input axis."""
+        return self.with_axis(axis, plain_axis(size))
+
+    def with_axis(self, axis, parts) -> TensorField:
+        """Axis `axis` made of these parts."""
         axis %= len(self.axes)
-        return replace(self, axes=(*self.axes[:axis], tuple(atoms), *self.axes[axis + 1 :]))
+        return replace(self, axes=(*self.axes[:axis], tuple(parts), *self.axes[axis + 1 :]))
 
-    def mixed(self, axes, keep=False) -> View:
-        """Every unit reads all units along `axes`, of its own position in the other ones.
+    def with_local_field(self, input_axis, field) -> TensorField:
+        """Another field of the sequence that follows an input axis."""
+        return replace(
+            self, local_fields=(*self.local_fields[:input_axis], field, *self.local_fields[input_axis + 1 :])
+        )
+
+    def bounded_along(self, input_axes) -> TensorField:
+        """It is not known which unit sees what along these input axes: at most what all units see."""
+        return replace(self._made_global(input_axes), bounded_axes=self.bounded_axes | one_by_one(input_axes))
+
+    def read_all(self, axes, keep_local=False) -> TensorField:
+        """Every unit reads all units along `axes`, at its own position along the other axes.
 
         Args:
-            keep: Whether it also stays what it was at its own position, as in a normalisation, where the local field
-                and the global one are told apart.
+            keep_local: Whether it also reads its own position, as in a normalisation. Then the local field and the global
+                one stay separate.
         """
-        view = self
-        atoms = [atom for axis in axes for atom in self.axes[axis]]
-        for source in dict.fromkeys(atom.source for atom in atoms if atom.source is not None):
-            view = view._mixed_source(source, [atom for atom in atoms if atom.source == source], keep)
-        return view
+        field = self
+        parts = [part for axis in axes for part in self.axes[axis]]
+        for input_axis in dict.fromkeys(part.input_axis for part in parts if part.input_axis is not None):
+            of_axis = [part for part in parts if part.input_axis == input_axis]
+            field = field._read_all_of(input_axis, of_axis, keep_local)
+        return field
 
-    def along(self, axis, reading: Reading, size) -> View:
-        """Units along `axis`, `size` of them, that each read some of the former ones."""
-        if reading == IDENTITY and size == self.shape[axis]:
+    def read_all_in_groups(self, axis, groups, size) -> TensorField:
+        """`size` units along `axis`, each of which reads all units of its own of `groups` groups of neighbours."""
+        outer, inner = split_parts(self.axes[axis], groups)
+        if outer is None:
+            return self.bounded_along(input_axes_of([self.axes[axis]])).with_plain_axis(axis, size)
+        field = self.with_axis(axis, (*outer, *inner))
+        for input_axis in input_axes_of([inner]):
+            of_axis = [part for part in inner if part.input_axis == input_axis]
+            field = field._read_all_of(input_axis, of_axis, keep_local=False)
+        kept = field.axes[axis][: len(outer)]
+        parts = (*kept, AxisPart(None, size // groups)) if size > groups or not kept else kept
+        return field.with_axis(axis, coalesced(parts))
+
+    def read_along(self, axis, taps: Taps, size) -> TensorField:
+        """`size` units along `axis` that each read some of the former ones."""
+        if taps == IDENTITY and size == self.shape[axis]:
             return self
-        view = self._with_minor_channels_spread(axis)
-        atoms = longer_than_one(view.axes[axis])
-        sources = sources_of([atoms])
-        if not sources:
-            return view.resized(axis, size)
-        if len(atoms) > 1:
-            return view.blurred(sources).resized(axis, size)
-        return view._read(axis, atoms[0], reading, size)
+        field = self._with_inner_channels_as_units(axis)
+        parts = without_single_channels(field.axes[axis])
+        followed = input_axes_of([parts])
+        if not followed:
+            return field.with_plain_axis(axis, size)
+        if len(parts) > 1:
+            return field.bounded_along(followed).with_plain_axis(axis, size)
+        return field._read_part(axis, parts[0], taps, size)
 
-    def reshaped(self, shape) -> View:
+    def reshaped(self, shape) -> TensorField:
         """Row-major, as `keras.ops.reshape`; sizes of -1 are not allowed."""
         if tuple(shape) == self.shape:
             return self
-        atoms = [atom for axis in self.axes for atom in axis if atom.size != 1]
+        parts = [part for axis in self.axes for part in axis if part.size != 1]
         axes = []
         for size in shape:
-            taken, atoms = cut(atoms, size)
+            taken, parts = split_parts(parts, size)
             if taken is None:
-                return self._dissolved(shape)
-            axes.append(coalesced(taken) or (Atom(None, 1),))
-        if atoms:
-            return self._dissolved(shape)
-        view = replace(self, axes=tuple(axes))
-        # An input axis of which only cells of size 1 are left is seen by all units alike.
-        gone = [s for s, reach in enumerate(view.local) if reach and not view._atoms(s)]
-        return view._without(gone)
+                return self._bounded_with_shape(shape)
+            axes.append(coalesced(taken) or plain_axis(1))
+        if parts:
+            return self._bounded_with_shape(shape)
+        field = replace(self, axes=tuple(axes))
+        # An input axis of which only parts of size 1 are left is seen by all units alike.
+        return field._made_global(
+            [one for one, seen in enumerate(field.local_fields) if seen and not field._parts(one)]
+        )
 
-    def transposed(self, order) -> View:
-        """Axes in another order, the first one included."""
+    def transposed(self, order) -> TensorField:
+        """Axes in another order, the batch axis included."""
         return replace(self, axes=tuple(self.axes[axis] for axis in order))
 
-    def mixed_within(self, axis, groups, size) -> View:
-        """`size` units along `axis`, each of which reads all units of its one of `groups` groups of neighbours."""
-        outer, inner = cut(self.axes[axis], groups)
-        if outer is None:
-            return self.blurred(sources_of([self.axes[axis]])).resized(axis, size)
-        view = self.with_axis(axis, (*outer, *inner))
-        for source in sources_of([inner]):
-            view = view._mixed_source(source, [atom for atom in inner if atom.source == source], keep=False)
-        kept = view.axes[axis][: len(outer)]
-        return view.with_axis(
-            axis, coalesced((*kept, Atom(None, size // groups)) if size > groups or not kept else kept)
-        )
-
-    def blurred(self, sources) -> View:
-        """It cannot be said which unit sees what along these input axes: at most what all of them see."""
-        return replace(self._without(sources), bounded=self.bounded | each(sources))
-
-    @property
-    def scattered(self) -> frozenset:
-        """Input axes along which units do not lie one stride apart."""
-        return frozenset(s for s, reach in enumerate(self.local) if reach and reach.step is None)
-
-    def placed(self, spatial, usual: int):
-        """What places of the tensor see, each with all its channels.
+    def by_position(self, spatial_axes, usual_channel_axis: int):
+        """What the positions of the tensor see, each with all its channels.
 
         Args:
-            spatial: Input axes that are no channels.
-            usual: The axis that has the channels, if it leads along none of these.
+            spatial_axes: The input axes that are not channels.
+            usual_channel_axis: The axis of the tensor that has the channels, unless a spatial axis is outermost there.
 
         Returns:
-            The view, in which a row that runs along several axes is `scattered`; and for each axis of the tensor but batch
-            and channels its atoms, of which sources are places in `spatial`.
+            The field, in which a sequence that runs along several axes has no regular step; and for each axis of the tensor
+            except batch and channels its parts, whose `input_axis` is an index of `spatial_axes`.
         """
-        view = self.settled()
-        axes = range(1, len(view.axes))
-        outermost = [atom for source in spatial for atom in view._row(source)[:1]]
-        leading = {axis for axis in axes if any(atom in view.axes[axis] for atom in outermost)}
-        channels = next((axis for axis in (usual, *axes) if axis in axes and axis not in leading), None)
-        view = view if channels is None else view.mixed([channels])
-        places = [view.axes[axis] for axis in axes if axis != channels]
-        for source in spatial:
-            if len(view._atoms(source)) > 1 or source in torn(places):
-                view = view.with_local(source, Reach(None, None, seen=view.local[source].seen))
-        numbers = {source: place for place, source in enumerate(spatial)}
-        return view, tuple(tuple(Atom(numbers.get(s), *rest) for s, *rest in atoms) for atoms in places)
+        field = self.channel_resolved()
+        axes = range(1, len(field.axes))
+        outermost = [part for one in spatial_axes for part in field._sequence(one)[:1]]
+        leading = {axis for axis in axes if any(part in field.axes[axis] for part in outermost)}
+        channels = next((axis for axis in (usual_channel_axis, *axes) if axis in axes and axis not in leading), None)
+        field = field if channels is None else field.read_all([channels])
+        positions = [field.axes[axis] for axis in axes if axis != channels]
+        for one in spatial_axes:
+            if len(field._parts(one)) > 1 or one in overlapping_input_axes(positions):
+                irregular = AxisField(None, None, visible_cells=field.local_fields[one].visible_cells)
+                field = field.with_local_field(one, irregular)
+        index_of = {one: index for index, one in enumerate(spatial_axes)}
+        return field, tuple(tuple(AxisPart(index_of.get(one), *rest) for one, *rest in parts) for parts in positions)
 
-    def settled(self) -> View:
-        """Rows that channels lie beside, as behind a shuffle of sub-pixels, with a unit for each of these."""
-        view = self
+    def channel_resolved(self) -> TensorField:
+        """Channels that lie within a spatial axis, as after a sub-pixel shuffle, become units of their own there."""
+        field = self
         for axis in range(1, len(self.axes)):
-            view = view._with_minor_channels_spread(axis)
-        return view
+            field = field._with_inner_channels_as_units(axis)
+        return field
 
-    def _dissolved(self, shape):
-        """Of another shape, when it cannot be said which unit is which."""
-        axes = tuple((Atom(None, size),) for size in shape)
-        return replace(self.blurred(sources_of(self.axes)), axes=axes)
+    def inner_layout(self, axis, input_axis):
+        """What lies within each unit of `axis` of the sequence that follows an input axis.
 
-    def _atoms(self, source):
-        return [atom for axis in self.axes for atom in axis if atom.source == source]
-
-    def with_local(self, source, reach) -> View:
-        """With another reach of the row that follows an input axis."""
-        return replace(self, local=(*self.local[:source], reach, *self.local[source + 1 :]))
-
-    def _with_whole(self, source, reach):
-        before = self.whole[source]
-        reach = union([before, reach]) if before else reach
-        return replace(self, whole=(*self.whole[:source], reach, *self.whole[source + 1 :]))
-
-    def _without(self, sources):
-        """Rows that no axis follows any more have become part of what every unit sees."""
-        view = self
-        for source in sources:
-            view = view._with_whole(source, view.local[source].collapse(view.units(source)))
-            view = view.with_local(source, None)
-        return view._mapped({atom: Atom(None, atom.size) for source in sources for atom in self._atoms(source)})
-
-    def _mapped(self, exchange):
-        return replace(self, axes=tuple(tuple(exchange.get(atom, atom) for atom in axis) for axis in self.axes))
-
-    def _row(self, source):
-        """Its atoms from the outermost to the innermost."""
-        return sorted(self._atoms(source), key=lambda atom: -atom.step)
-
-    def within(self, axis, source):
-        """How many units of a row each unit of `axis` has, and where they are; None: none, (): `axis` is not its outermost."""
-        row = self._row(source)
-        if not row:
+        Returns:
+            How many units of the sequence, and (axis, part) for each part of it elsewhere; None if no axis follows the input
+            axis; () if `axis` is not its outermost part.
+        """
+        sequence = self._sequence(input_axis)
+        if not sequence:
             return None
-        if longer_than_one(self.axes[axis]) != tuple(row[:1]):
+        if without_single_channels(self.axes[axis]) != tuple(sequence[:1]):
             return ()
-        return row[0].step, tuple(
-            (place, atom) for place, atoms in enumerate(self.axes) for atom in atoms if atom in row[1:]
+        inner = sequence[1:]
+        elsewhere = ((index, part) for index, parts in enumerate(self.axes) for part in parts if part in inner)
+        return sequence[0].step, tuple(elsewhere)
+
+    def _parts(self, input_axis):
+        return [part for axis in self.axes for part in axis if part.input_axis == input_axis]
+
+    def _sequence(self, input_axis):
+        """The parts of the sequence that follows an input axis, from the outermost to the innermost."""
+        return sorted(self._parts(input_axis), key=lambda part: -part.step)
+
+    def _bounded_with_shape(self, shape):
+        """Of another shape, when it is not known which unit is which."""
+        return replace(self.bounded_along(input_axes_of(self.axes)), axes=tuple(map(plain_axis, shape)))
+
+    def _with_global_field(self, input_axis, field):
+        before = self.global_fields[input_axis]
+        field = union([before, field]) if before else field
+        return replace(
+            self, global_fields=(*self.global_fields[:input_axis], field, *self.global_fields[input_axis + 1 :])
         )
 
-    def _mixed_source(self, source, gone, keep):
-        """Every unit reads all along these atoms of one input axis."""
-        rest = [atom for atom in self._row(source) if atom not in gone]
+    def _made_global(self, input_axes):
+        """Every unit sees what the sequences along these input axes saw, which no axis follows any more."""
+        field = self
+        for one in input_axes:
+            field = field._with_global_field(one, field.local_fields[one].collapse(field.units(one)))
+            field = field.with_local_field(one, None)
+        plain = {part: AxisPart(None, part.size) for one in input_axes for part in self._parts(one)}
+        return field._with_replaced_parts(plain)
+
+    def _with_replaced_parts(self, replacements):
+        return replace(self, axes=tuple(tuple(replacements.get(part, part) for part in axis) for axis in self.axes))
+
+    def _read_all_of(self, input_axis, parts, keep_local):
+        """Every unit reads all units along these parts of the sequence that follows one input axis."""
+        rest = [part for part in self._sequence(input_axis) if part not in parts]
         if not rest:
-            whole = self.local[source].collapse(self.units(source))
-            return self._with_whole(source, whole) if keep else self._without([source])
-        # A reshape left other parts of the row on axes that are not mixed.
-        together, units = places_of(gone), self.units(source)
-        if keep:
-            others = dict(sorted((other + place, other) for other in places_of(rest) for place in together))
-            reading = Reading(units, tuple(tuple(other + place for place in together) for other in others.values()))
-            return self.with_local(source, self.local[source].gather(reading, reading.columns(units, units)))
-        taps = tuple(tuple(other + place for place in together) for other in places_of(rest[1:]))
-        reading = Reading(rest[0].step, taps)
-        columns = reading.columns(units, product(atom.size for atom in rest))
-        view = self.with_local(source, self.local[source].gather(reading, columns))
-        resteps = dict(zip(rest, restepped(rest), strict=True))
-        return view._mapped(resteps | {atom: Atom(None, atom.size) for atom in gone})
+            everything = self.local_fields[input_axis].collapse(self.units(input_axis))
+            return self._with_global_field(input_axis, everything) if keep_local else self._made_global([input_axis])
+        # A reshape left other parts of the sequence on axes that are not read.
+        together = sequence_offsets(parts)
+        units = self.units(input_axis)
+        if keep_local:
+            group_of = dict(sorted((start + offset, start) for start in sequence_offsets(rest) for offset in together))
+            taps = Taps(units, tuple(tuple(start + offset for offset in together) for start in group_of.values()))
+            return self._gathered(input_axis, taps, units, units)
+        offsets = tuple(tuple(start + offset for offset in together) for start in sequence_offsets(rest[1:]))
+        taps = Taps(rest[0].step, offsets)
+        field = self._gathered(input_axis, taps, units, product(part.size for part in rest))
+        new_steps = dict(zip(rest, with_contiguous_steps(rest), strict=True))
+        return field._with_replaced_parts(new_steps | {part: AxisPart(None, part.size) for part in parts})
 
-    def _read(self, axis, atom, reading, size):
-        """Units along `atom`, which is all of `axis`, that each read some of the former ones."""
-        source, units, step = atom
-        row = self.units(source)
-        columns = None if None in (units, size) else reading.columns(units, size)
-        if row != units:  # of a row that a reshape split
-            columns = [_of_row(column, units, step, row) for column in columns]
-            taps = tuple(tuple(tap * step + inner for tap in taps) for taps in reading.taps for inner in range(step))
-            cells = reading.cells and reading.cells * step
-            if row != units * step:  # each part of the row has borders of its own
-                cells, reads = row, zip(*(column.tolist() for column in columns), strict=True)
-                taps = tuple(tuple(unit for unit in units if unit != OUTSIDE) for units in reads)
-            reading = Reading(cells, taps)
-        view = self.with_local(source, self.local[source].gather(reading, columns))
-        before = self._row(source)
-        after = restepped([Atom(source, size) if one == atom else one for one in before])
-        return view._mapped(dict(zip(before, after, strict=True))).with_axis(axis, [after[before.index(atom)]])
+    def _gathered(self, input_axis, taps, units, new_units):
+        field = self.local_fields[input_axis].gather(taps, taps.indices(units, new_units))
+        return self.with_local_field(input_axis, field)
 
-    def _with_minor_channels_spread(self, axis):
-        """Channels that a reshape laid beside a row (depth to space): each unit of the row is there several times."""
-        atoms = coalesced(longer_than_one(self.axes[axis]))
-        if len(atoms) != 2 or atoms[0].source is None or atoms[1].source is not None or atoms[1].size is None:
+    def _read_part(self, axis, part, taps, size):
+        """Units along `part`, which is all of `axis`, that each read some of the former ones."""
+        input_axis, units, step = part
+        length = self.units(input_axis)
+        indices = None if None in (units, size) else taps.indices(units, size)
+        if length != units:  # a reshape split the sequence, and this is one part of it
+            indices = [_sequence_indices(index, units, step, length) for index in indices]
+            taps = _sequence_taps(taps, indices, units, step, length)
+        field = self.with_local_field(input_axis, self.local_fields[input_axis].gather(taps, indices))
+        before = self._sequence(input_axis)
+        after = with_contiguous_steps([AxisPart(input_axis, size) if one == part else one for one in before])
+        field = field._with_replaced_parts(dict(zip(before, after, strict=True)))
+        return field.with_axis(axis, [after[before.index(part)]])
+
+    def _with_inner_channels_as_units(self, axis):
+        """Where a reshape put channels within a spatial axis (depth to space), each of its units is there several times."""
+        parts = coalesced(without_single_channels(self.axes[axis]))
+        if len(parts) != 2 or parts[0].input_axis is None or parts[1].input_axis is not None or parts[1].size is None:
             return self
-        row, copies = atoms
-        return self.with_axis(axis, [row])._read(axis, row, Reading(1, ((0,),) * copies.size), size_of(atoms))
+        sequence, copies = parts
+        repeat = Taps(1, ((0,),) * copies.size)
+        return self.with_axis(axis, [sequence])._read_part(axis, sequence, repeat, axis_size(parts))
 
 
-def of_input(shape) -> View:
-    """The view of the input itself, of the given shape with the batch axis."""
-    axes = tuple((Atom(axis - 1 if axis else None, size),) for axis, size in enumerate(shape))
-    return View(axes, tuple(map(row_of, shape[1:])), (None,) * (len(shape) - 1))
+def input_field(shape) -> TensorField:
+    """The field of the input itself, of the given shape with the batch axis."""
+    axes = tuple((AxisPart(axis - 1 if axis else None, size),) for axis, size in enumerate(shape))
+    return TensorField(axes, tuple(map(input_axis_field, shape[1:])), (None,) * (len(shape) - 1))
 
 
-def constant(shape, sources: int) -> View:
-    """The view of a tensor that sees nothing of the input."""
-    return View(tuple((Atom(None, size),) for size in shape), (None,) * sources, (None,) * sources)
+def constant_field(shape, input_rank: int) -> TensorField:
+    """The field of a tensor that sees nothing of the input, which has `input_rank` axes without the batch."""
+    return TensorField(tuple(map(plain_axis, shape)), (None,) * input_rank, (None,) * input_rank)
 
 
-def unknown(shape, sources: int) -> View:
-    """The view of a tensor of which nothing is known."""
-    view = constant(shape, sources)
-    return replace(view, whole=(Reach(None, None),) * sources)
+def unknown_field(shape, input_rank: int) -> TensorField:
+    """The field of a tensor of which nothing is known."""
+    return replace(constant_field(shape, input_rank), global_fields=(AxisField(None, None),) * input_rank)
 
 
-def each(sources) -> frozenset:
-    """`View.bounded` along each of these input axes."""
-    return frozenset(frozenset((source,)) for source in sources)
+def one_by_one(input_axes) -> frozenset:
+    """`TensorField.bounded_axes` along each of these input axes."""
+    return frozenset(frozenset((one,)) for one in input_axes)
 
 
-def _of_row(column, units, step, row):
-    """What each unit of a row reads, of which `column` says it for one part of `units` units, `step` apart."""
-    starts = np.arange(row // (units * step))[:, None, None] * units
-    places = (starts + column[:, None]) * step + np.arange(step)
-    return np.where(column[:, None] == OUTSIDE, OUTSIDE, places).ravel()
+def _sequence_indices(index, units, step, length):
+    """What each unit of a sequence of `length` reads, if `index` says it for one part of `units` units, `step` apart."""
+    starts = np.arange(length // (units * step))[:, None, None] * units
+    found = (starts + index[:, None]) * step + np.arange(step)
+    return np.where(index[:, None] == OUTSIDE, OUTSIDE, found).ravel()
+
+
+def _sequence_taps(taps, indices, units, step, length):
+    """The taps along a whole sequence of `length`, if `taps` are those along one part of `units` units, `step` apart."""
+    if length != units * step:  # each piece of the sequence has borders of its own
+        reads = zip(*(index.tolist() for index in indices), strict=True)
+        return Taps(length, tuple(tuple(unit for unit in read if unit != OUTSIDE) for read in reads))
+    offsets = tuple(
+        tuple(offset * step + inner for offset in offsets) for offsets in taps.offsets for inner in range(step)
+    )
+    return Taps(taps.step and taps.step * step, offsets)

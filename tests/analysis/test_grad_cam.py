@@ -1,4 +1,4 @@
-"""grad_cam: closed forms by hand, one answer for every shape of model, the object in the picture."""
+"""grad_cam: closed forms by hand, one answer for every shape of model, the object in the image."""
 
 import re
 
@@ -8,8 +8,7 @@ import pytest
 from keras import ops
 
 from keras_cnn import builder, heads
-from keras_cnn.analysis.explain.class_activation import grad_cam
-from keras_cnn.analysis.explain.overlays import plot_grad_cam
+from keras_cnn.analysis import grad_cam, plot_grad_cam
 from keras_cnn.surgery import swap_head
 
 IMAGE = np.array([[1.0, 2.0], [3.0, 4.0]])[..., None]
@@ -44,7 +43,7 @@ def small(*end, dense=None, input_shape=(2, 2, 1)):
     ],
 )
 def test_equals_the_class_activation_map(model):
-    """Section 3.1 of the paper: behind global average pooling and one dense layer, the weights are that layer's.
+    """Section 3.1 of the paper: after global average pooling and one dense layer, the weights are that layer's.
 
     By hand: Σ_k w_k A^k, negative places 0, over the maximum; of the logits, so a softmax or sigmoid changes nothing.
     """
@@ -81,7 +80,7 @@ def test_the_map_is_enlarged_as_keras_does_it():
     np.testing.assert_allclose(grad_cam(model, image, 0), np.outer(line, line), atol=1e-6)
 
 
-@keras.saving.register_keras_serializable(package="test_gradients")
+@keras.saving.register_keras_serializable(package="test_grad_cam")
 class Subclassed(keras.Model):
     def __init__(self, inner, **kwargs):
         super().__init__(**kwargs)
@@ -192,7 +191,7 @@ def test_the_highest_point_is_on_the_object():
 
 
 @pytest.mark.slow
-def test_two_things_in_one_picture():
+def test_two_things_in_one_image():
     """The embedded network on a cat above and a cup below: the evidence for each class is in its half."""
     data = pytest.importorskip("skimage.data")
     from keras_cnn.backbones import efficientnet_lite
@@ -242,7 +241,7 @@ def test_a_layer_that_is_used_twice():
         grad_cam(shared(), IMAGE, 0, layer="relu")
 
 
-def test_picture(tmp_path):
+def test_plot(tmp_path):
     plot_grad_cam(small(), IMAGE, {"a cat": 0, "a dog": 2}, tmp_path / "cam.svg")
     text = (tmp_path / "cam.svg").read_text()
     assert [text.count(f"<!-- {title} -->") for title in ("image", "a cat", "a dog")] == [1, 1, 1]

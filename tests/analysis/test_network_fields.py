@@ -6,6 +6,7 @@ from fractions import Fraction
 import keras
 import numpy as np
 import pytest
+from helpers.analyzed_models import last_row
 from keras import layers, ops
 
 import keras_cnn as kc
@@ -14,11 +15,6 @@ from keras_cnn.analysis.explain.autodiff import gradient
 from keras_cnn.geometry import Field
 
 NOTHING = ((None, None), (None, None))
-
-
-def row_of(function, shape=(8, 8, 1)):
-    inputs = keras.Input(shape)
-    return analyze(keras.Model(inputs, function(inputs))).rows[-1]
 
 
 def test_published_fields():
@@ -134,7 +130,7 @@ def test_unknown_sizes():
     ],
 )
 def test_operations_on_unknown_sizes(function, expected):
-    """What needs no size is told without one; what does, is not guessed."""
+    """What needs no size is known without one; what does, is not guessed."""
     inputs = keras.Input((None, None, 1))
     found = analyze(keras.Model(inputs, function(inputs)))
     assert found.receptive_field == expected
@@ -157,10 +153,10 @@ def test_sub_pixels_have_half_the_stride():
         return layers.Reshape((16, 16, 1))(x)
 
     half = (Field(3, Fraction(1, 2), Fraction(3, 2)),) * 2
-    assert row_of(shuffle).field == half
-    assert row_of(lambda x: layers.ReLU()(shuffle(x))).field == half
-    assert row_of(lambda x: layers.Add()([shuffle(x), layers.UpSampling2D(2)(x)])).field == half
-    assert row_of(shuffle).box((5, 10)) == ((1, 3), (4, 6))
+    assert last_row(shuffle).field == half
+    assert last_row(lambda x: layers.ReLU()(shuffle(x))).field == half
+    assert last_row(lambda x: layers.Add()([shuffle(x), layers.UpSampling2D(2)(x)])).field == half
+    assert last_row(shuffle).box((5, 10)) == ((1, 3), (4, 6))
 
 
 def test_attention_with_a_causal_mask_is_an_upper_bound():
@@ -184,7 +180,7 @@ def test_branches_of_different_strides_raise():
     inputs = keras.Input((9, 1))
     branches = [layers.Conv1D(1, 5)(inputs), layers.Conv1D(1, 1, 2)(inputs)]
     sentence = (
-        "analyze: 'sum' joins branches whose units stand 1 and 2 input cells apart; a unit of it has no one receptive "
+        "analyze: 'sum' joins branches whose units are 1 and 2 input cells apart, so its units have no single receptive "
         "field. Give the branches equal strides."
     )
     with pytest.raises(ValueError, match=re.escape(sentence)):
@@ -219,7 +215,7 @@ def test_channels_first():
 
 
 def test_images_without_channels():
-    row = row_of(lambda x: layers.Conv2D(4, 5)(layers.Reshape((28, 28, 1))(x)), (28, 28))
+    row = last_row(lambda x: layers.Conv2D(4, 5)(layers.Reshape((28, 28, 1))(x)), (28, 28))
     assert row.field == (Field(5, 1, 0),) * 2 and row.box((3, 4)) == ((3, 7), (4, 8))
 
 
@@ -233,4 +229,4 @@ def test_frames_of_a_video():
 
 def test_sizes_that_an_ellipsis_stands_for():
     """Keras says (None, 10, 12, 5) of this layer, and gives (None, 12, 10, 5)."""
-    assert row_of(layers.EinsumDense("...c,cd->...d", 5), (12, 10, 4)).output_shape == (12, 10, 5)
+    assert last_row(layers.EinsumDense("...c,cd->...d", 5), (12, 10, 4)).output_shape == (12, 10, 5)

@@ -6,9 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cnn.analysis.explain.effective import effective_field
-from keras_cnn.analysis.explain.overlays import plot_effective_field
-from keras_cnn.analysis.inspection import analyze
+from keras_cnn.analysis import analyze, effective_field, plot_effective_field
 
 
 def stack(number, size, **options):
@@ -70,7 +68,7 @@ def test_colours_and_inner_layers():
 
 
 def test_its_extent_is_the_theoretical_field():
-    """With all weights 1 nothing cancels: the first and the last pixel that count are those that `analyze` tells."""
+    """With all weights 1 nothing cancels: the first and the last pixel that count are those that `analyze` gives."""
     options = [{"strides": 2, "padding": "same"}, {"dilation_rate": 2}, {"strides": 2}, {"padding": "same"}]
     convs = [
         keras.layers.Conv2D(1, (3, 2), name=f"conv{index}", kernel_initializer="ones", **option)
@@ -84,7 +82,7 @@ def test_its_extent_is_the_theoretical_field():
         assert tuple(zip(first, last, strict=True)) == analysis.row(conv.name).box()
 
 
-def test_picture(tmp_path):
+def test_plot(tmp_path):
     """1 2 3 2 1 over 9: the middle pixel has 1/9 of both axes together, 3 x 3 pixels have 49/81, more than half."""
     plot_effective_field(stack(2, 11), np.zeros((1, 11, 11, 1)) + 0.5, ["conv1", "conv2"], tmp_path / "field.svg")
     text = (tmp_path / "field.svg").read_text()

@@ -1,17 +1,16 @@
 """Recurrent layers: what their outputs depend on, and their cost multiplied out by hand."""
 
 import keras
-import numpy as np
 import pytest
+from helpers.observed_cells import assert_as_observed, changed_cells, extent
 from keras import layers, ops
-from test_analysis_fields import assert_as_observed, changed_cells
 
 from keras_cnn.analysis import analyze
 from keras_cnn.analysis.fields.costs import Cost
 from keras_cnn.geometry import Field
 
 
-def last(layer, shape):
+def analyzed(layer, shape):
     inputs = keras.Input(**shape) if isinstance(shape, dict) else keras.Input(shape)
     return analyze(keras.Model(inputs, layer(inputs)))
 
@@ -44,7 +43,7 @@ COSTS = {
 @pytest.mark.parametrize("name", COSTS)
 def test_costs(name):
     layer, shape, expected = COSTS[name]
-    assert last(layer, shape).cost == Cost(*expected)
+    assert analyzed(layer, shape).cost == Cost(*expected)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +65,7 @@ def test_convolutional_state(layer):
         # The smallest true change is above 1e-4; sums in another order differ by some 1e-7.
         cells = changed_cells(model, axis, amount=3.0, threshold=1e-5)
         for unit in ((0, 0), (3, 4), tuple(size - 1 for size in cells.shape[1:])):
-            places = np.flatnonzero(cells[(slice(None), *unit)])
-            assert row.box(unit)[axis] == (places[0], places[-1])
+            assert row.box(unit)[axis] == extent(cells[(slice(None), *unit)])
 
 
 def test_sequences_are_upper_bounds_in_one_direction_only():
@@ -81,7 +79,7 @@ def test_sequences_are_upper_bounds_in_one_direction_only():
         found = analyze(keras.Model(inputs, outputs))
         note = ("seq: a unit there, and of what follows, may see less than is said here.",)
         assert found.notes == (note if bound else ()) and found.receptive_field == (Field(6, 0, 0),)
-    found = last(layers.ConvLSTM1D(2, 3, return_sequences=True, name="seq"), (3, 9, 1))
+    found = analyzed(layers.ConvLSTM1D(2, 3, return_sequences=True, name="seq"), (3, 9, 1))
     assert found.notes == note
 
 
@@ -119,7 +117,7 @@ class Leaky(layers.Layer):
 )
 def test_cells_that_are_not_known(layer, names):
     """Nothing is guessed, and no total hides it."""
-    found = last(layer(), (5, 4))
+    found = analyzed(layer(), (5, 4))
     assert found.receptive_field == (Field(None, None, None),)
     assert (found.rows[-1].macs, found.macs, found.cost.activation) == (None, None, None)
     (note,) = found.notes
@@ -128,7 +126,7 @@ def test_cells_that_are_not_known(layer, names):
     assert (
         sentence
         == {
-            1: "is not known and cannot be followed: fields behind it are unknown, and its operations are not counted.",
-            2: "are not known and cannot be followed: fields behind them are unknown, and their operations are not counted.",
+            1: "is not known and cannot be followed: fields after it are unknown, and its operations are not counted.",
+            2: "are not known and cannot be followed: fields after them are unknown, and their operations are not counted.",
         }[len(names)]
     )

@@ -1,8 +1,8 @@
 """Receptive fields against what the outputs of real networks depend on: random networks, and layers of all kinds."""
 
 import keras
-import numpy as np
 import pytest
+from helpers.observed_cells import assert_as_observed, changed_cells
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
@@ -14,41 +14,6 @@ from keras_cnn.geometry import Field
 SIDES = (90, 32)  # by rank
 KERNEL = {"use_bias": False, "kernel_initializer": "ones"}
 SEPARABLE = {"use_bias": False, "depthwise_initializer": "ones", "pointwise_initializer": "ones"}
-
-
-def seen_cells(model, axis):
-    """(cells, *units): whether each unit depends on a slab of cells across `axis`.
-
-    The networks here are linear and their weights positive, so the response to a slab of ones is the sum of the input
-    gradient over it, of all units at once, and cannot cancel.
-    """
-    *sizes, channels = model.input_shape[1:]
-    slabs = np.zeros((sizes[axis], *sizes, channels), "float32")
-    for cell in range(sizes[axis]):
-        np.moveaxis(slabs[cell], axis, 0)[cell] = 1
-    return ops.convert_to_numpy(model(slabs)).sum(-1) > 0
-
-
-def extent(cells):
-    places = np.flatnonzero(cells)
-    return (int(places[0]), int(places[-1])) if len(places) else (None, None)
-
-
-def lines(sizes):
-    """Units from border to border along each axis: at the first, the middle and the last place of the others."""
-    for axis, count in enumerate(sizes):
-        for part in (0, 0.5, 1):
-            others = [round(part * (size - 1)) for size in sizes]
-            yield from ((*others[:axis], place, *others[axis + 1 :]) for place in range(count))
-
-
-def assert_as_observed(model, cells_of=seen_cells):
-    """The box of each unit, at the border too, is the extent of what it depends on."""
-    row = analyze(model).rows[-1]
-    for axis in range(len(model.input_shape) - 2):
-        cells = cells_of(model, axis)
-        for unit in dict.fromkeys(lines(cells.shape[1:])):
-            assert row.box(unit)[axis] == extent(cells[(slice(None), *unit)]), (axis, unit)
 
 
 @st.composite
@@ -74,7 +39,9 @@ def steps(draw, rank, kinds):
         "conv": lambda: layer("Conv", 1, kernel, stride, padding, **KERNEL),
         "dilated": lambda: layer("Conv", 1, kernel, padding=padding, dilation_rate=stride, **KERNEL),
         "numeric": lambda: layer("Conv", 1, kernel, stride, pairs, module=kc.layers, **KERNEL),
-        "mirrored": lambda: layer("Conv", 1, kernel, stride, pairs, padding_mode=mode, module=kc.layers, **KERNEL),
+        "padded with copies": lambda: layer(
+            "Conv", 1, kernel, stride, pairs, padding_mode=mode, module=kc.layers, **KERNEL
+        ),
         "separable": lambda: layer("SeparableConv", 1, kernel, stride, padding, **SEPARABLE),
         "pool": lambda: layer("AveragePooling", kernel, stride, padding),
         "pad": lambda: layer("ZeroPadding", pairs),
@@ -94,7 +61,19 @@ def steps(draw, rank, kinds):
     return make[kind]()
 
 
-PLAIN = ["conv", "dilated", "numeric", "mirrored", "separable", "pool", "pad", "crop", "upsample", "transposed", "conv"]
+PLAIN = [
+    "conv",
+    "dilated",
+    "numeric",
+    "padded with copies",
+    "separable",
+    "pool",
+    "pad",
+    "crop",
+    "upsample",
+    "transposed",
+    "conv",
+]
 MOVES = ["reflect", "flip", "roll", "repeat", "take", "slice", "backwards", "joined", "ring"]
 
 
@@ -254,19 +233,6 @@ LAYERS = {
 }
 
 
-def changed_cells(model, axis, amount=100.0, threshold=1e-4, seed=0):
-    """(cells, *units): whether each unit changes with a slab of cells across `axis`, up or down."""
-    *sizes, channels = model.input_shape[1:]
-    base = np.random.default_rng(seed).normal(size=(1, *sizes, channels)).astype("float32")
-    slabs = np.zeros((sizes[axis], *sizes, channels), "float32")
-    for cell in range(sizes[axis]):
-        np.moveaxis(slabs[cell], axis, 0)[cell] = amount
-    batch = np.concatenate([base, base + slabs, base - slabs])
-    found = ops.convert_to_numpy(model(batch))
-    changes = np.abs(found[1:] - found[:1]).max(-1) > threshold
-    return changes[: sizes[axis]] | changes[sizes[axis] :]
-
-
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_of_all_kinds(name):
     keras.utils.set_random_seed(1)
@@ -276,7 +242,7 @@ def test_layers_of_all_kinds(name):
     assert_as_observed(model, changed_cells)
 
 
-# A unit of these sees the whole map besides its own place, or nothing else.
+# A unit of these sees the whole map in addition to its own position, or nothing else.
 GLOBAL = {
     "squeeze-excite": (kc.layers.SqueezeExcite(2), True),
     "group norm": (layers.GroupNormalization(2), True),
@@ -303,7 +269,7 @@ GLOBAL = {
 
 
 @pytest.mark.parametrize("name", GLOBAL)
-def test_global_branches_are_told_apart(name):
+def test_global_branches_are_separate(name):
     keras.utils.set_random_seed(2)
     function, has_local = GLOBAL[name]
     inputs = keras.Input((8, 7, 3))
@@ -313,7 +279,7 @@ def test_global_branches_are_told_apart(name):
     assert all(changed_cells(model, axis, amount=1.0, threshold=1e-6).all() for axis in (0, 1))
     assert not found.notes
     if has_local:
-        assert row.field == (Field(3, 1, 1),) * 2 and not row.sees_all
+        assert row.field == (Field(3, 1, 1),) * 2 and not row.sees_whole_input
         assert row.global_field == (Field(10, 0, 1), Field(9, 0, 1))
     else:
-        assert row.field == (Field(10, 0, 1), Field(9, 0, 1)) and row.sees_all and row.global_field is None
+        assert row.field == (Field(10, 0, 1), Field(9, 0, 1)) and row.sees_whole_input and row.global_field is None

@@ -5,13 +5,12 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from helpers.torch_convolutions import channels_last, convolution, torch_cases
 from keras import ops
-from test_convolution import channels_last, ours, torch_cases
 
 from keras_cnn import layers
-from keras_cnn.analysis.matrices import matrix_figure as matrix_picture
-from keras_cnn.analysis.matrices.matrix import convolution_matrix
-from keras_cnn.analysis.matrices.matrix_figure import plot_convolution_matrix
+from keras_cnn.analysis import convolution_matrix, plot_convolution_matrix
+from keras_cnn.analysis.matrices import matrix_figure
 
 
 def check(layer, shape):
@@ -47,7 +46,7 @@ def test_equals_pytorch(mode):
     compared = 0
     for arguments, arrays in torch_cases():
         if arguments["padding_mode"] == mode:
-            conv = ours(arguments, arrays["kernel"], np.zeros_like(arrays["bias"]))
+            conv = convolution(arguments, arrays["kernel"], np.zeros_like(arrays["bias"]))
             x, w, y, dx = (channels_last(arrays[name]) for name in ("x", "w", "y", "dx"))
             matrix, y = convolution_matrix(conv, x.shape[1:]), y - arrays["bias"]
             np.testing.assert_array_equal(matrix @ x.reshape(len(x), -1).T, y.reshape(len(x), -1).T)
@@ -175,7 +174,7 @@ def test_wrong_shapes():
         convolution_matrix(conv, (2, 2, 2))
 
 
-def test_picture(tmp_path):
+def test_plot(tmp_path):
     """Each weight is named where it must be: in the kernel, 4 times in A and in its transpose, once in what is spread."""
     plot_convolution_matrix(keras.layers.Conv2D(1, 3), (4, 4, 1), tmp_path / "matrix.svg")
     text = (tmp_path / "matrix.svg").read_text()
@@ -184,7 +183,7 @@ def test_picture(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
-def test_picture_of_padding(mode, tmp_path):
+def test_plot_of_padding(mode, tmp_path):
     """Two of six cells of y meet the border: there reflect adds the weights up that fall on one cell."""
     conv = layers.Conv1D(1, 3, padding=1, padding_mode=mode)
     plot_convolution_matrix(conv, (6, 1), tmp_path / "matrix.svg")
@@ -194,17 +193,17 @@ def test_picture_of_padding(mode, tmp_path):
     assert {"zeros": "16", "reflect": "16", "circular": "18"}[mode] + " of the 36 entries are weights" in text
 
 
-def test_picture_places_each_weight():
-    """The sum of the weights times their places is the matrix."""
+def test_each_weight_is_drawn_where_the_matrix_has_it():
+    """The sum of the weights times their positions is the matrix."""
     for mode in ("zeros", "replicate"):
         conv = layers.Conv2D(1, (2, 3), padding=1, padding_mode=mode)
         matrix = convolution_matrix(conv, (3, 4, 1)).toarray()
-        places = matrix_picture._taps(conv, (3, 4, 1))
+        positions = matrix_figure._weight_positions(conv, (3, 4, 1))
         weights = ops.convert_to_numpy(conv.kernel).ravel()
-        np.testing.assert_allclose(np.tensordot(weights, places, 1), matrix, atol=1e-6)
+        np.testing.assert_allclose(np.tensordot(weights, positions, 1), matrix, atol=1e-6)
 
 
-def test_picture_refuses_what_it_cannot_show(tmp_path):
+def test_plot_refuses_what_it_cannot_show(tmp_path):
     for layer, shape in ((keras.layers.Conv2D(2, 3), (4, 4, 1)), (keras.layers.Conv2D(1, 3), (11, 11, 1))):
         with pytest.raises(
             ValueError, match="`input_shape` must be of at most 100 cells and one channel, for a layer of"
