@@ -3,7 +3,7 @@
     python examples/networks.py resnet50
 
 prints a network's layers. All of them take images that are normalised as their paper says, start from random weights,
-and have as many parameters as published (tests/test_networks.py).
+and have as many parameters as published (tests/blocks/test_networks.py).
 """
 
 import sys

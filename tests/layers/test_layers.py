@@ -1,4 +1,4 @@
-"""One contract for every public layer; `tests/cases.py` holds the table."""
+"""One contract for every public layer; `tests/helpers/cases.py` holds the table."""
 
 import doctest
 import importlib
@@ -8,8 +8,8 @@ import json
 import keras
 import numpy as np
 import pytest
-from block_cases import CASES as BLOCK_CASES
-from cases import CASES
+from helpers.block_cases import CASES as BLOCK_CASES
+from helpers.cases import CASES
 from keras import ops
 
 from keras_cnn import blocks, layers

@@ -1,4 +1,4 @@
-"""Every public layer, in the forms that differ in arithmetic: `tests/test_layers.py` puts each through one contract."""
+"""Every public layer, in the forms that differ in arithmetic: `tests/layers/test_layers.py` puts each through one contract."""
 
 from functools import partial
 from typing import NamedTuple

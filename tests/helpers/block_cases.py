@@ -1,4 +1,4 @@
-"""Every public block, in every form that changes its graph: `tests/test_blocks.py` puts each through one contract."""
+"""Every public block, in every form that changes its graph: `tests/blocks/test_blocks.py` puts each through one contract."""
 
 from functools import partial
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What `test_hub_layer.py` does in processes of their own: `python hub_processes.py FUNCTION ARGUMENT...` prints JSON."""
+"""`python hub_processes.py FUNCTION ARGUMENT...` prints JSON: what `test_hub_layer.py` does in processes of their own."""
 
 import json
 import sys

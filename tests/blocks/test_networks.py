@@ -11,7 +11,7 @@ import pytest
 
 from keras_cnn.backbones import efficientnet_lite
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 NETWORKS = runpy.run_path(str(EXAMPLES / "networks.py"))["NETWORKS"]
 
 # Trained parameters: without the moving statistics of batch normalisation, as PyTorch counts.

@@ -5,7 +5,7 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from block_cases import CASES, INPUT, Case
+from helpers.block_cases import CASES, INPUT, Case
 
 from keras_cnn import blocks
 from keras_cnn.layers import SqueezeExcite

@@ -1,54 +1,15 @@
 """Conv1D, Conv2D and Conv3D: PyTorch's numbers, padding by hand, errors."""
 
-import json
 import re
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from helpers.torch_convolutions import channels_last, convolution, torch_cases
 from keras import ops
 
 from keras_cnn import layers
 from keras_cnn.layers.convolution import pad
-
-LAYERS = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}
-
-
-def torch_cases():
-    """(arguments, arrays) of tests/data/torch_convolutions.npz, made by tools/make_torch_reference.py."""
-    file = np.load(Path(__file__).parent / "data" / "torch_convolutions.npz")
-    values = file["values"].astype("float32")
-    for case in json.loads(str(file["cases"])):
-        arrays = {}
-        for name, shape in case["shapes"].items():
-            count = int(np.prod(shape))
-            arrays[name], values = values[:count].reshape(shape), values[count:]
-        yield case["arguments"], arrays
-
-
-def ours(arguments, kernel, bias):
-    """The layer of PyTorch's arguments and weights, channels_last."""
-    rank = kernel.ndim - 2
-    padding, stride, dilation = (arguments[name] for name in ("padding", "stride", "dilation"))
-    layer = LAYERS[rank](
-        len(bias),
-        arguments["kernel_size"],
-        strides=stride,
-        padding=padding[0] if rank == 1 and isinstance(padding, list) else padding,
-        dilation_rate=dilation,
-        groups=arguments["groups"],
-        padding_mode=arguments["padding_mode"],
-        bias_initializer="zeros",
-        data_format="channels_last",
-    )
-    layer.build((None, *(None,) * rank, kernel.shape[1] * arguments["groups"]))
-    layer.set_weights([np.moveaxis(kernel, (1, 0), (-2, -1)), bias])
-    return layer
-
-
-def channels_last(array):
-    return np.moveaxis(array, 1, -1)
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
@@ -57,7 +18,7 @@ def test_equals_pytorch(mode):
     compared = 0
     for arguments, arrays in torch_cases():
         if arguments["padding_mode"] == mode:
-            layer = ours(arguments, arrays["kernel"], arrays["bias"])
+            layer = convolution(arguments, arrays["kernel"], arrays["bias"])
             result = ops.convert_to_numpy(layer(channels_last(arrays["x"])))
             np.testing.assert_array_equal(result, channels_last(arrays["y"]), err_msg=str(arguments))
             compared += 1

@@ -6,8 +6,8 @@ import re
 import keras
 import numpy as np
 import pytest
+from helpers.torch_convolutions import channels_last, convolution, torch_cases
 from keras import ops
-from test_convolution import channels_last, ours, torch_cases
 
 from keras_cnn import layers
 
@@ -32,7 +32,7 @@ def test_equals_the_gradient_of_pytorch(mode):
     compared = 0
     for arguments, arrays in torch_cases():
         if arguments["padding_mode"] == mode:
-            conv = ours(arguments, arrays["kernel"], arrays["bias"])
+            conv = convolution(arguments, arrays["kernel"], arrays["bias"])
             sizes = arrays["x"].shape[2:]
             result = ADJOINTS[len(sizes)](conv, output_size=sizes)(channels_last(arrays["w"]))
             np.testing.assert_array_equal(result, channels_last(arrays["dx"]), err_msg=str(arguments))

@@ -10,11 +10,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-import hub_modules
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import hub_modules
 from keras import ops
 
 from keras_cnn.layers import HubLayer
@@ -487,7 +487,7 @@ def test_keras_must_run_on_tensorflow(monkeypatch, conv_net):
 
 def run(script, *arguments):
     """What a script prints last, from JSON."""
-    command = [sys.executable, Path(__file__).parent / script, *map(str, arguments)]
+    command = [sys.executable, Path(__file__).parents[1] / "helpers" / script, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
@@ -540,7 +540,7 @@ def test_equals_the_layer_of_tensorflow_hub(conv_net):
 
 @pytest.mark.slow
 def test_example(tmp_path):
-    script = Path(__file__).parent.parent / "examples" / "fine_tune_a_hub_module.py"
+    script = Path(__file__).parents[2] / "examples" / "fine_tune_a_hub_module.py"
     command = [sys.executable, script, "--epochs", "1", "--out", "model.keras"]
     result = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     _, trained, _, loaded, longer = result.stdout.splitlines()
