@@ -90,6 +90,15 @@ def test_plot(tmp_path):
         assert f"<!-- {line} -->" in text
 
 
+def test_a_layer_whose_field_is_not_known_is_not_drawn(tmp_path):
+    inputs = keras.Input((5, 5, 1))
+    model = keras.Model(inputs, keras.layers.Conv2D(1, 3, name="conv")(keras.ops.sort(inputs, axis=1)))
+    sentence = "`outputs` must be names of layers whose receptive field `analyze` knows. Received: outputs='conv'."
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        plot_effective_field(model, np.zeros((1, 5, 5, 1)), ["conv"], tmp_path / "field.png")
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_arguments():
     model, images = stack(1, 5), np.zeros((1, 5, 5, 1))
     for arguments, message in (

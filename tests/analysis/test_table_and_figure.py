@@ -39,6 +39,27 @@ def test_text_and_dictionary():
     assert dictionary["last_map"]["receptive_field"] == dictionary["receptive_field"]
 
 
+def gated():
+    """A map with squeeze-and-excitation beside one of another centre: a global branch, and branches that are misaligned."""
+    inputs = keras.Input((16, 16, 4), name="image")
+    x = kc.layers.SqueezeExcite(2, name="gate")(layers.Conv2D(4, 3, 2, padding="same")(inputs))
+    x = layers.Add(name="sum")([x, layers.Conv2D(4, 1, 2)(inputs)])
+    return analyze(keras.Model(inputs, layers.Conv2D(4, 3, padding="same")(x)))
+
+
+def test_global_and_misaligned_branches_are_explained():
+    text = gated().to_text()
+    assert re.search(r"^gate +SqueezeExcite .* 3 \+ whole +2 ", text, re.MULTILINE)
+    assert re.search(r"^\+ whole +and through a global branch something of the whole input$", text, re.MULTILINE)
+    written, _ = texts_of(draw_analysis(gated()))
+    assert "sees also the whole input" in written and "+ 3 / 2" in written
+    signs = " ".join(written)
+    assert (
+        "+ : also sees, through a global branch, something" in signs
+        and "≠ : branches meet whose centres differ" in signs
+    )
+
+
 LONG = "a_name_that_says_at_great_length_what_this_layer_is_for"
 
 
