@@ -135,11 +135,12 @@ def _without_inputs(outputs, inputs, name, parts):
 
 def _specified_outputs(operation, name, args, kwargs):
     """Tensors of the shapes that the layer or operation specifies; new ones, even where it gives its input."""
+    inputs = next(iter((*args, *kwargs.values())), None)  # a layer may be called as layer(inputs=x)
     try:
         if isinstance(operation, keras.layers.Layer):
-            check_input(operation, args[0])
+            check_input(operation, inputs)
         if isinstance(operation, keras.layers.Concatenate):
-            _check_sizes_except(operation.axis, args[0])
+            _check_sizes_except(operation.axis, inputs)
         outputs = operation.compute_output_spec(*args, **kwargs)
         # EinsumDense does not give the sizes that it leaves alone, and confuses those that "..." stands for.
         if (_all_sizes_known((args, kwargs)) and not _all_sizes_known(outputs)) or "..." in getattr(

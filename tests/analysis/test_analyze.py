@@ -137,6 +137,13 @@ def test_training_may_be_given_to_any_layer():
     assert receptive_field(model) == (Field(3, 1, 0),) * 2
 
 
+def test_inputs_may_be_given_by_name():
+    inputs = keras.Input((6, 4))
+    x = layers.Dense(3)(inputs=inputs)
+    found = analyze(keras.Model(inputs, layers.Concatenate()(inputs=[x, inputs])))
+    assert found.macs == 6 * 4 * 3 and found.rows[-1].output_shape == (6, 7)
+
+
 def test_notes_of_many_layers_are_one_sentence():
     inputs = x = keras.Input((16, 3))
     for place in range(7):

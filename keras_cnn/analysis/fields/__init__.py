@@ -11,7 +11,7 @@ unit is an index along an axis of a tensor.
 
 2. **A call** (`propagation`). `registry` finds the rule of the layer or operation, from `layer_rules`, `op_rules`,
    `shape_op_rules` or `recurrent_rules`. Along one axis a rule is a `Taps`: a 3-kernel of stride 2 without padding is
-   `Taps(step=2, offsets=((0, 1, 2),))`, for unit i reads the units 2i, 2i + 1 and 2i + 2 of its input.
+   `Taps(step=2, offsets=((0, 1, 2),))`, because unit i reads the units 2i, 2i + 1 and 2i + 2 of its input.
 
 3. **Along one input axis** (`axis_field.AxisField`). Reading through taps joins the intervals of the units that are read.
    There are two records of that. The theory: an endless sequence with a step and the intervals of one period. The cells:
@@ -28,13 +28,16 @@ unit is an index along an axis of a tensor.
    the tensor. So an axis is a product of parts (`axis_parts.AxisPart`), and each part says how far one unit of it advances
    along the sequence that follows the input axis. Six units become 3 x 2:
 
-       before                               after (3, 2)
+       before: axis 1 is one part, of size 6 and step 1
 
-       axis 1    0  1  2  3  4  5                        axis 2
-                                                          0  1
-       one part of size 6, step 1            axis 1   0   0  1      axis 1: a part of size 3, step 2
-                                                      1   2  3      axis 2: a part of size 2, step 1
-                                                      2   4  5      unit (a, b) is number 2a + b of the sequence
+           axis 1      0  1  2  3  4  5
+
+       after: axis 1 is a part of size 3 and step 2, axis 2 a part of size 2 and step 1
+
+           axis 2      0  1
+           axis 1   0  0  1
+                    1  2  3        unit (a, b) is unit 2a + b of the sequence
+                    2  4  5
 
    A layer that reads all of axis 2, as a convolution reads its channels, now sees two neighbouring cells, at stride 2:
 
