@@ -50,7 +50,7 @@ class CallbackState:
     def _skipped(self):
         """ids of the variables of the model, which are kept with it."""
         model = getattr(self._callback, "_model", None)  # of one that does not call its base class
-        return frozenset(map(id, model.variables)) if model else frozenset()
+        return frozenset(map(id, model.variables)) if model is not None else frozenset()
 
     def _warn_of(self, name, unkept):
         if name not in self._warned:

@@ -17,7 +17,7 @@ from keras_cnn import arguments
 ELEMENTS = 256
 BYTES = 2**23
 SAMPLES = 64
-# Data behind these draw another order, or write files, each time that they are read.
+# Data that come after these draw another order, or write files, each time that they are read.
 NOT_STILL = ("Shuffle", "Cache", "Snapshot", "Save")
 
 
