@@ -265,7 +265,7 @@ def _table(name):
 
 def _count(text):
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 999999999. Received: {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 999999999. Received: {printable(text)}")
     return int(text)
 
 
@@ -285,7 +285,7 @@ def _share(text):
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1. Received: {text}")
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1. Received: {printable(text)}")
     return value
 
 

@@ -16,6 +16,7 @@ from pipelines import Catalog, InputError, cli
 from pipelines.names import printable
 from pipelines.prediction import Prediction, load, predict
 from pipelines.sample import DIRECTORY
+from pipelines.trained_on import trained_on
 
 
 @pytest.fixture
@@ -316,6 +317,22 @@ def test_evaluate_is_silent_about_new_images_and_about_a_version_without_its_run
     assert cli.main(["evaluate", str(tmp_path / "alone"), str(tmp_path / "new.csv"), "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["used_to_train"] is None and err == ""
+
+
+@pytest.mark.parametrize(("run", "seen"), [("1", 13), ("../runs/1", None), ("9", None)])
+def test_a_version_that_was_exported_later_knows_its_run(job, tmp_path, run, seen):
+    """As its card says; a card that names something else than the number of a run is not followed."""
+    shutil.copytree(job[0].run, tmp_path / "runs" / "1")
+    (tmp_path / "2" / "assets").mkdir(parents=True)
+    (tmp_path / "2" / "assets" / "model_card.json").write_text(json.dumps({"training": {"run": run}}))
+    catalog, known = Catalog.from_csv(job[0].run / "catalog.csv"), trained_on(tmp_path / "2")
+    if seen is None:
+        assert known is None
+    else:
+        contents = [Path(path).read_bytes() for path in catalog.paths]
+        elsewhere = known.splits([f"{number}.png" for number in range(len(contents))], tf.constant(contents))
+        assert elsewhere == [split if split != "test" else "" for split in catalog.splits]
+        assert elsewhere.count("train") == seen
 
 
 def test_evaluate_names_the_files_that_are_left_out(job, sample_photos, tmp_path, capsys):

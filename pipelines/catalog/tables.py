@@ -16,7 +16,7 @@ FINGERPRINT = "fingerprint"  # the last column of the table of a run: a number f
 CLASS = "label:"  # before the name of a class in the column that tells which rows have it
 TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # FF FE or FE FF, which are no UTF-8, as Python keeps them
-TOLD = re.compile(r'"?sep=(?P<sign>[^\r\n]*?)"?[\r\n]*$', re.IGNORECASE)
+GIVEN = re.compile(r'"?sep=(?P<sign>[^\r\n]*?)"?[\r\n]*$', re.IGNORECASE)
 HEADER = "The first line must name the columns, separated by commas, semicolons or tabs."
 
 
@@ -30,6 +30,8 @@ def rows(table, path, label, split, group, root):
     names = tuple(columns)
     if label is None:
         label = tuple(name for name in names if saved and name.startswith(CLASS)) or "label"
+    elif len(label) == 1 and not isinstance(label, str):
+        label = label[0]
     paths = [os.path.join(root, name) for name in _column(table, columns, path)]
     reasons = columns["reason"] if saved else [""] * len(paths)
     labels = _labels(table, columns, label, paths, reasons)
@@ -57,14 +59,14 @@ def _csv(table, wanted):
             if "\0" in first or first.startswith(MARKS):
                 received = "zero bytes, as in UTF-16" if "\0" in first else "the mark of UTF-16"
                 raise InputError(f"{table} must be text in UTF-8. Received: {received}. Save it as UTF-8.")
-            told = _told_separator(table, first)
-            before = 0 if told is None else 1
-            if told is None:
+            given = _given_separator(table, first)
+            before = 0 if given is None else 1
+            if given is None:
                 file.seek(0)
-            reader = csv.reader(file, delimiter=told or _separator(first, wanted), strict=True)
+            reader = csv.reader(file, delimiter=given or _separator(first, wanted), strict=True)
             header = next(reader, None)
             if not header:
-                where = "its first line" if told is None else f"the line after {first.strip()!r}"
+                where = "its first line" if given is None else f"the line after {first.strip()!r}"
                 raise InputError(f"{table} must be a table of image files. Received: nothing in {where}. {HEADER}")
             return _filled(table, header, reader, before)
     except csv.Error as error:
@@ -74,9 +76,9 @@ def _csv(table, wanted):
         raise InputError(f"{table} cannot be read: {error.strerror}.") from None
 
 
-def _told_separator(table, first):
+def _given_separator(table, first):
     """What a first line such as `sep=;` says, which is for Excel; None if there is no such line."""
-    found = TOLD.match(first)
+    found = GIVEN.match(first)
     if not found:
         return None
     separator = {"\\t": "\t"}.get(found["sign"], found["sign"])
@@ -170,8 +172,8 @@ def _optional(table, columns, name, usual, paths):
 
 def _labels(table, columns, label, paths, reasons):
     """The label of each row; with several columns the names of those that hold true, a tuple."""
-    if isinstance(label, str) or (len(label) == 1 and not label[0].startswith(CLASS)):
-        labels = _column(table, columns, label if isinstance(label, str) else label[0])
+    if isinstance(label, str):
+        labels = _column(table, columns, label)
         for path, name, reason in zip(paths, labels, reasons, strict=True):
             if not name and not reason:
                 raise InputError(
