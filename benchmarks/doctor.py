@@ -27,7 +27,7 @@ from skimage import data
 import keras_cnn as kc
 from pipelines import Catalog, doctor
 from pipelines.cache import Cache
-from pipelines.doctor.likeness import near_pairs
+from pipelines.doctor.near_duplicates import near_pairs
 from pipelines.doctor_command import SEEN, checked
 
 SIDE, PART = 640, 160  # pixels of a mosaic and of its parts

@@ -1,4 +1,4 @@
-"""Image sets of other kinds than photos of things, made from nothing but NumPy, SciPy, fonts and the embedded drawings.
+"""Image sets of other kinds than photos of things, made from nothing but NumPy, SciPy and fonts.
 
 Each function writes PNG files into a folder per class and is a pure function of its seed. `benchmarks/stability.py` trains on
 them: what works on photos only is no default.
@@ -19,14 +19,15 @@ GLYPHS = "AEGKMQRSXaegkmqr358&"
 def gray_textures(folder: Path, images: int = 1_650, side: int = 160, seed: int = 0) -> Path:
     """Gray photos of crystalline plates with faults as faint as the texture itself: four classes, from 55 to 6 %.
 
-    Like photos from an inspection line: one subject, little contrast, classes that differ in small details.
+    Like photos from an inspection line: one subject, little contrast, classes that differ in small details, and faults down to
+    where nobody can see them.
     """
     random = np.random.default_rng(seed)
     labels = random.choice(list(SHARES), size=images, p=list(SHARES.values()))
     for number, label in enumerate(labels):
         plate = _plate(random, side)
-        _FAULTS[label](plate, random)
-        noisy = plate + random.normal(0, 0.03, plate.shape)
+        _FAULTS[label](plate, random, random.uniform(0, 0.25))
+        noisy = plate + random.normal(0, 0.04, plate.shape)
         _save(folder / label / f"{number:04}.png", np.clip(255 * noisy, 0, 255).astype("uint8"))
     return folder
 
@@ -50,21 +51,28 @@ def icons(folder: Path, images: int = 1_650, side: int = 16, seed: int = 0) -> P
     return folder
 
 
-def left_or_right(folder: Path, images: int = 80, side: int = 160, seed: int = 0) -> Path:
-    """A drawing that looks to the left, or the same one to the right, on textures: only a flip tells the two apart."""
-    from pipelines.sample import DIRECTORY
+def left_or_right(folder: Path, images: int = 80, side: int = 160, seed: int = 0, test_images: int = 200) -> Path:
+    """Arrows that point to the left, or to the right, in colours, sizes and places that vary: only a flip tells them apart.
 
+    The folders `train` and `test` hold an official split: few images to learn from, enough to tell how well that went.
+    """
     random = np.random.default_rng(seed)
-    drawings = [DIRECTORY / "birds" / f"{name}.png" for name in ("duck", "rooster", "swan", "flamingo")]
-    for number in range(images):
-        drawing = Image.open(drawings[number // 2 % len(drawings)]).convert("RGBA").resize((side // 2, side // 2))
-        drawing = drawing.rotate(random.uniform(-15, 15), expand=True)
-        if number % 2:
-            drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        ground = _texture(random, side)[..., None] * random.uniform(100, 255, 3)
+    for number in range(images + test_images):
+        ground = (0.7 + 0.2 * _texture(random, side)[..., None]) * random.uniform(100, 255, 3)
         scene = Image.fromarray(np.clip(ground, 0, 255).astype("uint8"))
-        scene.paste(drawing, tuple(int(place) for place in random.integers(0, side // 2 - 20, 2)), drawing)
-        _save(folder / ("left", "right")[number % 2] / f"{number:04}.png", np.asarray(scene))
+        x, y, length = (
+            side * random.uniform(0.05, 0.15),
+            side * random.uniform(0.4, 0.6),
+            side * random.uniform(0.6, 0.8),
+        )
+        half = length * random.uniform(0.25, 0.4)
+        upper = [(x, y), (x + half, y - half), (x + half, y - half / 2), (x + length, y - half / 2)]
+        lower = [(a, 2 * y - b) for a, b in upper[:0:-1]]
+        ImageDraw.Draw(scene).polygon(upper + lower, fill=tuple(int(value) for value in random.integers(0, 90, 3)))
+        if number % 2:
+            scene = scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        split = "train" if number < images else "test"
+        _save(folder / split / ("left", "right")[number % 2] / f"{number:04}.png", np.asarray(scene))
     return folder
 
 
@@ -83,34 +91,34 @@ def _texture(random, side):
     return 0.5 + smooth / (4 * smooth.std())
 
 
-def _crack(plate, random):
+def _crack(plate, random, depth):
     side = len(plate)
     place, heading = random.uniform(0.2, 0.8, 2) * side, random.uniform(0, 2 * np.pi)
     for _ in range(int(random.integers(side // 4, side // 2))):
         row, column = (int(value) % side for value in place)
-        plate[row : row + 2, column : column + 2] *= 0.72
+        plate[row : row + 2, column : column + 2] *= 1 - depth
         heading += random.normal(0, 0.25)
         place = place + 1.5 * np.array([np.sin(heading), np.cos(heading)])
 
 
-def _inactive(plate, random):
+def _inactive(plate, random, depth):
     side = len(plate)
     patch = np.zeros_like(plate)
     row, column = (int(value) for value in random.integers(side // 8, side // 2, 2))
     patch[row : row + side // 4, column : column + side // 3] = 1
     patch = rotate(patch, random.uniform(0, 90), reshape=False, order=1)
-    plate *= 1 - 0.3 * gaussian_filter(patch, 2)
+    plate *= 1 - depth / 2 * gaussian_filter(patch, 2)
 
 
-def _broken_finger(plate, random):
+def _broken_finger(plate, random, depth):
     side = len(plate)
     for _ in range(3):
         row, column = (int(value) for value in random.integers(8, side - 32, 2))
-        plate[row : row + 3, column : column + 24] *= 0.8
+        plate[row : row + 3, column : column + 24] *= 1 - depth
 
 
 _FAULTS = {
-    "sound": lambda plate, random: None,
+    "sound": lambda plate, random, depth: None,
     "crack": _crack,
     "inactive": _inactive,
     "broken_finger": _broken_finger,

@@ -14,13 +14,14 @@ import re
 import shutil
 import sys
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from keras_cnn import arguments
+from keras_cnn.scratch import ScratchFolder
 
 MOST_BYTES = 16 * 2**30  # in an archive, unpacked
 MOST_MEMBERS = 100_000
@@ -34,8 +35,14 @@ KAGGLE = re.compile(
 
 
 def cache() -> Path:
-    """The folder where downloads and unpacked archives are kept; it need not exist yet."""
-    return Path(os.environ.get("KERAS_CNN_CACHE") or Path.home() / ".cache" / "keras_cnn").expanduser()
+    """The folder where downloads and unpacked archives are kept; it need not exist yet. ValueError if there is no home."""
+    try:
+        return Path(os.environ.get("KERAS_CNN_CACHE") or "~/.cache/keras_cnn").expanduser()
+    except RuntimeError:
+        raise ValueError(
+            "The cache must lie in a home directory, or where the environment variable KERAS_CNN_CACHE says. Received: a user "
+            "without a home directory. Name a folder by KERAS_CNN_CACHE."
+        ) from None
 
 
 def saved_model_directory(handle, checksum: str | None = None) -> Path:
@@ -95,8 +102,9 @@ def unpack(archive: Path, directory: Path) -> None:
     """Unpack a `.tar` or `.tar.gz` file of folders and plain files, and nothing else, into an empty folder.
 
     Raises:
-        ValueError: If the archive is damaged, holds a link, a device or a path that leads out of `directory`, or is
-            larger than 16 GiB or 100,000 members. What was unpacked until then is left to the caller.
+        ValueError: If the archive is damaged (all of it is read, with its checksum if it is compressed), holds a link, a
+            device or a path that leads out of `directory`, or is larger than 16 GiB or 100,000 members. What was unpacked
+            until then is left to the caller.
     """
     try:
         with _opened(archive) as file, tarfile.open(fileobj=file, mode="r:") as members:
@@ -106,7 +114,8 @@ def unpack(archive: Path, directory: Path) -> None:
                 if count > MOST_MEMBERS or left < 0:
                     _refuse(archive, f"has more than {MOST_MEMBERS:,} members or {MOST_BYTES:,} bytes")
                 _extract(members, member, directory, archive)
-    except (tarfile.TarError, EOFError, OSError, RecursionError) as error:
+            _check_end(file, members.offset)
+    except (tarfile.TarError, zlib.error, EOFError, OSError, RecursionError) as error:
         _refuse(archive, f"is no whole .tar or .tar.gz file ({error})")
 
 
@@ -147,6 +156,22 @@ def _extract(members, member, directory, archive):
         _refuse(archive, f"holds {member.name!r}, which is neither a plain file nor a folder")
 
 
+def _check_end(file, position):
+    """Raise unless the archive ends at `position` as whole ones do: with blocks of zeros, and nothing after them.
+
+    `tarfile` takes a damaged header for the end. And the checksum of a compressed file is its last part, so that it counts
+    only where all of the file is read.
+    """
+    file.seek(position)
+    size = 0
+    while chunk := file.read(tarfile.RECORDSIZE):
+        size += len(chunk)
+        if chunk.strip(b"\0") or size > MOST_AT_ONCE:
+            raise tarfile.TarError("something else stands where its next file or its end should be")
+    if size < 2 * tarfile.BLOCKSIZE or size % tarfile.BLOCKSIZE:
+        raise tarfile.TarError("its end is missing")
+
+
 def _refuse(archive, reason):
     raise ValueError(f"unpack: the archive {archive.name} {reason}. Nothing of it is used; get it anew.") from None
 
@@ -176,7 +201,7 @@ def _workshop(target):
     """Context manager of a new folder beside `target`, where it is made before it is renamed."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent)
+        return ScratchFolder(target.parent, ".part-")
     except OSError as error:
         raise ValueError(
             f"The cache {cache()} cannot be written: {in_short(error)} Name another folder by the environment variable "

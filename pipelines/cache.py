@@ -11,12 +11,12 @@ import shutil
 import tempfile
 import warnings
 import zlib
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-from keras_cnn import fetching
+from keras_cnn import durable, fetching, scratch
 from pipelines.errors import InputError
 
 LIMIT = 20 * 2**30  # bytes
@@ -24,6 +24,7 @@ RESERVE = 2**30  # bytes of the disk that are left to others
 STAGING = ".staging-"
 ENTRY = "[0-9a-f]" * 64
 BLOCK = 2**24
+NOWHERE = Path("~/.cache/keras_cnn")  # as a name in messages; never expanded
 
 
 class NoRoomError(InputError):
@@ -58,13 +59,13 @@ class Cache:
     under another name, so that what a killed job leaves behind is never taken for complete.
 
     Args:
-        directory: Where to keep the entries; None: `$KERAS_CNN_CACHE`, or `~/.cache/keras_cnn`.
+        directory: Where to keep the entries; None: `$KERAS_CNN_CACHE`, or `~/.cache/keras_cnn`; a user without a home keeps
+            none.
         limit: Bytes that all entries together may take.
     """
 
     def __init__(self, directory=None, limit: int = LIMIT):
-        self.directory, self.limit = Path(directory or fetching.cache()).expanduser(), limit
-        self._warned = False
+        self.directory, self.limit, self._warned = _place(directory), limit, False
 
     def array(self, key: str, shape, dtype, fill) -> np.ndarray:
         """The array of a key: from the disk if it is there undamaged, otherwise computed and kept.
@@ -83,7 +84,7 @@ class Cache:
         Raises:
             NoRoomError: If it fits neither into the cache nor into a quarter of the machine's memory.
         """
-        folder = self.directory / digest(key, list(shape), np.dtype(dtype).str)
+        folder = self._where / digest(key, list(shape), np.dtype(dtype).str)
         array = _load(folder)
         if array is not None:
             return array
@@ -99,37 +100,22 @@ class Cache:
     @contextmanager
     def _staging(self, size):
         """A folder for one entry in the making, with room for `size` bytes; gone at the end if it was not renamed."""
+        if self.directory is None:
+            raise OSError(errno.ENOENT, "there is no home directory")
         self.directory.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            self._sweep()
+            scratch.sweep(self.directory, STAGING)  # what it frees counts
             self._make_room(size)
-            folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=self.directory))
-            alive = os.open(folder, os.O_RDONLY)
-            fcntl.flock(alive, fcntl.LOCK_EX)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(alive)
+            folder = scratch.ScratchFolder(self.directory, STAGING)
+        with folder as path:
+            yield path
 
     @contextmanager
     def _locked(self):
         """One process at a time."""
-        with open(self.directory / ".lock", "w") as lock:
+        with durable.open_lock(self.directory / ".lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-    def _sweep(self):
-        """Remove what killed jobs have left: folders that nobody holds any more."""
-        for folder in self.directory.glob(STAGING + "*"):
-            held = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(held)
 
     def _make_room(self, size):
         """Remove the least recently used entries until `size` more bytes are within the limit and on the disk."""
@@ -167,11 +153,15 @@ class Cache:
             self._warn(array.nbytes, error)
         return array
 
+    @property
+    def _where(self):
+        return self.directory or NOWHERE
+
     def _in_memory(self, shape, dtype, error):
         size = _bytes(shape, dtype)
         if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4:
             raise NoRoomError(
-                f"{_gib(size)} cannot be kept in {self.directory}: {error.strerror}; and memory is too small for it. "
+                f"{_gib(size)} cannot be kept in {self._where}: {error.strerror}; and memory is too small for it. "
                 "Make room there, or name another folder in KERAS_CNN_CACHE."
             ) from None
         self._warn(size, error)
@@ -181,10 +171,18 @@ class Cache:
         if not self._warned:
             self._warned = True
             warnings.warn(
-                f"{_gib(size)} cannot be kept in {self.directory} for the next job: {error.strerror}. "
+                f"{_gib(size)} cannot be kept in {self._where} for the next job: {error.strerror}. "
                 "Make room there, or name another folder in KERAS_CNN_CACHE.",
                 stacklevel=4,
             )
+
+
+def _place(directory):
+    """The folder of a cache, None where there is no home to have it in."""
+    try:
+        return Path(directory or fetching.cache()).expanduser()
+    except (RuntimeError, ValueError):
+        return None
 
 
 def _load(folder):
@@ -193,7 +191,8 @@ def _load(folder):
         path = folder / "array.npy"
         if json.loads((folder / "entry.json").read_text()) != _describe(path):
             return None
-        os.utime(path)  # the most recently used one from now on
+        with suppress(OSError):  # of another user, or on a disk that cannot be written
+            os.utime(path)  # the most recently used one from now on
         return _map(path)
     except (OSError, ValueError):
         return None

@@ -8,10 +8,12 @@ import json
 import os
 import signal
 import sys
+import warnings
 from contextlib import contextmanager
 
 from pipelines import analyze_command, doctor_command, evaluate_command, export_command, source_options, verify_command
 from pipelines.errors import InputError, TrainingError
+from pipelines.names import path_to_cell, printable, to_cell
 from pipelines.quiet import load_tensorflow
 
 # Options of `fit` that are settings by the same name.
@@ -25,13 +27,14 @@ def main(arguments=None) -> int:
     """Run one command; returns the exit status: 0, 2 for wrong use or bad input, 130 if interrupted, 1 for anything else."""
     if arguments is None:  # as a program of its own
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `docker stop` leaves nothing either
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of classes need not be in the encoding of a terminal
+        warnings.showwarning = _print_warning  # a line each, without the place in our code
     options = _parsed(arguments)
     try:
         load_tensorflow()
         return options.run(options) or 0
     except (InputError, TrainingError) as error:
-        print(f"keras-cnn {options.command}: {error}", file=sys.stderr)
+        print(f"keras-cnn {options.command}: {printable(error)}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         left = "the same command goes on where it was" if _unfinished(options) else "nothing half-written is left"
@@ -40,6 +43,14 @@ def main(arguments=None) -> int:
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does; say nothing, now or when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from keras_cnn import durable
+
+        if not durable.is_full(error):
+            raise
+        remedy = "Make room and run the same command again"
+        print(f"keras-cnn {options.command}: a disk has no room left: {error}. {remedy}.", file=sys.stderr)
         return 1
 
 
@@ -52,10 +63,25 @@ def _unfinished(options):
 def _parsed(arguments):
     """The options of one command; what it does not know is refused with its own usage, not that of the whole program."""
     parser, commands = _parser()
-    options, unknown = parser.parse_known_args(arguments)
+    options, unknown = parser.parse_known_args(_joined(sys.argv[1:] if arguments is None else arguments))
     if unknown:
-        commands.choices[options.command].error(f"unknown: {' '.join(unknown)}; see --help")
+        commands.choices[options.command].error(f"unknown: {printable(' '.join(unknown))}; see --help")
     return options
+
+
+def _joined(arguments):
+    """`--input-range -1,1` as one argument: argparse takes a value that begins with a minus sign for an option."""
+    found = []
+    for argument in arguments:
+        if found and found[-1] == "--input-range":
+            found[-1] += f"={argument}"
+        else:
+            found.append(argument)
+    return found
+
+
+def _print_warning(message, *_, **__):
+    print(f"keras-cnn: warning: {message}", file=sys.stderr)
 
 
 def _parser():
@@ -82,6 +108,12 @@ def _add_fit(commands):
         "--out", required=True, metavar="DIR", help="such as saved_models/photos; a second fit adds version 2"
     )
     fit.add_argument("--backbone", default="efficientnet_lite0", help="the pretrained network (default: %(default)s)")
+    fit.add_argument(
+        "--input-range",
+        type=_range,
+        metavar="BLACK,WHITE",
+        help="values that a .keras file was trained on, such as 0,1 or -1,1, where it does not scale 0..255 itself",
+    )
     fit.add_argument("--size", type=_count, help="pixels, height and width of the input (default: as pretrained)")
     fit.add_argument(
         "--crop",
@@ -120,7 +152,7 @@ def _add_fit(commands):
     fit.add_argument(
         "--average", type=float, help="momentum of a running average of weights, such as 0.99 (default: 0)"
     )
-    fit.add_argument("--clip-norm", type=float, help="longest gradient, over all weights (default: any)")
+    fit.add_argument("--clip-norm", type=float, help="longest gradient, over all weights; 0: no limit (default: 1)")
     fit.add_argument("--accumulate", type=_count, help="steps whose gradients make one update (default: 1)")
     fit.add_argument("--patience", type=_count, help="epochs without a better one before it ends (default: all epochs)")
     fit.add_argument(
@@ -148,6 +180,7 @@ def _fit(options):
         source_options.read(options, options.out),
         options.out,
         options.backbone,
+        input_range=options.input_range,
         size=options.size,
         crop=options.crop,
         train=options.train,
@@ -180,22 +213,29 @@ def _add_predict(commands):
 
 
 def _predict(options):
-    from pipelines.prediction import SURE, UNREADABLE, predict
+    from pipelines.prediction import SURE, UNREADABLE, find_images, predict, skipped
 
     with _table(options.csv) as table:
-        found = list(predict(options.saved_model, options.images, options.reject, options.trust))
+        paths, others = find_images(options.images)
+        if others:
+            print(f"keras-cnn predict: {printable(skipped(others))}", file=sys.stderr)
+        found = list(predict(options.saved_model, paths, options.reject, options.trust))
         if table:
             table.writerow(["path", "label", "probability", "status"])
-            table.writerows([one.path, ", ".join(one.labels), f"{one.probability:.4f}", one.status] for one in found)
+            table.writerows(
+                [path_to_cell(one.path), to_cell(", ".join(one.labels)), f"{one.probability:.4f}", one.status]
+                for one in found
+            )
     if table:
-        print(f"{options.csv}: {len(found)} rows", file=sys.stderr)
+        print(f"{printable(options.csv)}: {len(found)} rows", file=sys.stderr)
     if options.json:
         print(json.dumps([one.to_dict() for one in found]))
     elif not options.csv:
         shown = [(", ".join(one.labels) or "(none)") if one.status == SURE else one.status for one in found]
+        shown = [printable(text) for text in shown]
         width = max(map(len, shown))
         for one, text in zip(found, shown, strict=True):
-            print(f"{text:<{width}}  {one.probability:.3f}  {one.path}")
+            print(f"{text:<{width}}  {one.probability:.3f}  {printable(one.path)}")
     unreadable = [one.path for one in found if one.status == UNREADABLE]
     if unreadable:
         raise InputError(f"{len(unreadable)} of {len(found)} files are no images, such as {unreadable[0]}.")
@@ -227,6 +267,16 @@ def _count(text):
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 999999999. Received: {text}")
     return int(text)
+
+
+def _range(text):
+    try:
+        black, white = (float(value) for value in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be two numbers, for black and for white, such as 0,1. Received: {text}"
+        ) from None
+    return black, white
 
 
 def _share(text):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines import source_options
 from pipelines.errors import InputError
+from pipelines.names import printable
 
 SIZE = 224  # of most networks
 SEEN = 64  # pixels a side: enough to compare pictures, and JPEGs are decoded at an eighth
@@ -48,7 +49,7 @@ def _doctor(options):
     if report:
         page = doctor_page(found, os.path.abspath(catalog.root))
         try:
-            Path(report).write_text(page, encoding="utf-8", errors="surrogateescape")
+            Path(report).write_text(page, encoding="utf-8")
         except OSError as error:
             raise InputError(f"--report cannot be written. Received: {options.report}: {error.strerror}.") from None
     print(json.dumps(found) if options.json else _told(found, catalog.root))
@@ -102,9 +103,9 @@ def _told(found, root):
         f"(looked at in {found['seconds']:.0f} s, {found['images_per_second']:.0f} a second)"
     ]
     for finding in found["findings"]:
-        lines.append(f"{finding['level']:<8} {finding['text']}")
+        lines.append(f"{finding['level']:<8} {printable(finding['text'])}")
         for files in finding["files"][:SHOWN]:
-            names = [os.path.relpath(path, root or os.curdir) for path in files[:SHOWN]]
+            names = [printable(os.path.relpath(path, root or os.curdir)) for path in files[:SHOWN]]
             names += [f"and {len(files) - SHOWN:,} more"] if len(files) > SHOWN else []
             lines.append(9 * " " + "  ".join(names))
         if finding["count"] > SHOWN:

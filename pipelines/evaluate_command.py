@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 
 from pipelines import source_options
 from pipelines.errors import InputError
+from pipelines.names import printable
 
 
 def add_to(commands) -> None:
@@ -26,14 +29,30 @@ def add_to(commands) -> None:
 
 def _evaluate(options):
     catalog = source_options.read(options)
-    evaluation, unreadable = measure(options.saved_model, catalog, options.trust)
+    evaluation, unreadable, seen = measure(options.saved_model, catalog, options.trust)
     found = {
         **evaluation.figures(),
         "images": len(evaluation.targets),
         "unreadable": unreadable,
+        "left_out": _left_out(catalog),
+        "used_to_train": seen,
         "by_class": evaluation.by_class(),
     }
+    for path, reason in list(found["left_out"].items())[:1]:
+        count = len(found["left_out"])
+        text = f"{count:,} {'file is' if count == 1 else 'files are'} left out, such as {path}: {reason}"
+        print(f"keras-cnn evaluate: {printable(text)}", file=sys.stderr)
+    if seen and any(seen["images"].values()):
+        print(f"keras-cnn evaluate: {_warned(seen, found['images'])}", file=sys.stderr)
     print(json.dumps(found) if options.json else _told(found))
+
+
+def _left_out(catalog):
+    """Path and reason of the files that are no images, apart from tables and notes."""
+    from pipelines.catalog.kinds import is_companion
+
+    rows = zip(catalog.paths, catalog.reasons, strict=True)
+    return {path: reason for path, reason in rows if reason and not is_companion(reason)}
 
 
 def measure(saved_model, catalog, trust: bool = False):
@@ -46,7 +65,9 @@ def measure(saved_model, catalog, trust: bool = False):
         trust: As in `pipelines.prediction.predict`.
 
     Returns:
-        The `Evaluation` or `MultiLabelEvaluation`, and the paths of the images that cannot be read; it does not count these.
+        The `Evaluation` or `MultiLabelEvaluation`; the paths of the images that cannot be read, which it does not count; and
+        which images the version was trained on: "images", a dict from the splits of its run to paths, and
+        "accuracy_on_others", None where there is no other. None instead if its run is not beside it.
 
     Raises:
         InputError: If the version gives one label an image and the data several, or the other way round, if it does not know a
@@ -58,6 +79,7 @@ def measure(saved_model, catalog, trust: bool = False):
     from pipelines import prediction
     from pipelines.evaluate import Evaluation
     from pipelines.evaluate_multi_label import MultiLabelEvaluation
+    from pipelines.training_images import trained_on
 
     serve, names = prediction.load(saved_model, trust), prediction.class_names(saved_model)
     several = prediction.has_several_labels(saved_model)
@@ -66,11 +88,13 @@ def measure(saved_model, catalog, trust: bool = False):
         remedy = "--label for each column of 0 and 1" if several else "one label column"
         raise InputError(f"The SavedModel gives {known} an image. Received data with {received}. Name {remedy}.")
     rows = catalog.used("test") if len(catalog.used("test")) else catalog.used()
-    targets = _targets(catalog, rows, names)
-    scores, readable = [], []
+    targets, known = _targets(catalog, rows, names), trained_on(prediction.version_in(saved_model))
+    scores, readable, splits = [], [], []
     for start in range(0, len(rows), prediction.BATCH_SIZE):
-        batch = [prediction.content(catalog.paths[row]) for row in rows[start : start + prediction.BATCH_SIZE]]
-        answer = serve(image_bytes=tf.constant(batch))
+        paths = [catalog.paths[row] for row in rows[start : start + prediction.BATCH_SIZE]]
+        batch = tf.constant([prediction.content(path) for path in paths])
+        answer = serve(image_bytes=batch)
+        splits += known.splits(paths, batch) if known else []
         scores.append(answer["scores"].numpy())
         readable.append(answer["labels"].numpy()[:, 0] != b"")
     good = np.concatenate(readable) if len(rows) else np.zeros(0, bool)
@@ -78,7 +102,29 @@ def measure(saved_model, catalog, trust: bool = False):
         raise InputError(f"There must be images to measure on. Received: {len(rows)} files, and none can be read.")
     unreadable = [catalog.paths[row] for row in rows[~good]]
     kind = MultiLabelEvaluation if several else Evaluation
-    return kind(np.concatenate(scores)[good], targets[good], names), unreadable
+    evaluation = kind(np.concatenate(scores)[good], targets[good], names)
+    paths = [catalog.paths[row] for row in rows[good]]
+    return evaluation, unreadable, _seen(evaluation, paths, np.array(splits)[good]) if known else None
+
+
+def _seen(evaluation, paths, splits):
+    """Which of the images were used to train, and how good the version is on the others."""
+    from pipelines.training_images import SPLITS
+
+    images = {split: [path for path, own in zip(paths, splits, strict=True) if own == split] for split in SPLITS}
+    others = splits == ""
+    rest = replace(evaluation, scores=evaluation.scores[others], targets=evaluation.targets[others])
+    return {"images": images, "accuracy_on_others": rest.accuracy if others.any() else None}
+
+
+def _warned(seen, images):
+    counts = {split: len(paths) for split, paths in seen["images"].items()}
+    used = sum(counts.values())
+    by_split = ", ".join(f"{count} {split}" for split, count in counts.items())
+    text = f"{used} of {images} images were used to train this version ({by_split})"
+    if seen["accuracy_on_others"] is None:
+        return f"{text}: the accuracy says nothing about new images."
+    return f"{text}; accuracy on the other {images - used}: {100 * seen['accuracy_on_others']:.1f} %."
 
 
 def _targets(catalog, rows, names):
@@ -109,11 +155,11 @@ def _told(found):
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
     ]
     if found["unreadable"]:
-        lines.append(f"{len(found['unreadable'])} files cannot be read, such as {found['unreadable'][0]}")
+        lines.append(f"{len(found['unreadable'])} files cannot be read, such as {printable(found['unreadable'][0])}")
     lines += [
         f"{row['images']:7} images  recall {_percent(row['recall'])}  precision {_percent(row['precision'])}  "
         + (f"average precision {_percent(row['average_precision'])}  " if several else "")
-        + row["class"]
+        + printable(row["class"])
         for row in found["by_class"]
         if row["images"] or row["precision"] is not None
     ]

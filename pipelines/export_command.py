@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
+import argparse
 import json
 import sys
 from pathlib import Path
 
 from pipelines.errors import InputError
+from pipelines.names import printable
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 MOST_EXAMPLES = 500
@@ -20,6 +21,13 @@ def add_to(commands) -> None:
         "trained", metavar="RUN", help="such as saved_models/photos/runs/1; saved_models/photos for the last"
     )
     export.add_argument("--precision", choices=PRECISIONS, default="float32", help="(default: %(default)s)")
+    export.add_argument(
+        "--max-accuracy-drop",
+        type=_share,
+        default=0.01,
+        metavar="SHARE",
+        help="of the images it is judged on that another precision may cost, or one if that is more (default: %(default)s)",
+    )
     export.add_argument("--out", metavar="DIR", help="the folder of versions (default: the one that RUN is in)")
     export.add_argument(
         "--warm-up-xla",
@@ -33,14 +41,17 @@ def add_to(commands) -> None:
 def _export(options):
     import keras
 
+    from keras_cnn import durable
     from keras_cnn.preprocessing import Preprocessing
     from keras_cnn.serving import VerificationError, card, export
 
     run = _run(options.trained)
     settings, metrics = _read(run / "settings.json"), _read(run / "metrics.json")
-    examples, targets = _validation(run, metrics)
+    # A head that is trained alone learns from the validation images too, at the end.
+    split = "test" if settings.get("trained") == "head" else "validation"
+    examples, targets = _examples(run, split, metrics)
     if options.precision == "int8" and not examples:
-        raise InputError(f"--precision int8 needs the validation images of {run}, and none of them is there any more.")
+        raise InputError(f"--precision int8 needs the {split} images of {run}, and none of them is there any more.")
     try:
         model = keras.models.load_model(run / "model.keras", compile=False)
         version = export(
@@ -54,17 +65,20 @@ def _export(options):
             metadata={"accuracy": metrics["accuracy"], "run": run.name},
             examples=examples,
             targets=targets,
+            max_accuracy_drop=options.max_accuracy_drop,
         )
     except VerificationError as error:
-        print(f"keras-cnn export: {error}", file=sys.stderr)
+        print(f"keras-cnn export: {printable(error)}", file=sys.stderr)
         return 1
     except (ValueError, OSError, KeyError) as error:
+        if durable.is_full(error):
+            raise
         raise InputError(str(error)) from None
     about = card.read(version)
     if options.json:
         print(json.dumps({"export": str(version), **about}))
     else:
-        print(_told(version, about))
+        print(_told(version, about, split))
     return 0
 
 
@@ -91,21 +105,38 @@ def _read(file):
         raise InputError(f"The run holds no {file.name} that can be read: {error}.") from None
 
 
-def _validation(run, metrics):
-    """Contents and class numbers (None with several labels an image) of the validation images that are still there."""
-    numbers = {label: number for number, label in enumerate(metrics["classes"])}
-    with open(run / "catalog.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "validation" and Path(row["path"]).is_file()]
+def _examples(run, split, metrics):
+    """Paths of the images of a split that are still there, and their class numbers, or with several labels rows of 0 and 1."""
+    from pipelines.catalog.tables import saved_rows
+
+    classes = metrics["classes"]
+    rows = [row for row in saved_rows(run / "catalog.csv") if row["split"] == split and Path(row["path"]).is_file()]
     rows = rows[:: -(-len(rows) // MOST_EXAMPLES) or 1]
-    several = "mean_average_precision" in metrics
-    targets = None if several else [numbers[row["label"]] for row in rows]
-    return [Path(row["path"]).read_bytes() for row in rows], targets
+    if "mean_average_precision" in metrics:
+        targets = [[int(row[f"label:{name}"]) for name in classes] for row in rows]
+    else:
+        targets = [classes.index(row["label"]) for row in rows]
+    return [Path(row["path"]) for row in rows], targets
 
 
-def _told(version, about):
+def _told(version, about, split):
     measured = about["measured"]
     differences = ", ".join(f"{name} {value:.1e}" for name, value in measured["differences"].items())
-    accuracy = ""
-    if "accuracy" in measured:
-        accuracy = f"; accuracy {measured['accuracy']:.4f}, of the network itself {measured['accuracy_before']:.4f}"
-    return f"{version}: {about['precision']}, {measured['images']} images, largest differences: {differences}{accuracy}"
+    text = f"{version}: {about['precision']}, {measured['images']} images, largest differences: {differences}"
+    for name in {"accuracy", "mean_average_precision"} & measured.keys():
+        text += (
+            f"\n{name.replace('_', ' ')} on the {split} images {measured[name]:.4f}, of the network itself "
+            f"{measured[f'{name}_before']:.4f}; same answer for {100 * measured['agreement']:.1f} %; differences: median "
+            f"{measured['median']:.1e}, 99 % within {measured['percentile_99']:.1e}"
+        )
+    return text
+
+
+def _share(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to less than 1. Received: {text}")
+    return value

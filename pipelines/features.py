@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import keras
@@ -14,6 +13,7 @@ from keras_cnn.serving.network import constant
 from pipelines import device
 from pipelines.cache import Cache, digest
 from pipelines.errors import TrainingError
+from pipelines.fingerprints import network_digest
 
 BATCH_SIZE = 32
 FOLDED_FROM = 1000  # images: to rewrite the network takes time, too
@@ -27,7 +27,7 @@ def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
         model: A functional model with one input and one output.
         images: How many it will be called for; where they are many, the network is rewritten first: batch norms folded,
             weights constant.
-        precision: Of that rewritten network, one of `keras_cnn.serving.precision.PRECISIONS`.
+        precision: Of that rewritten network, as in `keras_cnn.export`.
     """
     # One trace for all batch sizes; `model.predict` traces anew for the last batch and for each call on other data.
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
@@ -69,7 +69,7 @@ class Front:
         self._make = lambda: inference(model, images, chosen)
         self._shape = model.compute_output_shape((1, *network.preprocessing.size, 3))[1:]
         self._boundary = model.layers[-1].name
-        self._key = digest(chosen, str(network.source), self._boundary, weights_digest(model))
+        self._key = digest(chosen, str(network.source), self._boundary, network_digest(model))
 
     def views_that_fit(self, examples: int) -> int:
         """Of how many views of so many examples the cache can keep the activations."""
@@ -114,13 +114,3 @@ class Front:
             f"What the network gives at layer {self._boundary} must be finite and within ±65,504, as numbers of 16 bits are, "
             "and is not: look for weights that are broken, or keep none of it with --train all."
         )
-
-
-def weights_digest(model: keras.Model) -> str:
-    """The same for equal weights in equal layers."""
-    found = hashlib.sha256()
-    for layer in model._flatten_layers(include_self=False):
-        found.update(type(layer).__name__.encode())
-    for weight in model.weights:
-        found.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
-    return found.hexdigest()

@@ -15,6 +15,7 @@ from pipelines.cache import Cache
 from pipelines.catalog import Catalog, open_data
 from pipelines.errors import InputError
 from pipelines.learning import SOLVED, Learning
+from pipelines.pretrained import load_network
 from pipelines.progress import Steps
 from pipelines.report import write_report
 
@@ -50,6 +51,7 @@ def fine_tune(
     callbacks=(),
     *,
     weights="default",
+    input_range=None,
     size=None,
     crop=None,
     train=None,
@@ -73,6 +75,8 @@ def fine_tune(
         callbacks: Keras callbacks for the part that trains with `model.fit`. Their model has the weights of the network, but
             not its layers: batch norms are part of convolutions (`keras_cnn.fold_frozen`), and it cannot be saved.
         weights: As in `keras_cnn.load_backbone`.
+        input_range: As in `keras_cnn.load_backbone`: (0, 1), (-1, 1) or (0, 255), for a `.keras` file that was trained on
+            such values and does not scale images itself. None: what the handle's origin says. For handles.
         size: Height and width of the network's input in pixels; None for the one it was pretrained with. For handles.
         crop: Share of height and width, the middle of the picture, that the network sees; None for
             7/8, or with few images for what validation says.
@@ -100,7 +104,7 @@ def fine_tune(
     steps, cache = Steps(visible=progress), Cache()
     with output.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
-            network = _load(backbone, weights, size) if isinstance(backbone, str) else backbone
+            network = load_network(backbone, weights, size, input_range)
         options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
         _chosen(network, max(1, len(catalog.used())), options)  # what is out of range is told before the work
         networks = _cropped(network, settings.crops(len(catalog.used()), crop))
@@ -108,10 +112,12 @@ def fine_tune(
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
         learning = min((_solved(one, catalog, images, options, cache, steps) for one in networks), key=_loss)
         network, catalog = learning.network, learning.catalog
+        if not restart and (paths := files.published(learning.description)):  # it was killed after that
+            return _result(out, *paths, records.read_metrics(paths[0]))
         if learning.chosen.epochs:
             try:
                 learning.train(unfinished.opened(out, learning.description, restart), callbacks)
-            except RuntimeError:  # a frozen weight has moved: nothing to go on with
+            except kc.training.FrozenWeightsError:  # what was trained is not what was asked for: nothing to resume
                 unfinished.remove(out)
                 raise
         with steps.step("Testing", len(catalog.used("test")) + len(catalog.used("validation"))) as advance:
@@ -134,12 +140,16 @@ def fine_tune(
         metrics = records.metrics(catalog, evaluation, learning.validation, temperature, proof, steps.seconds)
         metrics["restarts"] = [restart.to_dict() for restart in learning.restarts]
         metrics |= _honest(evaluation, catalog, likeness, findings)
-        records.write(files.run, learning.model, network, catalog, learning.chosen, learning.history, metrics)
+        records.write(files.run, learning, metrics)
         write_report(files.run, evaluation, catalog, network.preprocessing, learning.sheet)
-        run, export = files.publish()
-    if learning.chosen.epochs:  # a job that solved the head only has left nothing, but another one may have
-        unfinished.remove(out)
-    return Result(evaluation.accuracy, evaluation.interval, export, run, Path(out) / "report.html", metrics)
+        # A job of the head alone has left nothing unfinished, but another one may have.
+        paths = files.publish(learning.description, unfinished=bool(learning.chosen.epochs))
+    return _result(out, *paths, metrics)
+
+
+def _result(out, run, export, metrics):
+    interval = tuple(metrics["interval_95"])
+    return Result(metrics["accuracy"], interval, export, run, Path(out) / "report.html", metrics)
 
 
 def _check_names(overruled):
@@ -147,13 +157,6 @@ def _check_names(overruled):
     if unknown:
         known = ", ".join(settings.OVERRULED)
         raise TypeError(f"fine_tune: a setting must be one of {known}. Received: {unknown[0]}.")
-
-
-def _load(handle, weights, size):
-    try:
-        return kc.load_backbone(handle, input_shape=None if size is None else (size, size, 3), weights=weights)
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        raise InputError(str(error)) from None
 
 
 def _cropped(network, shares):

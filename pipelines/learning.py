@@ -18,6 +18,7 @@ from pipelines.augment import cross_validated, mirroring
 from pipelines.batches import Batches
 from pipelines.cache import digest
 from pipelines.cached import CachedBatches, indicators
+from pipelines.fingerprints import network_digest
 from pipelines.fitting import Task, fit
 from pipelines.objective import measure, objective_of
 from pipelines.progress import EpochBar
@@ -61,7 +62,7 @@ class Learning:
         self.description = {
             **chosen.to_dict(),
             "backbone": str(network.source),
-            "weights": features.weights_digest(network.model),
+            "weights": network_digest(network.model),
             "images": digest(images.key, catalog.labels, catalog.splits),
         }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
+from keras_cnn import durable
 from keras_cnn.serving import folder, publishing
-from pipelines.errors import InputError
+from pipelines.errors import InputError, TrainingError
 
 
 class Output:
@@ -20,8 +21,8 @@ class Output:
         staging: Where the job writes what is not finished, on the same disk.
     """
 
-    def __init__(self, directory: Path, staging: Path):
-        self.directory, self.staging = directory, staging
+    def __init__(self, directory: Path, staged: folder.Staged):
+        self.directory, self.staging, self._staged = directory, staged.path, staged
         self.number = folder.next_version(directory)
 
     @property
@@ -34,19 +35,25 @@ class Output:
         """Where the SavedModel is written before `publish`."""
         return self.staging / "version"
 
-    def publish(self) -> tuple[Path, Path]:
-        """Give the finished run and version their names; returns the paths of both and of the report's copy.
+    def publish(self, job: dict, unfinished: bool) -> tuple[Path, Path]:
+        """Give the finished run and version their names; returns the paths of both.
 
-        The version comes last: when TF Serving sees it, all that tells about it is in place.
+        Args:
+            job: Plain values by name: all that decides what the job gives.
+            unfinished: Whether the job has an unfinished one's folder, which goes now (see `pipelines.unfinished`).
         """
-        run, version = self.directory / "runs" / str(self.number), self.directory / str(self.number)
-        run.parent.mkdir(exist_ok=True)
-        report = self.staging / "report.html"
-        shutil.copyfile(self.run / "report.html", report)
-        os.rename(self.run, run)
-        os.replace(report, self.directory / "report.html")
-        publishing.publish(self.version, version)
-        return run, version
+        shutil.copyfile(self.run / "report.html", self.staging / "report.html")
+        publishing.publish(self.staging, self.number, job, unfinished)
+        return self._paths(self.number)
+
+    def published(self, job: dict) -> tuple[Path, Path] | None:
+        """The run and the version of this very job, if it was killed when those had been decided: then it is done."""
+        before = self._staged.interrupted
+        self._staged.recognized = before is not None and before["job"] == json.loads(json.dumps(job))
+        return self._paths(before["number"]) if self._staged.recognized else None
+
+    def _paths(self, number):
+        return self.directory / "runs" / str(number), self.directory / str(number)
 
 
 def check(directory) -> Path:
@@ -65,14 +72,27 @@ def check(directory) -> Path:
 def opened(directory):
     """An `Output` for one job at a time; what is not published is gone at the end, whatever ends it.
 
-    What a killed job has left behind is removed by the next one.
+    What a killed job has left is published if that had been decided, or else removed by the next one.
 
     Raises:
         InputError: If the folder is not ours, cannot be written, or another job is writing there.
+        TrainingError: If the job finds a disk full.
     """
     try:
-        with folder.staged(directory) as staging:
-            (staging / "run").mkdir()
-            yield Output(Path(directory), staging)
+        with folder.staged(directory) as staged:
+            (staged.path / "run").mkdir()
+            yield Output(Path(directory), staged)
     except folder.FolderError as error:
         raise InputError(str(error)) from None
+    except Exception as error:
+        if isinstance(error, (InputError, TrainingError)) or not durable.is_full(error):
+            raise
+        raise TrainingError(_full(directory, error)) from None
+
+
+def _full(directory, error):
+    where = f" for {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    return (
+        f"The disk has no room left{where}. Make room and run the same command again: nothing half-written is left in "
+        f"{directory}, and a training that had begun resumes at its last checkpoint."
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_cnn.images import SUFFIXES
 from keras_cnn.serving import VerificationError, card
 from keras_cnn.serving.folder import highest_version
 from keras_cnn.serving.verification import require_harmless
@@ -57,7 +58,8 @@ def predict(saved_model, images, reject: float = 0.0, trust: bool = False):
 
     Args:
         saved_model: A version that a job exported, or the folder of versions, of which the highest is taken.
-        images: Paths of image files and of folders, whose images at any depth are taken in order of name.
+        images: Paths of image files and of folders, whose images at any depth are taken in order of name. A warning says which
+            other files are there, apart from hidden ones, tables and notes.
         reject: Below this probability an answer is "unsure".
         trust: Whether to load a SavedModel whose operations may do more than compute, such as reading files.
 
@@ -66,7 +68,9 @@ def predict(saved_model, images, reject: float = 0.0, trust: bool = False):
     """
     serve = load(saved_model, trust)
     names = class_names(saved_model) if has_several_labels(saved_model) else None
-    paths = find_images(images)
+    paths, others = find_images(images)
+    if others:
+        warnings.warn(skipped(others), stacklevel=2)
     for start in range(0, len(paths), BATCH_SIZE):
         batch = paths[start : start + BATCH_SIZE]
         answer = serve(image_bytes=tf.constant([content(path) for path in batch]))
@@ -118,14 +122,16 @@ def has_several_labels(saved_model) -> bool:
     return card.read(version_in(saved_model)).get("several_labels", False)
 
 
-def find_images(images) -> list[str]:
-    """Files as they are, and the images in folders at any depth; each path once."""
-    paths = []
+def find_images(images) -> tuple[list[str], Counter]:
+    """Files as they are, and the images in folders at any depth, each path once; how many others are there, by ending."""
+    paths, others = [], Counter()
     for given in map(Path, images):
         if given.is_dir():
-            found = folders.images(given)
+            found, more = folders.images(given)
+            others += more
             if not found:
-                raise InputError(f"The folder {given} holds no image ({', '.join(SUFFIXES)}). Name another one.")
+                received = _by_ending(more) or "no other file either"
+                raise InputError(f"The folder {given} holds no image. Received: {received}. Name another one.")
             paths += found
         elif given.is_file():
             paths.append(str(given))
@@ -133,7 +139,17 @@ def find_images(images) -> list[str]:
             raise InputError(
                 f"Each image must be a file or a folder of images. Received: {given}, which does not exist."
             )
-    return list(dict.fromkeys(paths))
+    return list(dict.fromkeys(paths)), others
+
+
+def skipped(others: Counter) -> str:
+    """One sentence about the files that `find_images` counts."""
+    words = "file is" if others.total() == 1 else "files are"
+    return f"{others.total():,} {words} skipped, not images by their first bytes: {_by_ending(others)}."
+
+
+def _by_ending(counts):
+    return ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in counts.most_common())
 
 
 def content(path) -> bytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 
+from keras_cnn import scratch
 from keras_cnn.serving import card
+from pipelines.names import to_json
 from pipelines.objective import quality
 
 
@@ -34,20 +36,33 @@ def metrics(catalog, evaluation, validation, temperature, proof, seconds) -> dic
     }
 
 
-def write(run, model, network, catalog, chosen, history, figures) -> None:
-    """Write settings.json, metrics.json, catalog.csv, history.csv and model.keras into the folder `run`."""
+def write(run, learning, figures) -> None:
+    """Write settings.json, metrics.json, catalog.csv, history.csv and model.keras into the folder `run`.
+
+    Args:
+        run: A path.
+        learning: `pipelines.learning.Learning`, once it is done.
+        figures: From `metrics`.
+    """
+    network, history = learning.network, learning.history
     about = {
-        **chosen.to_dict(),
+        **learning.chosen.to_dict(),
         "backbone": network.model.name,
         "weights": str(network.source),
         "preprocessing": network.preprocessing.to_dict(),
         "versions": card.versions(),
     }
     for name, content in (("settings.json", about), ("metrics.json", figures)):
-        (run / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    catalog.to_csv(run / "catalog.csv")
+        (run / name).write_text(to_json(content) + "\n", encoding="utf-8")
+    learning.catalog.to_csv(run / "catalog.csv", learning.images.fingerprints(len(learning.catalog.paths)))
     with open(run / "history.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, ["epoch", *(history[0] if history else ())])
         writer.writeheader()
         writer.writerows({"epoch": number, **row} for number, row in enumerate(history, 1))
-    model.save(run / "model.keras")
+    with scratch.temporary_files_in(run.parent):  # where what a kill leaves is removed
+        learning.model.save(run / "model.keras")
+
+
+def read_metrics(run) -> dict:
+    """The figures of a run that `write` has written."""
+    return json.loads((run / "metrics.json").read_text(encoding="utf-8"))

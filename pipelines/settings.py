@@ -63,7 +63,7 @@ class Settings:
         optimizer: "adamw", or "sgd" with Nesterov's momentum of 0.9.
         layer_decay: Factor of the learning rate from each layer to the one before it (`layerwise_optimizer`); 1: one rate.
         average: Momentum of the running average of weights (`AveragedWeights`) that validation sees and that is kept; 0: none.
-        clip_norm: Longest gradient, over all weights together; longer ones are shortened to it. 0: any.
+        clip_norm: Longest gradient, over all weights together; longer ones are shortened to it. 0: no limit.
         accumulate: Steps whose gradients are gathered for one update: as a batch so many times as large.
         patience: Epochs without a better validation score after which training ends; 0: it goes on to the last.
         depthwise: Whether layers of class DepthwiseConv2D are trained with the rest: few numbers, whose gradients take a
@@ -87,7 +87,7 @@ class Settings:
     optimizer: str = "adamw"
     layer_decay: float = 1.0
     average: float = 0.0
-    clip_norm: float = 0.0
+    clip_norm: float = 1.0
     accumulate: int = 1
     patience: int = 0
     mixed_precision: bool = False
@@ -179,7 +179,7 @@ def choose(
         boundary="pool" if trained in ("head", "all") else _before(backbone, trained),
         epochs=epochs,
         batch_size=batch_size,
-        learning_rate=_learning_rate(backbone, training_images, gentle, depthwise),
+        learning_rate=_learning_rate(backbone, training_images, trained, depthwise),
         warm_up=0.1 if gentle else 0.07,
         weight_decay=0.02,
         # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
@@ -221,9 +221,11 @@ def _before(backbone, trained):
     return names[-2] if trained == "last" else names[names.index(trained) - 1]
 
 
-def _learning_rate(backbone, training_images, gentle, depthwise):
-    if gentle:
-        return 1e-4 if training_images < 500 else 3e-4
+def _learning_rate(backbone, training_images, trained, depthwise):
+    if trained in GENTLE:
+        return 3e-5 if training_images < 500 else 1e-4
+    if trained == "all":  # twice that diverges on images unlike those of pretraining
+        return 6e-4
     layers = backbone.model._flatten_layers()
     spared = not depthwise and any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in layers)
     return 1.2e-3 if spared else 6e-4  # what is left bears the higher one

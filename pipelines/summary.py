@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.divergence import Restart
+from pipelines.names import printable
 from pipelines.objective import measure
 
 FEW = 20
@@ -39,7 +40,9 @@ def print_summary(result) -> None:
         )
     if metrics["restarts"]:
         rows["Diverged"] = "\n".join(Restart(**restart).to_text() for restart in metrics["restarts"])
-    faults = [f"{found['level']}: {found['text']}" for found in metrics["findings"] if found["level"] != "note"]
+    faults = [
+        f"{found['level']}: {printable(found['text'])}" for found in metrics["findings"] if found["level"] != "note"
+    ]
     if faults:
         rows["Data"] = escape("\n".join(faults))
     if images["validation"] < FEW:
@@ -50,7 +53,7 @@ def print_summary(result) -> None:
     Console().print(table)
     # Not in the table, which would break long paths over lines.
     for name, path in (("For TF Serving", result.export), ("Report", result.report), ("Records", result.run)):
-        print(f"{name:<{WIDTH}}  {path}")
+        print(f"{name:<{WIDTH}}  {printable(path)}")
 
 
 def _tested(metrics, accuracy, interval):
@@ -63,4 +66,4 @@ def _tested(metrics, accuracy, interval):
 
 
 def _shortened(names, most=10):
-    return escape(", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else ""))
+    return escape(printable(", ".join(names[:most])) + (f" and {len(names) - most} more" if len(names) > most else ""))

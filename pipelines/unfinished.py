@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
-from keras_cnn.serving.folder import UNFINISHED
+from keras_cnn import durable
+from keras_cnn.serving import journal
+from keras_cnn.serving.journal import UNFINISHED
 from pipelines.errors import InputError
 
 
@@ -20,20 +21,17 @@ def opened(directory, job: dict, restart: bool = False) -> Path:
         restart: Whether to drop what is there.
 
     Raises:
-        InputError: If an unfinished job is there that was begun with other values.
+        InputError: If an unfinished job is there that was begun with other values, or cannot tell with which.
     """
     folder = Path(directory) / UNFINISHED
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
     job, record = json.loads(json.dumps(job)), folder / "job.json"
-    try:
-        began = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none, or one that has not begun
+    began = _began(record)
+    if began is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        part = folder / "job.json.part"
-        part.write_text(json.dumps(job, indent=1), encoding="utf-8")
-        os.replace(part, record)
+        durable.write_record(record, job)
         return folder
     changed = [name for name in {**began, **job} if began.get(name) != job.get(name)]
     if changed:
@@ -46,13 +44,26 @@ def opened(directory, job: dict, restart: bool = False) -> Path:
 
 
 def exists(directory) -> bool:
-    """Whether an unfinished job is in `directory`."""
-    return (Path(directory) / UNFINISHED).is_dir()
+    """Whether an unfinished job is in `directory`, or one that was stopped while it published."""
+    return (Path(directory) / UNFINISHED).is_dir() or journal.pending(Path(directory))
 
 
 def remove(directory) -> None:
-    """The job is done, or given up."""
+    """The job is given up."""
     shutil.rmtree(Path(directory) / UNFINISHED, ignore_errors=True)
+
+
+def _began(record):
+    """What the job in a folder was begun with; None if there is none, or it was stopped before it began."""
+    try:
+        return durable.read_record(record)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"An unfinished job can go on only if {record} tells what it is. Received: a file that cannot be read ({error}). "
+            "Bring it back, or add --restart to drop that job."
+        ) from None
 
 
 def _short(value):

@@ -6,6 +6,7 @@ import json
 import sys
 
 from pipelines.errors import InputError
+from pipelines.names import printable
 
 
 def add_to(commands) -> None:
@@ -28,7 +29,7 @@ def _verify(options):
     except (FileNotFoundError, ValueError) as error:
         raise InputError(str(error)) from None
     except VerificationError as error:
-        print(f"keras-cnn verify: {error}", file=sys.stderr)
+        print(f"keras-cnn verify: {printable(error)}", file=sys.stderr)
         return 1
     if options.json:
         print(json.dumps(found.to_dict()))

@@ -68,6 +68,79 @@ def test_products(function, expected):
     assert macs(function, (6, 4)) == expected
 
 
+def attention_macs(heads, key_dim, value_dim, places=9, others=9, channels=16, other_channels=16, outputs=16):
+    """Vaswani et al., 2017, section 3.2: three projections, scores, the mean of values, and the projection of the heads."""
+    projections = heads * (places * channels * key_dim + others * other_channels * (key_dim + value_dim))
+    products = heads * places * others * (key_dim + value_dim)
+    return projections + products + places * heads * value_dim * outputs
+
+
+SEQUENCE = (9, 16)
+ATTENTION = {
+    "values as wide as keys": ({}, {}, attention_macs(2, 8, 8)),
+    "narrow values": ({"value_dim": 4}, {}, attention_macs(2, 8, 4)),
+    "wide values": ({"value_dim": 16}, {}, attention_macs(2, 8, 16)),
+    "no bias": ({"value_dim": 4, "use_bias": False}, {}, attention_macs(2, 8, 4)),
+    "another output": ({"value_dim": 4, "output_shape": 7}, {}, attention_macs(2, 8, 4, outputs=7)),
+    "output of rank 2": ({"value_dim": 4, "output_shape": (3, 7)}, {}, attention_macs(2, 8, 4, outputs=21)),
+    "causal": ({"value_dim": 4}, {"use_causal_mask": True}, attention_macs(2, 8, 4)),
+    "scores": ({"value_dim": 4}, {"return_attention_scores": True}, attention_macs(2, 8, 4)),
+    "a gate": ({"value_dim": 4, "use_gate": True}, {}, attention_macs(2, 8, 4) + 9 * 16 * 2 * 4),
+}
+
+
+@pytest.mark.parametrize("case", ATTENTION)
+def test_attention_of_any_width_of_values(case):
+    options, call, expected = ATTENTION[case]
+    inputs = keras.Input(SEQUENCE)
+    found = analyze(keras.Model(inputs, layers.MultiHeadAttention(2, 8, **options)(inputs, inputs, **call)))
+    assert found.macs == expected
+    value_dim, outputs = options.get("value_dim", 8), np.prod(options.get("output_shape", 16))
+    biases = 9 * (2 * (8 + 8 + value_dim) + outputs + (2 * 4 if "use_gate" in options else 0))
+    assert found.rows[-1].cost.bias == (biases if options.get("use_bias", True) else 0)
+
+
+def test_attention_to_others_and_along_some_axes():
+    inputs, others, image = keras.Input(SEQUENCE), keras.Input((5, 12)), keras.Input((4, 6, 16))
+    attention = layers.MultiHeadAttention(2, 8, value_dim=4)
+    found = analyze(keras.Model([inputs, others], attention(inputs, others)))
+    assert found.macs == attention_macs(2, 8, 4, others=5, other_channels=12)
+    both = layers.MultiHeadAttention(2, 8, value_dim=4, attention_axes=(1, 2))(image, image)
+    assert analyze(keras.Model(image, both)).macs == attention_macs(2, 8, 4, places=24, others=24)
+    rows = layers.MultiHeadAttention(2, 8, value_dim=4, attention_axes=(2,))(image, image)
+    assert analyze(keras.Model(image, rows)).macs == 4 * attention_macs(2, 8, 4, places=6, others=6)
+
+
+def test_queries_that_share_keys():
+    inputs = keras.Input(SEQUENCE)
+    grouped = layers.GroupQueryAttention(8, 4, 2)(inputs, inputs)  # 4 heads of queries, 2 of keys and values, 8 wide
+    expected = 9 * 16 * 8 * (4 + 2 + 2) + 2 * 4 * 9 * 9 * 8 + 9 * 4 * 8 * 16
+    assert analyze(keras.Model(inputs, grouped)).macs == expected
+
+
+def test_attention_in_a_layer_of_the_users():
+    class Mixer(layers.Layer):
+        """Values are 6 wide, keys 4; what follows needs to know."""
+
+        def __init__(self):
+            super().__init__()
+            self.out = layers.Dense(5)
+
+        def build(self, shape):
+            self.out.build((*shape[:-1], 6))
+
+        def call(self, x):
+            x = ops.expand_dims(x, 2)
+            heads = ops.dot_product_attention(x[..., :4], x[..., 4:8], x[..., 8:14])
+            return self.out(ops.squeeze(heads, 2) * x[..., 0, :6])
+
+        def compute_output_shape(self, shape):
+            return (*shape[:-1], 5)
+
+    inputs = keras.Input((9, 14))
+    assert analyze(keras.Model(inputs, Mixer()(inputs))).macs == 9 * 9 * (4 + 6) + 9 * 6 * 5
+
+
 def test_what_is_not_counted_is_said():
     inputs = keras.Input((6, 4))
     x = layers.Dense(3, name="dense")(inputs)

@@ -6,7 +6,7 @@ import pytest
 
 import keras_cnn as kc
 from keras_cnn.training import MeanAveragePrecision
-from keras_cnn.training.average_precision import average_precision
+from keras_cnn.training.ranking import average_precision
 
 
 def column(*values):

@@ -51,13 +51,114 @@ def test_the_averages_can_be_saved_in_between():
 
     class Save(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            before = self.model.get_weights()
             with averaged.inside():
                 np.testing.assert_array_equal(self.model.get_weights()[0], witness.seen[-1][0])
-                assert (self.model.get_weights()[0] != before[0]).any()
+            np.testing.assert_array_equal(self.model.get_weights()[0], witness.seen[-1][0])  # until the next epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            before = self.model.get_weights()
+            with averaged.inside():
+                assert batch == 0 or (self.model.get_weights()[0] != before[0]).any()
             np.testing.assert_array_equal(self.model.get_weights()[0], before[0])
 
     fitted([averaged, witness, Save()], use_ema=True, ema_momentum=0.75)
+
+
+R = np.random.default_rng(0)
+VECTORS, CLASSES = R.normal(size=(64, 4)).astype("float32"), R.integers(0, 3, 64)
+HELD_OUT = VECTORS[:32], CLASSES[:32]
+
+
+def classifier(optimizer=None):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    optimizer = optimizer or keras.optimizers.Adam(0.3, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", run_eagerly=True)  # sooner done than traced
+    return model
+
+
+def loss(model):
+    return model.evaluate(*HELD_OUT, verbose=0)
+
+
+def loss_of_file(path):
+    """That of a whole model or of a file of weights."""
+    model = classifier()
+    if path.suffix == ".keras":
+        model.set_weights(keras.models.load_model(path, compile=False).get_weights())
+        return loss(model)
+    model.optimizer.build(model.trainable_variables)  # the file has its state too
+    model.load_weights(path)
+    return loss(model)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_validation_judged_is_what_others_keep(first, tmp_path):
+    best = keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), save_best_only=True)
+    weights = keras.callbacks.ModelCheckpoint(
+        str(tmp_path / "best.weights.h5"), save_best_only=True, save_weights_only=True
+    )
+    every = keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.weights.h5"), save_weights_only=True)
+    stop = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    others, averaged = [best, weights, every, stop], kc.training.AveragedWeights()
+    model = classifier()
+    history = model.fit(
+        VECTORS,
+        CLASSES,
+        validation_data=HELD_OUT,
+        epochs=12,
+        verbose=0,
+        callbacks=[averaged, *others] if first else [*others, averaged],
+    ).history["val_loss"]
+    assert min(history) < history[-1]  # the best epoch is not the last
+    assert loss(model) == pytest.approx(min(history), abs=1e-6)
+    assert loss_of_file(tmp_path / "best.keras") == pytest.approx(min(history), abs=1e-6)
+    assert loss_of_file(tmp_path / "best.weights.h5") == pytest.approx(min(history), abs=1e-6)
+    for epoch in (1, len(history)):
+        assert loss_of_file(tmp_path / f"{epoch}.weights.h5") == pytest.approx(history[epoch - 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_keeping_the_averages_leaves_training_as_it_is(first, tmp_path):
+    histories = []
+    for callbacks in ([], [keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), save_best_only=True)]):
+        if callbacks:
+            callbacks.insert(0 if first else 1, kc.training.AveragedWeights())
+        model = classifier()
+        histories.append(
+            model.fit(VECTORS, CLASSES, validation_data=HELD_OUT, epochs=4, verbose=0, callbacks=callbacks)
+        )
+    assert histories[0].history["loss"] == histories[1].history["loss"]
+    assert loss(model) == histories[1].history["val_loss"][-1]  # at the end the averages stay
+
+
+def test_an_evaluation_on_its_own_or_within_an_epoch_gives_the_weights_back():
+    averaged = kc.training.AveragedWeights()
+
+    class Look(keras.callbacks.Callback):
+        """Evaluates the averages after each step."""
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.evaluate(*HELD_OUT, callbacks=[averaged], verbose=0)
+
+    plain, looked = classifier(), classifier()
+    plain.fit(VECTORS, CLASSES, epochs=2, verbose=0, shuffle=False)
+    looked.fit(VECTORS, CLASSES, epochs=2, verbose=0, shuffle=False, callbacks=[Look(), averaged])
+    for one, other in zip(plain.optimizer.variables, looked.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+    weights = looked.get_weights()
+    looked.trainable_variables[0].assign_add(keras.ops.ones((4, 3)))
+    looked.evaluate(*HELD_OUT, callbacks=[averaged], verbose=0)
+    np.testing.assert_allclose(looked.get_weights()[0], weights[0] + 1, rtol=1e-6)
+
+
+def test_a_loss_scale_around_the_optimizer_changes_nothing(tmp_path):
+    inner = keras.optimizers.Adam(0.3, use_ema=True, ema_momentum=0.9)
+    model = classifier(keras.optimizers.LossScaleOptimizer(inner))
+    best = keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), save_best_only=True)
+    callbacks = [best, kc.training.AveragedWeights()]
+    history = model.fit(VECTORS, CLASSES, validation_data=HELD_OUT, epochs=3, verbose=0, callbacks=callbacks).history
+    assert loss_of_file(tmp_path / "best.keras") == pytest.approx(min(history["val_loss"]), abs=1e-6)
 
 
 def test_an_optimizer_without_averages_is_refused():

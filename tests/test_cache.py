@@ -1,5 +1,6 @@
 """What is kept between jobs: never half, never too much, never wrong, and never in the way."""
 
+import errno
 import os
 import resource
 import signal
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_cnn import durable, fetching
 from pipelines import cache
 from pipelines.cache import Cache, NoRoomError, digest, stamps
+from pipelines.catalog import kept as kept_images
 
 ROOT = Path(__file__).parent.parent
 KILOBYTE = 2**10
@@ -184,6 +187,79 @@ def test_a_place_that_cannot_be_written_is_no_obstacle(tmp_path, obstacle):
         (place / ".lock").mkdir(parents=True)
     with pytest.warns(UserWarning, match="cannot be kept"):
         assert Cache(place).array("a", (2,), "uint8", lambda array: array.fill(7)).tolist() == [7, 7]
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_written_through(tmp_path):
+    place, thesis = tmp_path / "place", tmp_path / "thesis.txt"
+    place.mkdir()
+    thesis.write_text("years of work")
+    (place / ".lock").symlink_to(thesis)
+    with pytest.warns(UserWarning, match=r"cannot be kept in .*: \.lock in it must be a plain file, and is none\."):
+        assert Cache(place).array("a", (2,), "uint8", lambda array: array.fill(7)).tolist() == [7, 7]
+    assert thesis.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EPERM, "?"), OSError(errno.EROFS, "Read-only file system")])
+def test_a_cache_that_may_only_be_read_is_read(kept, monkeypatch, error):
+    """Of another user, or on a disk that is mounted for reading: what is there is used, the rest computed and not kept."""
+    kept("a")
+
+    def refused(*_, **__):
+        raise error
+
+    for name in ("utime", "mkdir", "rename", "unlink", "rmdir"):
+        monkeypatch.setattr(os, name, refused)
+    monkeypatch.setattr(durable, "open_lock", refused)
+    assert isinstance(kept("a"), np.memmap) and kept.computed == ["a"]
+    with pytest.warns(UserWarning, match="cannot be kept"):
+        kept("b")
+    assert kept.computed == ["a", "b"]
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user without a home: neither the environment nor the list of users knows one."""
+
+    def unknown(_):
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("named", [None, "~/cache"])
+def test_without_a_home_nothing_is_kept_and_all_is_computed(homeless, named):
+    homeless.delenv("KERAS_CNN_CACHE", raising=False)
+    if named:
+        homeless.setenv("KERAS_CNN_CACHE", named)
+    with pytest.warns(UserWarning, match=r"cannot be kept in .*: there is no home directory\. Make room"):
+        assert Cache().array("a", (2,), "uint8", lambda array: array.fill(7)).tolist() == [7, 7]
+    with pytest.raises(NoRoomError, match="there is no home directory; and memory is too small"):
+        Cache().array("b", (2**50,), "uint8", None)
+
+
+def test_without_a_home_downloads_ask_for_a_place(homeless):
+    homeless.delenv("KERAS_CNN_CACHE", raising=False)
+    for function in (fetching.cache, kept_images.default_folder):
+        with pytest.raises(
+            ValueError, match=r"^The cache must lie in a home directory, or .* Name a folder by KERAS_CNN_"
+        ):
+            function()
+
+
+def test_without_a_home_the_environment_decides(homeless, tmp_path):
+    homeless.setenv("KERAS_CNN_CACHE", str(tmp_path))
+    Cache().array("a", (2,), "uint8", lambda array: array.fill(7))
+    assert Cache().array("a", (2,), "uint8", None).tolist() == [7, 7]
+
+
+def test_strange_things_by_the_name_of_leavings_are_no_obstacle(kept):
+    kept.directory.mkdir()
+    os.mkfifo(kept.directory / ".staging-fifo")  # to open it would take for ever
+    (kept.directory / ".staging-link").symlink_to(kept.directory)
+    kept("a")
+    assert isinstance(kept("a"), np.memmap)
 
 
 def test_nothing_is_kept_when_the_computation_fails(tmp_path):

@@ -1,11 +1,15 @@
 """From folders to a table: what is listed, what is left out and why, and how it is split."""
 
+import builtins
 import csv
+import io
 import os
 
 import pytest
+from PIL import Image
 
 from pipelines import Catalog, InputError
+from pipelines.catalog import folders
 
 
 def folder(root, **classes):
@@ -214,3 +218,83 @@ def test_bad_folders_are_refused_in_one_sentence(tmp_path):
         InputError, match=r"at least 2 readable images\. Received: 'b' has 1\. Files were left out as: torn\. Add"
     ):
         few.leave_out({4: "torn"}).check()
+
+
+def image_bytes(form):
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, form)
+    return buffer.getvalue()
+
+
+# Contents by the reason why they are no image that can be used.
+KNOWN_BY_BYTES = {
+    **{form: ("", image_bytes(form)) for form in ("JPEG", "PNG", "GIF", "BMP", "WEBP")},
+    "TIFF": ("a TIFF file, which TensorFlow cannot decode: convert it to JPEG or PNG", image_bytes("TIFF")),
+    "HEIF": (
+        "a HEIF file, which TensorFlow cannot decode: convert it to JPEG or PNG",
+        b"\0\0\0\x18ftypheic" + bytes(9),
+    ),
+    "AVIF": ("a AVIF file, which TensorFlow cannot decode: convert it to JPEG or PNG", image_bytes("AVIF")),
+    "JPEG2000": (
+        "a JPEG 2000 file, which TensorFlow cannot decode: convert it to JPEG or PNG",
+        image_bytes("JPEG2000"),
+    ),
+    "film": ("not an image file by its first bytes (.odd)", b"\0\0\0\x18ftypisom" + bytes(9)),
+    "text": ("not an image file by its first bytes (.odd)", b"BMW, and more of it"),
+    "nothing": ("not an image file by its first bytes (.odd)", b""),
+}
+
+
+@pytest.mark.parametrize("kind", KNOWN_BY_BYTES)
+def test_a_file_of_an_unknown_ending_is_known_by_its_bytes(tmp_path, kind):
+    reason, content = KNOWN_BY_BYTES[kind]
+    root = folder(tmp_path, a=["1.odd"])
+    (root / "a" / "1.odd").write_bytes(content)
+    assert Catalog.from_folder(root).reasons == (reason.replace("a AVIF", "an AVIF"),)
+
+
+def test_endings_of_images_and_of_companions_are_enough_and_no_file_is_opened(tmp_path, monkeypatch):
+    names = [
+        "1.jpg",
+        "2.JFIF",
+        "3.jpe",
+        "4.Jpg",
+        "5.dib",
+        "Thumbs.db",
+        "a.XML",
+        "b.json",
+        "c.csv",
+        "d.txt",
+        "desktop.ini",
+    ]
+    root = folder(tmp_path, a=names)
+    monkeypatch.setattr(builtins, "open", None)
+    catalog = Catalog.from_folder(root)
+    assert [os.path.basename(catalog.paths[row]) for row in catalog.used()] == names[:5]
+
+
+def test_a_file_without_an_ending_or_that_cannot_be_opened(tmp_path, monkeypatch):
+    root = folder(tmp_path, a=["IMG_0001", "notes", "x.tif"])
+    (root / "a" / "IMG_0001").write_bytes(image_bytes("JPEG"))
+    real = builtins.open
+
+    def refuse(path, *arguments, **options):
+        if str(path).endswith("x.tif"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    assert Catalog.from_folder(root).reasons == (
+        *("", "not an image file by its first bytes (no ending)"),
+        "a file that cannot be read: Permission denied",
+    )
+
+
+def test_the_images_of_a_folder_and_how_many_others_there_are(tmp_path):
+    root = folder(tmp_path, a=["1.jpg", "2.tif", "3.mp4", "4.MP4", "5", "6.txt", ".hidden", "sub/7.heic"])
+    (root / "a" / "2.tif").write_bytes(image_bytes("TIFF"))
+    (root / "a" / "sub" / "7.heic").write_bytes(image_bytes("JPEG"))
+    os.mkfifo(root / "a" / "8.jpg")
+    paths, others = folders.images(root)
+    assert [os.path.relpath(path, root) for path in paths] == ["a/1.jpg", "a/2.tif", "a/sub/7.heic"]
+    assert others == {".mp4": 2, "": 1, ".jpg": 1}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from killing import Files
 from PIL import Image
 
 from keras_cnn import images
@@ -298,3 +299,19 @@ def test_tfds(tmp_path):
         Catalog.from_tfds("pets", data_dir=tmp_path / "tfds", label="kind")
     with pytest.raises(InputError, match=r"^TFDS has no data set 'of no such name'"):
         Catalog.from_tfds("of no such name", data_dir=tmp_path / "tfds")
+
+
+def test_an_image_that_was_being_written_when_its_process_was_killed_goes_with_the_next(tmp_path, monkeypatch):
+    arrays = noise(3, 4, 4)
+    with Files(monkeypatch) as files:
+        Catalog.from_arrays(arrays, [0, 1, 0], folder=tmp_path / "whole")
+    names = sorted(path.name for path in (tmp_path / "whole").rglob("*.*"))
+    assert len(names) == 3
+    for place in range(1, files.count + 1):
+        folder = tmp_path / str(place)
+        with Files(monkeypatch, place) as killed:
+            Catalog.from_arrays(arrays, [0, 1, 0], folder=folder)
+        assert killed.failed
+        catalog = Catalog.from_arrays(noise(4, 4, 4), [0, 1, 0, 1], folder=folder)
+        assert [np.asarray(Image.open(path)).tolist() for path in catalog.paths] == noise(4, 4, 4).tolist()
+        assert len([path for path in folder.rglob("*") if path.is_file()]) == 4 and not list(folder.glob(".part-*"))

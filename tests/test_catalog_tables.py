@@ -1,12 +1,16 @@
 """Tables of image files: what is read, what a job writes and reads again, and one sentence for each thing that is wrong."""
 
 import builtins
+import csv
 import os
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipelines import Catalog, InputError
 from pipelines.catalog import open_data
+from pipelines.catalog.tables import saved_rows
 
 
 @pytest.fixture
@@ -210,6 +214,7 @@ def test_wrong_tables_are_refused_in_one_sentence(photos, kind):
         ("path,label,größe\na/0.jpg,x,1\n".encode("latin-1"), r"b'gr\\xf6\\xdfe'"),
         ("path,label\na/café.jpg,x\n".encode("latin-1"), r"b'.*a/caf\\xe9\.jpg'"),
         ("path,label\na/0.jpg,x\n".encode("utf-16"), "zero bytes, as in UTF-16"),
+        ("路徑，標籤".encode("utf-16"), "the mark of UTF-16"),
     ],
 )
 def test_other_encodings_are_refused(photos, content, received):
@@ -260,3 +265,129 @@ def test_labels_with_zero_bytes_and_long_paths_do_no_harm(photos):
     with pytest.raises(InputError, match=r"Received: 2 of 3 that do not exist"):
         Catalog.from_csv(path)
     assert os.listdir(photos).count("data.csv") == 1
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["sep=;", "path;label", "a/0.jpg;x, y"],
+        ["SEP=,", "path,label", 'a/0.jpg,"x, y"'],
+        ["sep=\t", "path\tlabel", "a/0.jpg\tx, y"],
+        [r"sep=\t", "path\tlabel", "a/0.jpg\tx, y"],
+        ["sep=|", "path|label", "a/0.jpg|x, y"],
+        ['"sep=;"', '"path";"label"', '"a/0.jpg";"x, y"'],
+        ['"path","label"', '"a/0.jpg","x, y"'],
+        ["path;label,;fine,;coarse,", "a/0.jpg;b;c;d"],
+        ['path,"note; with; three; semicolons",label', 'a/0.jpg,z,"x, y"'],
+        ["path,note;of;mine,label", 'a/0.jpg,z,"x, y"'],
+        ["path;label;;", "a/0.jpg;x, y;;", "a/1.jpg;x, y"],
+        ["path;label", "a/0.jpg;x, y;;"],
+    ],
+    ids=lambda lines: lines[0],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_what_spreadsheets_write(photos, lines, end, mark):
+    (photos / "data.csv").write_bytes((mark + end.join(lines) + end).encode())
+    label = "label" if "label," not in lines[0] else "coarse,"
+    assert set(Catalog.from_csv(photos / "data.csv", label=label).labels) == {"x, y" if label == "label" else "d"}
+
+
+WRONG_SHEETS = {
+    "an empty sign": (["sep=", "path;label", "a/0.jpg;x"], "The first line of {table} must name one sign"),
+    "two signs": (
+        ["sep=;;", "path;label", "a/0.jpg;x"],
+        "one sign that separates columns. Received: 'sep=;;'. Correct it, such",
+    ),
+    "nothing else": (["sep=;"], "a table of image files. Received: nothing in the line after 'sep=;'."),
+    "a header only": (["sep=;", "path;label"], "a table of image files. Received: no row below the header."),
+    "another separator": (
+        ["sep=,", "path;label", "a/0.jpg;x"],
+        "{table} has no column 'path'. Received: 'path;label'.",
+    ),
+    "a short line": (["sep=;", "path;label", "a/0.jpg;x", "a/1.jpg"], "as the first one has. Received: 1 in line 4."),
+    "an open quote": (
+        ["sep=;", "path;label", '"a/0.jpg;x', "a/1.jpg;y"],
+        "cannot be read as a table from line 4 on: unexpected",
+    ),
+    "two unnamed columns": (
+        ["path,,,label", "a/0.jpg,1,2,x"],
+        "Each column needs a name of its own. Received: '' twice",
+    ),
+    "a value without a column": (
+        ["path,label,", "a/0.jpg,x,1"],
+        "must have 2 cells, as the first one has. Received: 3 in line 2.",
+    ),
+    "a cell without an end": (["x" * 200_000], "cannot be read as a table from line 1 on: field larger than"),
+    "a column twice": (["sep=;", "path;label;label", "a/0.jpg;x;y"], "Received: 'label' twice in {table}."),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_SHEETS)
+def test_wrong_sheets_are_refused_for_what_is_wrong(photos, kind):
+    lines, sentence = WRONG_SHEETS[kind]
+    path = table(photos, *lines)
+    with pytest.raises(InputError) as error:
+        open_data(path)
+    assert sentence.format(table=path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_sheets_in_utf_16_are_refused_as_that(photos, encoding):
+    (photos / "data.csv").write_bytes("sep=;\r\npath;label\r\na/0.jpg;x\r\n".encode(encoding))
+    with pytest.raises(
+        InputError, match=r"must be text in UTF-8\. Received: zero bytes, as in UTF-16\. Save it as UTF-8\.$"
+    ):
+        open_data(photos / "data.csv")
+
+
+NAMES = st.text(
+    st.sampled_from("=+-@'\t\r\n\"\\,; é＝\u202e\x1b") | st.characters(codec="utf-8", exclude_characters="\0"),
+    min_size=1,
+)
+
+
+@given(labels=st.lists(NAMES, min_size=1, max_size=4), group=NAMES | st.just(""), reason=NAMES | st.just(""))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_in_a_table_of_a_run_is_read_again_and_is_no_formula(photos, labels, group, reason):
+    paths = tuple(str(photos / "a" / f"{number}.jpg") for number in range(len(labels)))
+    count = len(paths)
+    catalog = Catalog(paths, tuple(labels), ("train",) * count, (group,) * count, (reason,) * count)
+    catalog.to_csv(photos / "catalog.csv", range(count))
+    again = Catalog.from_csv(photos / "catalog.csv")
+    assert (again.paths, again.labels, again.groups, again.reasons) == (
+        catalog.paths,
+        catalog.labels,
+        catalog.groups,
+        catalog.reasons,
+    )
+    with open(photos / "catalog.csv", encoding="utf-8", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if cell[:1] in tuple("=+-@\t\r\n")]
+    assert [row["label"] for row in saved_rows(photos / "catalog.csv")] == labels
+
+
+@given(NAMES, NAMES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_name_of_several_labels_is_read_again(photos, first, second):
+    paths = tuple(str(photos / "a" / f"{number}.jpg") for number in range(3))
+    catalog = Catalog(paths, ((first,), (second,), ()), ("train",) * 3, ("",) * 3, ("",) * 3)
+    catalog.to_csv(photos / "catalog.csv")
+    again = Catalog.from_csv(photos / "catalog.csv")
+    assert (again.labels, again.classes) == (catalog.labels, catalog.classes)
+
+
+def test_a_label_of_somebody_else_is_read_as_it_stands(photos):
+    path = table(photos, "path,label", "a/0.jpg,'=x", "a/1.jpg,=x", "a/2.jpg,-1", "a/3.jpg,'q'")
+    assert Catalog.from_csv(path).labels == ("'=x", "=x", "-1", "'q'")
+
+
+def test_rows_that_are_added_to_the_table_of_a_run_need_no_fingerprint(photos):
+    Catalog.from_csv(table(photos, "path,label", "a/0.jpg,x", "a/1.jpg,y")).to_csv(photos / "catalog.csv", [123, ""])
+    with open(photos / "catalog.csv", "a", newline="") as file:
+        file.write(f"{photos}/b/0.jpg,x,,,\r\n{photos}/b/1.jpg,y,,,,\r\n")
+    assert (photos / "catalog.csv").read_text().splitlines()[:2] == [
+        "path,label,split,group,reason,fingerprint",
+        f"{photos}/a/0.jpg,x,,,,123",
+    ]
+    assert Catalog.from_csv(photos / "catalog.csv").labels == ("x", "y", "x", "y")

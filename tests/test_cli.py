@@ -2,13 +2,19 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from pipelines import InputError, cli
-from pipelines.prediction import load, predict
+from pipelines import Catalog, InputError, cli
+from pipelines.names import printable
+from pipelines.prediction import Prediction, load, predict
 from pipelines.sample import DIRECTORY
 
 
@@ -187,3 +193,182 @@ def test_wrong_use_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         cli.main(arguments)
     assert error.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_files_of_a_folder_are_known_by_their_bytes_and_the_others_are_named(version, images, capsys):
+    duck = Image.open(images / "duck.png").convert("RGBA").convert("RGB")
+    for name in ("1.jfif", "2.jpe", "3.tif", "4", "5.JPG"):
+        duck.save(images / "more" / name, "JPEG")
+    duck.save(images / "more" / "6.tiff")
+    (images / "more" / "broken.jpg").unlink()
+    for name in ("film.mp4", "data.npy", "other.npy", "Thumbs.db", "notes.txt", ".DS_Store"):
+        (images / "more" / name).write_bytes(b"something else")
+    assert cli.main(["predict", str(version), str(images / "more"), "--json"]) == 2
+    out, err = capsys.readouterr()
+    status = {os.path.basename(row["path"]): row["status"] for row in json.loads(out)}
+    assert status == {
+        **dict.fromkeys(("1.jfif", "2.jpe", "3.tif", "4", "5.JPG", "ü.png"), "sure"),
+        "6.tiff": "unreadable",
+    }
+    assert err.splitlines() == [
+        "keras-cnn predict: 3 files are skipped, not images by their first bytes: 2 .npy, 1 .mp4.",
+        f"keras-cnn predict: 1 of 7 files are no images, such as {images / 'more' / '6.tiff'}.",
+    ]
+
+
+def test_from_python_skipped_files_are_a_warning(version, images):
+    (images / "more" / "film.mp4").write_bytes(b"something else")
+    (images / "more" / "broken.jpg").unlink()
+    with pytest.warns(UserWarning, match=r"^1 file is skipped, not images by their first bytes: 1 \.mp4\.$"):
+        assert len(list(predict(version, [images / "more"]))) == 1
+
+
+def test_a_folder_without_images_says_what_it_holds(version, tmp_path, capsys):
+    (tmp_path / "film.mp4").write_bytes(b"something else")
+    assert cli.main(["predict", str(version), str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith(
+        f"The folder {tmp_path} holds no image. Received: 1 .mp4. Name another one.\n"
+    )
+
+
+@pytest.fixture
+def odd_predictions(monkeypatch):
+    """`predict` gives labels and paths that a terminal would obey, a spreadsheet compute, and no encoding knows."""
+    found = [
+        Prediction("=1.jpg", "sure", ("=1+1",), "=1+1", 0.5, (("=1+1", 0.5),)),
+        Prediction(os.fsdecode(b"caf\xe9\x1b[31m.jpg"), "sure", ("é\u202e", "-x"), "é\u202e", 0.5, ()),
+    ]
+    monkeypatch.setattr("pipelines.prediction.predict", lambda *_: found)
+    monkeypatch.setattr("pipelines.prediction.find_images", lambda images: (images, {}))
+    return found
+
+
+def test_odd_names_do_no_harm_on_a_terminal(odd_predictions, capsys):
+    assert cli.main(["predict", "version", "images"]) == 0
+    assert capsys.readouterr().out == "=1+1         0.500  =1.jpg\né\\u202e, -x  0.500  caf\\xe9\\x1b[31m.jpg\n"
+
+
+def test_odd_names_are_no_formulas_in_a_table_and_exact_in_json(odd_predictions, tmp_path, capsys):
+    assert cli.main(["predict", "version", "images", "--csv", str(tmp_path / "a.csv"), "--json"]) == 0
+    with open(tmp_path / "a.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["label"]) for row in rows] == [
+        ("./=1.jpg", "'=1+1"),
+        (odd_predictions[1].path, "é\u202e, -x"),
+    ]
+    assert [(row["path"], row["label"]) for row in json.loads(capsys.readouterr().out)] == [
+        (one.path, one.label) for one in odd_predictions
+    ]
+
+
+def test_odd_names_in_errors_do_no_harm(capsys):
+    name = "\x1b[2J\x9b" + os.fsdecode(b"caf\xe9")
+    assert cli.main(["doctor", name]) == 2
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "photos", f"--{name}"])
+    err = capsys.readouterr().err
+    assert err.count(r"\x1b[2J\x9bcaf\xe9") == 2 and printable(err.replace("\n", "")) == err.replace("\n", "")
+
+
+def test_evaluate_says_which_images_the_version_was_trained_on(job, sample_photos, tmp_path, capsys):
+    """The folder it was trained on, a copy under other names, and new images beside."""
+    version, photos = job[0].export, job[2]
+    catalog = Catalog.from_csv(job[0].run / "catalog.csv")
+    expected = {split: len(catalog.used(split)) for split in ("train", "validation")}
+    assert cli.main(["evaluate", str(version), str(photos), "--json"]) == 0
+    out, err = capsys.readouterr()
+    seen = json.loads(out)["used_to_train"]
+    assert {split: len(paths) for split, paths in seen["images"].items()} == expected == {"train": 13, "validation": 6}
+    assert seen["images"]["train"] == [catalog.paths[row] for row in catalog.used("train")]
+    assert seen["accuracy_on_others"] == job[0].accuracy
+    sentence = "19 of 24 images were used to train this version (13 train, 6 validation); accuracy on the other 5: "
+    assert f"keras-cnn evaluate: {sentence}{100 * job[0].accuracy:.1f} %.\n" in err
+
+    shutil.move(shutil.copytree(sample_photos, tmp_path / "copy"), tmp_path / "moved")
+    for number, path in enumerate(sorted((tmp_path / "moved").rglob("*.png"))):
+        path.rename(path.with_name(f"{number}.PNG"))
+    new = sorted((DIRECTORY / "birds").iterdir())[8:10]
+    for path in new:
+        shutil.copy(path, tmp_path / "moved" / "birds")
+    assert cli.main(["evaluate", str(version.parent), str(tmp_path / "moved")]) == 0
+    assert "19 of 26 images were used to train this version (13 train, 6 validation); accuracy on the other 7: " in (
+        capsys.readouterr().err
+    )
+
+
+def test_evaluate_on_images_that_were_all_used_says_that_it_measures_nothing(job, tmp_path, capsys):
+    catalog = Catalog.from_csv(job[0].run / "catalog.csv")
+    rows = [f"{catalog.paths[row]},{catalog.labels[row]}" for row in catalog.used("train")]
+    (tmp_path / "train.csv").write_text("\n".join(["path,label", *rows]))
+    assert cli.main(["evaluate", str(job[0].export), str(tmp_path / "train.csv")]) == 0
+    assert "13 of 13 images were used to train this version (13 train, 0 validation): the accuracy says nothing" in (
+        capsys.readouterr().err
+    )
+
+
+def test_evaluate_is_silent_about_new_images_and_about_a_version_without_its_run(job, tmp_path, capsys):
+    new = sorted((DIRECTORY / "birds").iterdir())[8:10]
+    (tmp_path / "new.csv").write_text("\n".join(["path,label", *(f"{path},birds" for path in new)]))
+    assert cli.main(["evaluate", str(job[0].export), str(tmp_path / "new.csv"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["used_to_train"]["images"] == {"train": [], "validation": []} and err == ""
+    shutil.copytree(job[0].export, tmp_path / "alone" / "1")
+    assert cli.main(["evaluate", str(tmp_path / "alone"), str(tmp_path / "new.csv"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["used_to_train"] is None and err == ""
+
+
+def test_evaluate_names_the_files_that_are_left_out(job, sample_photos, tmp_path, capsys):
+    shutil.copytree(sample_photos, tmp_path / "photos")
+    for name in ("film.mp4", "notes.txt"):
+        (tmp_path / "photos" / "birds" / name).write_bytes(b"something else")
+    assert cli.main(["evaluate", str(job[0].export), str(tmp_path / "photos"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    left_out = {str(tmp_path / "photos" / "birds" / "film.mp4"): "not an image file by its first bytes (.mp4)"}
+    assert json.loads(out)["left_out"] == left_out
+    assert err.startswith(f"keras-cnn evaluate: 1 file is left out, such as {next(iter(left_out))}: not an image")
+
+
+@pytest.mark.slow
+def test_names_that_are_no_text_and_a_terminal_without_accents(sample_photos, tmp_path):
+    """All commands as programs, in an encoding that knows ASCII alone; copies, so that findings name them."""
+    photos, odd = tmp_path / "photos", os.fsdecode(b"caf\xe9 \x1b[31m\x9b.png")
+    shutil.copytree(sample_photos, photos)
+    (photos / "birds").rename(photos / "=Vögel")
+    first = sorted((photos / "=Vögel").iterdir())[0]
+    shutil.copy(first, photos / "=Vögel" / odd)
+    shutil.copy(first, photos / "plants" / odd)
+    shutil.copy(photos / "music" / sorted(os.listdir(photos / "music"))[0], photos / "music" / ("x" + odd))
+    (photos / "music" / f"torn {odd}").write_bytes(first.read_bytes()[:200])
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "KERAS_CNN_CACHE": str(tmp_path / "cache")}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+
+    def called(*arguments, status=0):
+        command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path)
+        assert done.returncode == status, done.stderr.decode()
+        assert not {*b"\x1b\x9b\xe9"} & {*done.stdout, *done.stderr}
+        return done.stdout.decode("ascii")
+
+    assert r"caf\xe9 \x1b[31m\x9b.png" in called("doctor", photos, "--report", tmp_path / "page.html", "--quiet")
+    assert r"V\xf6gel" in called("fit", photos, "--out", tmp_path / "out", "--epochs", "0", "--quiet")
+    run = tmp_path / "out" / "runs" / "1"
+    findings = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["findings"]
+    named = {path for finding in findings for files in finding["files"] for path in files}
+    assert {str(photos / "=Vögel" / odd), str(photos / "plants" / odd)} <= named and all(map(os.path.isfile, named))
+    for page in (run / "report.html", tmp_path / "page.html"):
+        assert r"caf\xe9 \x1b[31m\x9b.png" in page.read_text(encoding="utf-8")
+    catalog = Catalog.from_csv(run / "catalog.csv")
+    assert str(photos / "=Vögel" / odd) in catalog.paths and "=Vögel" in catalog.classes
+    assert b"\n=V" not in (run / "catalog.csv").read_bytes() and b",'=V" in (run / "catalog.csv").read_bytes()
+    found = json.loads(called("evaluate", tmp_path / "out", run / "catalog.csv", "--json"))
+    assert found["images"] == len(catalog.used("test"))
+    called("evaluate", tmp_path / "out", photos)
+    called("predict", tmp_path / "out", photos, "--csv", tmp_path / "a.csv", "--json", status=2)
+    called("predict", tmp_path / "out", photos, status=2)
+    with open(tmp_path / "a.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    assert (
+        str(photos / "plants" / odd) in rows and rows[str(photos / "music" / f"torn {odd}")]["status"] == "unreadable"
+    )
+    called("fit", run / "catalog.csv", "--out", tmp_path / "out", "--epochs", "0", "--quiet", "--json")

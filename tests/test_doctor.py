@@ -1,21 +1,26 @@
 """The doctor: what it finds in files that are known to be ill, and what it leaves alone."""
 
 import json
+import os
 import random
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
 from skimage import data
 
 import keras_cnn as kc
 from pipelines import Catalog, InputError, cli, doctor, fine_tuning
 from pipelines.cache import Cache
+from pipelines.doctor import findings
 from pipelines.doctor.headers import header
-from pipelines.doctor.likeness import ALIKE, near_pairs
+from pipelines.doctor.near_duplicates import ALIKE, near_pairs
 from pipelines.evaluate import Evaluation
+from pipelines.names import printable
 
 FILES = Path(__file__).parent / "data" / "images"
 SIZE = (64, 64)
@@ -100,7 +105,7 @@ def test_each_file_that_is_refused_has_its_reason(tmp_path):
     expected = {
         "empty.jpg": "an empty file",
         "text.jpg": "no image that can be decoded: ",
-        "tiff.tif": "not an image file by its ending",
+        "tiff.tif": "a TIFF file, which TensorFlow cannot decode: convert it to JPEG or PNG",
         "bomb.png": "an image that is too large: ",
         "bomb_of_scans.jpg": "an image that is too large: ",
         **{f"truncated.{ending.lower()}": f"a truncated {ending} file" for ending in ("BMP", "GIF", "PNG", "WEBP")},
@@ -346,3 +351,181 @@ def test_the_accuracy_without_leaks_is_that_of_the_other_test_images():
     )
     assert fine_tuning._honest(evaluation, catalog, same, ())["accuracy_without_leaks"] == pytest.approx(2 / 3)
     assert fine_tuning._honest(evaluation, catalog, doctor.Likeness((), (), True), ()) == {"findings": []}
+
+
+def exif(kind, value, order="<"):
+    """Exif data with an orientation alone, in an entry of a type."""
+    packed = struct.pack(order + {3: "HH", 4: "I"}[kind], *((value, 0) if kind == 3 else (value,)))
+    header = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8)
+    return b"Exif\0\0" + header + struct.pack(f"{order}HHHI", 1, 0x0112, kind, 1) + packed + bytes(4)
+
+
+def test_what_is_called_rotated_is_what_pillow_turns_and_the_decoder_shows_turned(tmp_path):
+    """An orientation in a SHORT, as the standard wants, and in a LONG, as phones write; values that are none."""
+    kinds = {
+        f"{kind}{value}{order == '<'}": (kind, value, order) for kind in (3, 4) for value in (1, 6, 9) for order in "<>"
+    }
+    for name, (kind, value, order) in kinds.items():
+        path = saved(
+            picture(len(name)).crop((0, 0, 96, 64)),
+            tmp_path / "data" / "a" / f"{name}.jpg",
+            exif=exif(kind, value, order),
+        )
+        upright = ImageOps.exif_transpose(Image.open(path))
+        assert (
+            kc.images.decode(path.read_bytes()).shape[:2]
+            == upright.size[::-1]
+            == ((96, 64) if value == 6 else (64, 96))
+        )
+    saved(picture(0), tmp_path / "data" / "b" / "0.png")
+    told = found(Catalog.from_folder(tmp_path / "data"), tmp_path)
+    assert {Path(path).stem[:2] for files in told["rotated"].files for path in files} == {"36", "46"}
+    assert len(told["rotated"].files) == 4
+
+
+def labelled(labels):
+    """A catalog of one image that is not looked at for each label."""
+    rows = [(f"{number}.png", label, "") for number, label in enumerate(labels)]
+    paths, labels, splits = zip(*rows, strict=True)
+    return Catalog(paths, labels, splits, ("",) * len(rows), ("",) * len(rows))
+
+
+@pytest.mark.parametrize(
+    ("labels", "spelt"),
+    [
+        (["Café", "Café "], "'Café' (1), 'Café ' (1)"),
+        (["Cafe\u0301", "Café"], r"'Cafe\u0301' (1), 'Café' (1)"),
+        ([" cat", "cat"], "' cat' (1), 'cat' (1)"),
+        (["ice  cream", "ice cream", "ice\xa0cream"], r"'ice  cream' (1), 'ice cream' (1), 'ice\xa0cream' (1)"),
+        (["cat", "cat\u200b", "c\xadat", "\ufeffcat"], r"'cat' (1), 'cat\u200b' (1), 'c\xadat' (1), '\ufeffcat' (1)"),
+        (["cat", "ｃat"], r"'cat' (1), '\uff43at' (1)"),
+        (["10 µm", "10 μm"], r"'10 \xb5m' (1), '10 μm' (1)"),
+    ],
+)
+def test_labels_that_look_the_same_are_an_error(labels, spelt):
+    (finding,) = findings._labels(labelled([*labels, "dog"]))
+    assert (finding.kind, finding.level) == ("same label", "error")
+    assert finding.text.startswith("1 set of labels differs only by white space, invisible signs or Unicode form, and ")
+    assert f": {spelt}. Give each set one spelling." in finding.text
+
+
+@pytest.mark.parametrize("labels", [["Café", "café"], ["STRASSE", "Straße"], ["ice cream", "icecream"], ["Å", "å"]])
+def test_labels_that_differ_by_case_or_by_a_blank_are_a_warning(labels):
+    (finding,) = findings._labels(labelled([*labels, "dog"]))
+    assert (finding.kind, finding.level) == ("similar label", "warning")
+    assert f"{labels[0]!r} (1), {labels[1]!r} (1)" in finding.text
+
+
+@pytest.mark.parametrize("labels", [["cat", "cats"], ["1", "10"], ["a", "а"], ["crème", "creme"], ["C", "C++"]])
+def test_other_labels_are_different(labels):
+    assert list(findings._labels(labelled(labels))) == []
+
+
+def test_labels_of_several_columns_are_compared_too():
+    (finding,) = findings._labels(labelled([("cat", "night"), ("cat ",), ()]))
+    assert finding.level == "error" and "'cat' (1), 'cat ' (1)" in finding.text
+
+
+@pytest.mark.parametrize("label", [" ", "\u200b", "\xa0\u3000"])
+def test_a_label_that_shows_nothing_is_an_error(label):
+    (finding,) = findings._labels(labelled([label, "cat"]))
+    assert (finding.kind, finding.level) == ("blank label", "error") and repr(label) in finding.text
+
+
+def test_folders_whose_names_look_the_same_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
+    for number, label in enumerate(["cat", " cat", "Cat", "dog"] * 3):
+        saved(picture(number), tmp_path / "data" / label / f"{number}.png")
+    assert cli.main(["doctor", str(tmp_path / "data"), "--size", "96"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        lines[1].startswith("error    1 set of labels differs only by white space")
+        and "' cat' (3), 'cat' (3)" in lines[1]
+    )
+    assert lines[2].startswith("warning  1 set of labels differs only by case") and "'Cat' (3)" in lines[2]
+
+
+def gray_16(path, low, high):
+    """A 16-bit PNG with a ramp of values from low to high."""
+    return saved(Image.fromarray(np.linspace(low, high, 96 * 96).reshape(96, 96).astype("uint16")), path)
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(10, 64), (12, 16), (14, 4)])
+def test_values_of_a_camera_in_16_bits_are_told_with_the_remedy(tmp_path, bits, factor):
+    rows = [(gray_16(tmp_path / f"{n}.png", 10 * n, 2**bits - 1), "ab"[n % 2], "") for n in range(3)]
+    rows.append((gray_16(tmp_path / "full.png", 0, 65_535), "a", ""))
+    told = found(catalog_of(rows), tmp_path)
+    assert told["unused bits"].level == "warning" and len(told["unused bits"].files) == 3
+    assert told["unused bits"].text.startswith(
+        f"3 images use {bits} of 16 bits; the upper 8 are seen, which is nearly black. "
+    )
+    assert f"Multiply the values by {factor} " in told["unused bits"].text
+    assert {"constant", "nearly black", "low contrast"}.isdisjoint(told) and len(told["16-bit"].files) == 4
+
+
+def test_colours_of_16_bits_are_told_too_whatever_their_alpha(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (96, 96, 4), dtype="uint16")
+    values[..., 3] = 65_535
+    for channels in (3, 4):
+        content = tf.io.encode_png(values[..., :channels]).numpy()
+        (tmp_path / f"{channels}.png").write_bytes(content)
+    told = found(catalog_of([(tmp_path / f"{channels}.png", "ab"[channels % 2], "") for channels in (3, 4)]), tmp_path)
+    assert told["unused bits"].text.startswith("2 images use 12 of 16 bits")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "text"),
+    [
+        (np.arange(96 * 96).reshape(96, 96) // 16 % 6, "nearly black", "no value above 5 of 255: label masks, or"),
+        (np.arange(96 * 96).reshape(96, 96) // 16 % 6 + 200, "low contrast", "values at most 5 of 255 apart"),
+        (np.full((96, 96), 200), "constant", "1 image has a single colour."),
+        (np.zeros((96, 96)), "constant", "1 image has a single colour."),
+    ],
+)
+def test_values_in_a_small_part_of_8_bits(tmp_path, values, kind, text):
+    told = found(catalog_of([(saved(Image.fromarray(values.astype("uint8")), tmp_path / "a.png"), "a", "")]), tmp_path)
+    assert {"constant", "nearly black", "low contrast", "unused bits"} & set(told) == {kind}
+    assert told[kind].level == "warning" and text in told[kind].text
+
+
+@pytest.mark.parametrize(("low", "high", "kind"), [(30_000, 30_100, "low contrast"), (30_000, 30_000, "constant")])
+def test_16_bits_that_hardly_vary(tmp_path, low, high, kind):
+    told = found(catalog_of([(gray_16(tmp_path / "a.png", low, high), "a", "")]), tmp_path)
+    assert {"constant", "nearly black", "low contrast", "unused bits"} & set(told) == {kind}
+
+
+def test_names_that_are_no_text_or_would_act_on_a_terminal(tmp_path, capsys, monkeypatch):
+    """A copy under a name of such bytes, and one with an escape sequence and a line break."""
+    monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
+    names = [os.fsdecode(b"caf\xe9.png"), "\x1b[31mred\n\u202e.png", "a.png"]
+    for name in names:
+        saved(picture(0), tmp_path / "data" / "a" / name)
+    saved(picture(1), tmp_path / "data" / "b" / "b.png")
+    assert cli.main(["doctor", str(tmp_path / "data"), "--report", str(tmp_path / "page.html"), "--size", "96"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        r"a/caf\xe9.png" in out
+        and r"a/\x1b[31mred\n\u202e.png" in out
+        and printable(out.replace("\n", "")) == out.replace("\n", "")
+    )
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert r"a/caf\xe9.png" in page and r"a/\x1b[31mred\n\u202e.png" in page
+    assert cli.main(["doctor", str(tmp_path / "data"), "--json"]) == 0
+    files = {
+        path for one in json.loads(capsys.readouterr().out)["findings"] for files in one["files"] for path in files
+    }
+    assert {str(tmp_path / "data" / "a" / name) for name in names} <= files and all(map(os.path.exists, files))
+
+
+def test_tables_and_notes_beside_images_are_no_warning(tmp_path):
+    saved(picture(0), tmp_path / "data" / "a" / "0.png")
+    for name in ("Thumbs.db", "notes.txt", "film.mp4"):
+        (tmp_path / "data" / "a" / name).write_bytes(b"something")
+    catalog, images = doctor.read(
+        Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), Cache(tmp_path / "cache")
+    )
+    told = [one for one in doctor.examine(catalog, images, doctor.likeness(images), SIZE) if one.kind == "left out"]
+    assert [(one.level, [Path(path).name for (path,) in one.files]) for one in told] == [
+        ("warning", ["film.mp4"]),
+        ("note", ["Thumbs.db", "notes.txt"]),
+    ]

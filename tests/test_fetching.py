@@ -3,9 +3,12 @@
 import gzip
 import hashlib
 import io
+import re
+import shutil
 import sys
 import tarfile
 import threading
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -260,6 +263,131 @@ def test_hostile_and_broken_archives_are_refused_and_leave_nothing(tmp_path, cac
         fetching.saved_model_directory(tmp_path / "evil.tar.gz")
     assert reason in str(caught.value)
     assert files_in(tmp_path) == ["evil.tar.gz"]
+
+
+def module_archive(mode, format=tarfile.PAX_FORMAT):
+    """An archive of a SavedModel as small as can be, with a name that needs a header of its own."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode, format=format) as archive:
+        for name, content in (("saved_model.pb", CONTENT[:700]), ("variables/" + "é" * 60, CONTENT[300:900])):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def unpacked(path):
+    """The files that are unpacked from an archive with their content, None if it is refused by one clear sentence."""
+    try:
+        directory = fetching.saved_model_directory(path)
+    except ValueError as error:
+        assert re.match(
+            r"unpack: the archive module\.tar\S* .*[^.]\. Nothing of it is used; get it anew\.$", str(error)
+        )
+        assert files_in(fetching.cache()) == []
+        return None
+    files = {name: (directory / name).read_bytes() for name in files_in(directory)}
+    shutil.rmtree(fetching.cache())
+    return files
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_any_flipped_bit_of_a_compressed_archive_is_noticed(tmp_path, format):
+    """By the checksum of gzip. A bit that tells the time, or puts the same content in another way, changes no file."""
+    content, path = module_archive("w:gz", format), tmp_path / "module.tar.gz"
+    path.write_bytes(content)
+    whole = unpacked(path)
+    assert len(whole) == 2
+    refused = 0
+    for place in [*range(0, 8 * len(content), 41), *range(8 * len(content) - 64, 8 * len(content))]:
+        found = unpacked(flipped(path, content, place))
+        assert (found == whole) if stays_the_same(path, content) else (found is None)
+        refused += found is None
+    assert refused > 150
+
+
+def stays_the_same(path, content):
+    """Whether Python's own reading of all of a compressed file finds what is in `content`."""
+    try:
+        return gzip.decompress(path.read_bytes()) == gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def test_a_flipped_bit_in_a_header_of_a_plain_archive_is_noticed(tmp_path):
+    """Its headers have checksums, what is in its files has none. Python takes a damaged header for the end."""
+    content, path = module_archive("w", tarfile.GNU_FORMAT), tmp_path / "module.tar"
+    headers = [
+        position for position in range(0, len(content), 512) if content[position + 257 : position + 262] == b"ustar"
+    ]
+    assert len(headers) == 3
+    checksum = range(148 + 7, 148 + 8)  # its last byte is a blank that nobody reads
+    places = [8 * (head + byte) + 3 for head in headers for byte in range(0, 500, 7) if byte not in checksum]
+    assert [place for place in places if unpacked(flipped(path, content, place)) is not None] == []
+
+
+def flipped(path, content, place):
+    """`path` with the content, of which one bit is another one."""
+    changed = bytearray(content)
+    changed[place // 8] ^= 1 << place % 8
+    path.write_bytes(changed)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w"])
+def test_an_archive_that_is_cut_or_goes_on_is_noticed(tmp_path, mode):
+    content, path = module_archive(mode), tmp_path / ("module.tar.gz" if mode == "w:gz" else "module.tar")
+    ends = [content[:-cut] for cut in range(1, 9)] + [
+        content + more for more in (b"x", b"\0" * 600 + b"x", content[:50])
+    ]
+    for end in ends:
+        path.write_bytes(end)
+        assert unpacked(path) is None
+    # Without its end, though each file is whole.
+    path.write_bytes(gzip.compress(content[: 512 * 7]) if mode == "w:gz" else content[: 512 * 7])
+    assert unpacked(path) is None
+
+
+def test_an_archive_of_several_compressed_parts_is_read_to_the_last(tmp_path):
+    """As `pigz` and `cat a.gz b.gz` make them."""
+    content, path = module_archive("w"), tmp_path / "module.tar.gz"
+    parts = [gzip.compress(content[:1500]), gzip.compress(content[1500:])]
+    path.write_bytes(b"".join(parts))
+    assert len(unpacked(path)) == 2
+    for place in range(8 * len(parts[0]) - 64, 8 * len(parts[0])):  # the checksum in the middle
+        assert unpacked(flipped(path, b"".join(parts), place)) is None
+    path.write_bytes(parts[0])
+    assert unpacked(path) is None
+    path.write_bytes(b"".join(parts) + bytes(100))  # zeros that fill a block of a tape are no damage
+    assert len(unpacked(path)) == 2
+
+
+def test_an_archive_that_never_ends_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "MOST_AT_ONCE", 10**5)
+    path = tmp_path / "module.tar.gz"
+    path.write_bytes(gzip.compress(module_archive("w") + bytes(10**6)))
+    assert unpacked(path) is None
+
+
+@pytest.mark.parametrize("wrong", ["announced less", "announced more", "announced nothing", "announced nonsense"])
+def test_an_archive_whose_download_is_cut_is_not_kept(server, cache, wrong):
+    content = module_archive("w:gz")
+    half = len(content) // 2
+    announced = {
+        "announced less": (content, half),
+        "announced more": (content[:half], None),
+        "announced nothing": (content[:half], ""),
+        "announced nonsense": (content[:half], "many"),
+    }
+    sent, length = announced[wrong]
+    address = server.put("/module.tar.gz", sent, len(content) if length is None else length)
+    with pytest.raises(
+        (ValueError, FileNotFoundError), match=r"is no whole \.tar|broke off after|could not be downloaded"
+    ):
+        fetching.saved_model_directory(address)
+    assert files_in(cache) == []
+    server.put("/module.tar.gz", content)
+    assert len(files_in(fetching.saved_model_directory(address))) == 2
 
 
 def test_large_archives_are_refused_before_they_fill_the_disk(tmp_path, monkeypatch, cache):

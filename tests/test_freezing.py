@@ -423,13 +423,24 @@ def test_check_frozen_passes_and_raises():
         assert moved_by_training(model) == {"stage2_conv", "stage2_bn", "logits"}
     assert {path.split("/")[0] for path in frozen} == {"stage1_conv", "stage1_bn"} and len(frozen) == 6
     with pytest.raises(
-        RuntimeError, match=r"1 frozen weights moved: stage1_bn/moving_mean\. Use `freeze`, or set `train"
+        kc.training.FrozenWeightsError,
+        match=r"1 frozen weights moved: stage1_bn/moving_mean\. Use `freeze`, or set `train",
     ):
         with kc.check_frozen(model):
             model.get_layer("stage1_bn").moving_mean.assign_add([0, 0, 1, 0])
     with kc.check_frozen(network()) as frozen:
         pass
     assert frozen == []
+
+
+def test_what_training_raises_is_not_taken_for_frozen_weights_that_moved():
+    model = network()
+    kc.freeze(model)
+    with pytest.raises(RuntimeError, match="the pool is closed") as caught, kc.check_frozen(model):
+        model.get_layer("stage1_bn").moving_mean.assign_add([0, 0, 1, 0])
+        raise RuntimeError("the pool is closed")
+    assert type(caught.value) is RuntimeError
+    assert issubclass(kc.training.FrozenWeightsError, RuntimeError)  # as it was raised before
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="on JAX, Keras refuses to train then")

@@ -1,12 +1,16 @@
 """The folder that a job writes: ours alone, one job at a time, nothing half-written."""
 
+import errno
 import os
 import signal
 import sys
 
 import pytest
+import tensorflow as tf
 
-from pipelines import InputError, output
+from keras_cnn.serving import FolderError, folder
+from pipelines import InputError, cli, output, unfinished
+from pipelines.errors import TrainingError
 
 
 def finish(files, text="report"):
@@ -14,7 +18,7 @@ def finish(files, text="report"):
     (files.run / "report.html").write_text(text)
     files.version.mkdir()
     (files.version / "saved_model.pb").touch()
-    return files.publish()
+    return files.publish({}, unfinished=False)
 
 
 def visible(folder):
@@ -81,6 +85,157 @@ def test_a_folder_of_classes_named_by_digits_is_no_output(tmp_path):
     (tmp_path / "0").mkdir()
     with pytest.raises(InputError, match="which holds 0"):
         output.check(tmp_path)
+
+
+def precious(tmp_path):
+    """A file and a folder of somebody else."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    return other
+
+
+NAMES = (".lock", ".publishing", ".unfinished", "runs", "serving")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("target", ["thesis.txt", ".", "nothing"])
+def test_links_in_the_place_of_our_own_are_refused_and_not_followed(tmp_path, name, target):
+    other, out = precious(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / name).symlink_to(other / target)
+    wanted = "a plain file" if name in (".lock", ".publishing") else "a folder"
+    sentence = (
+        f"What jobs write into the output folder {out} must be theirs alone. Received: {name}, which is not {wanted} but a "
+        "symbolic link. Move it away, or name another folder."
+    )
+    for function in (output.check, lambda path: output.opened(path).__enter__()):
+        with pytest.raises(InputError) as caught:
+            function(out)
+        assert str(caught.value) == sentence
+    with pytest.raises(FolderError, match="a symbolic link"), folder.staged(out):  # as `keras_cnn.export` does
+        pass
+    assert [path.name for path in out.iterdir()] == [name]
+    assert [path.name for path in other.iterdir()] == ["thesis.txt"]
+    assert (other / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "wanted"),
+    [
+        (".lock", os.mkdir, "a plain file"),
+        (".lock", os.mkfifo, "a plain file"),
+        (".publishing", os.mkdir, "a plain file"),
+        ("report.html", os.mkdir, "a file"),
+        ("runs", os.mkfifo, "a folder"),
+        ("serving", lambda path: path.write_text("tea"), "a folder"),
+        (".unfinished", lambda path: path.write_text("symphony"), "a folder"),
+    ],
+)
+def test_things_of_another_kind_in_the_place_of_our_own_are_refused(tmp_path, name, make, wanted):
+    make(tmp_path / name)
+    with (
+        pytest.raises(InputError, match=rf"Received: {name}, which is not {wanted}\. Move it away"),
+        output.opened(tmp_path),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_lock_that_becomes_a_link_after_the_check_is_refused(tmp_path, monkeypatch):
+    other, out = precious(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / ".lock").symlink_to(other / "thesis.txt")
+    monkeypatch.setattr(folder, "check", lambda path: path)
+    with pytest.raises(InputError, match=r"cannot be written: \.lock in it must be a plain file"), output.opened(out):
+        pass
+    assert (other / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_link_in_the_place_of_the_report_is_replaced(tmp_path):
+    other, out = precious(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "report.html").symlink_to(other / "thesis.txt")
+    with output.opened(out) as files:
+        finish(files)
+    assert (other / "thesis.txt").read_text() == "years of work" and (out / "report.html").read_text() == "report"
+    assert not (out / "report.html").is_symlink()
+
+
+def test_hard_links_in_the_place_of_our_own_lose_the_name_and_not_the_content(tmp_path):
+    other, out = precious(tmp_path), tmp_path / "out"
+    (out / "serving").mkdir(parents=True)
+    names = ("report.html", ".lock", "serving/README.md", "serving/models.config")
+    for name in names:
+        os.link(other / "thesis.txt", out / name)
+    with output.opened(out) as files:
+        finish(files)
+    assert (other / "thesis.txt").read_text() == "years of work"
+
+
+def test_leavings_that_are_links_go_without_what_they_lead_to(tmp_path):
+    other, out = precious(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / ".staging-link").symlink_to(other)
+    (out / ".staging-file").symlink_to(other / "thesis.txt")
+    (out / ".staging-nothing").symlink_to(other / "nothing")
+    with output.opened(out) as files:
+        finish(files)
+    assert not list(out.glob(".staging*")) and (other / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_output_itself_may_be_a_link_to_a_folder(tmp_path):
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "large disk")
+    with output.opened(tmp_path / "out") as files:
+        assert finish(files)[1] == tmp_path / "out" / "1"
+    assert (
+        visible(tmp_path / "large disk") == ["1", "report.html", "runs", "serving"] and (tmp_path / "out").is_symlink()
+    )
+
+
+FULL = "No space left on device"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, FULL),
+        OSError(errno.EDQUOT, "Disk quota exceeded", "model.keras"),
+        tf.errors.ResourceExhaustedError(None, None, f"version/variables/variables.data; {FULL}"),
+        RuntimeError(f"Unable to synchronously close file (file write failed: errno = 28, error message = '{FULL}')"),
+    ],
+    ids=["Python", "quota", "TensorFlow", "HDF5"],
+)
+def test_a_full_disk_is_one_sentence_and_leaves_what_is_unfinished(tmp_path, error):
+    with pytest.raises(
+        TrainingError, match=r"^The disk has no room left.*\. Make room and run the same command again: "
+    ):
+        with output.opened(tmp_path) as files:
+            unfinished.opened(tmp_path, {"epochs": 3})
+            (files.version / "variables").mkdir(parents=True)
+            raise error
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".unfinished"]
+    assert unfinished.opened(tmp_path, {"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    "error", [InputError(f"The cache: {FULL}."), TrainingError(f"{FULL}."), OSError(5, "Input/output")]
+)
+def test_what_says_itself_what_was_wrong_is_left_as_it_is(tmp_path, error):
+    with pytest.raises(type(error)) as caught, output.opened(tmp_path):
+        raise error
+    assert caught.value is error or str(caught.value) == str(error)
+
+
+def test_the_command_line_ends_with_status_1_where_a_disk_is_full(tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, FULL, "answers.csv")
+
+    monkeypatch.setattr("pipelines.prediction.predict", full)
+    assert cli.main(["predict", "model", "photo.jpg"]) == 1
+    said = f"a disk has no room left: [Errno 28] {FULL}: 'answers.csv'. Make room and run the same command again."
+    assert capsys.readouterr().err == f"keras-cnn predict: {said}\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

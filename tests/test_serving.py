@@ -167,10 +167,12 @@ def test_verify_notices_other_weights(version, tmp_path, in_process):
 
 def test_a_number_that_is_none_is_no_small_difference(version, in_process):
     scores = np.full(len(LABELS), np.nan, "float32")
+    examples = verification.Examples([samples.Sample(picture("JPEG"), scores)], ["a.jpg"], np.full((1, 6), np.nan))
     with pytest.raises(
-        serving.VerificationError, match=r"within 0\.0001\. Received: a difference of nan on 1 examples"
+        serving.VerificationError,
+        match=r"within 0\.0001\. Received: a difference of nan on 1 images; .* a\.jpg \(nan\)",
     ):
-        verification.compare(version, [samples.Sample(picture("JPEG"), scores)])
+        verification.compare(version, examples)
 
 
 def test_an_export_that_fails_its_proof_leaves_nothing(model, tmp_path, monkeypatch):

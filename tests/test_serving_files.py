@@ -1,12 +1,15 @@
 """The files beside the graph: names that are safe, a lock that all writers share, requests encoded as protocol buffers."""
 
 import fcntl
+import os
+import subprocess
 import threading
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_cnn.serving import FolderError, folder, fresh_process, server_files, warm_up
+from keras_cnn.serving import FolderError, folder, fresh_process, samples, server_files, verification, warm_up
 from pipelines import InputError, output
 
 
@@ -43,12 +46,10 @@ def test_the_name_of_a_folder_cannot_inject(tmp_path, name, expected):
     found = server_files.name_of(directory)
     assert found == (expected or tmp_path.name.strip("_"))
     directory.mkdir(parents=True, exist_ok=True)
-    staging = tmp_path / "staging"
-    staging.mkdir()
-    server_files.write(directory, staging)
-    text = (directory / "serving" / "models.config").read_text()
+    server_files.write(directory, tmp_path / "serving")
+    text = (tmp_path / "serving" / "models.config").read_text()
     assert f'name: "{found}"' in text and text.count('"') == 6
-    assert f'-v "$PWD":/models/{found}:ro' in (directory / "serving" / "README.md").read_text()
+    assert f'-v "$PWD":/models/{found}:ro' in (tmp_path / "serving" / "README.md").read_text()
 
 
 def test_all_writers_share_one_lock(tmp_path):
@@ -104,3 +105,24 @@ def test_versions_and_runs_are_numbered_together(tmp_path):
     assert folder.next_version(tmp_path) == 4
     (tmp_path / "²").mkdir()  # a digit to Python, no number to TF Serving
     assert folder.highest_version(tmp_path) == 2
+
+
+def test_images_to_verify_on_lie_beside_the_version_and_go(tmp_path, monkeypatch):
+    """In the staging folder, where the next job removes what a kill leaves; nothing in the folder for temporary files."""
+    staging, temporary, seen = tmp_path / "staging", tmp_path / "temporary", []
+    staging.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+
+    def run(command, **_):
+        seen.append((command[-1], sorted(path.name for path in staging.iterdir())))
+        return subprocess.CompletedProcess(command, 0, '{"images": 1}\n', "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    example = samples.Sample(b"an image", np.zeros(2, "float32"))
+    assert verification._run(staging / "version", [example]) == {"images": 1}
+    assert verification._run(staging / "version", ()) == {"images": 1}
+    more = staging / "more.tfrecord"
+    assert seen == [(str(more), [more.name]), (os.devnull, [])]
+    assert list(staging.iterdir()) == list(temporary.iterdir()) == []
+    assert fresh_process.read(os.devnull) == []

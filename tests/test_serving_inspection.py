@@ -8,7 +8,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_cnn as kc
 from keras_cnn import serving
-from keras_cnn.serving import inspection, verification
+from keras_cnn.serving import verification
 from pipelines import InputError, prediction
 
 
@@ -55,61 +55,6 @@ def test_predict_refuses_it_too_unless_it_is_trusted(reader, tmp_path):
         prediction.load(reader)
     serve = prediction.load(reader, trust=True)
     assert serve(image_bytes=tf.constant([str(tmp_path / "secret.jpg")]))["labels"].numpy() == [[b"5"]]
-
-
-@pytest.mark.parametrize(
-    ("operation", "effect"),
-    [
-        ("ReadFile", "reads files"),
-        ("TFRecordDatasetV2", "reads files"),
-        ("InitializeTableFromTextFileV2", "reads files"),
-        ("LoadAndRemapMatrix", "reads files"),
-        ("WriteFile", "writes files"),
-        ("DumpTensor", "writes files"),
-        ("DebugIdentityV3", "writes files"),
-        ("DataServiceDatasetV4", "reaches the network"),
-        ("RpcCall", "reaches the network"),
-        ("EagerPyFunc", "runs other code"),
-        ("DatasetFromGraph", "runs other code"),
-        ("NoSuchOperation", "is no operation of TensorFlow"),
-        ("GetSessionHandleV2", "keeps state in a way that is not known"),
-        ("Conv2D", None),
-        ("DecodeImage", None),
-        ("HashTableV2", None),
-        ("LookupTableFindV2", None),
-        ("StatefulPartitionedCall", None),
-        ("VarHandleOp", None),
-        ("ReadVariableOp", None),
-        ("ParallelMapDatasetV2", None),
-    ],
-)
-def test_what_operations_do(operation, effect):
-    assert inspection._effect(operation) == effect
-
-
-def test_every_operation_of_tensorflow_that_keeps_state_is_judged():
-    """The kernels that this TensorFlow has: none whose name speaks of files or sockets passes as harmless."""
-    from tensorflow.python.framework import kernels
-
-    names = {kernel.op for kernel in kernels.get_all_registered_kernels().kernel}
-    harmless = {name for name in names if inspection._effect(name) is None}
-    assert len(harmless) > 900
-    words = (
-        "File",
-        "Record",
-        "Disk",
-        "Dump",
-        "Socket",
-        "Rpc",
-        "Remote",
-        "PyFunc",
-        "Snapshot",
-        "XlaHost",
-        "Save",
-        "Service",
-    )
-    found = {name for name in harmless if any(word in name for word in words)}
-    assert found == {"ShardedFilename", "ShardedFilespec"}  # which make names and open nothing
 
 
 def test_training_and_paths_are_seen(tmp_path):

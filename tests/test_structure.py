@@ -1,19 +1,18 @@
-"""Imports point one way, TensorFlow stays where it must be, and no module hides a public function."""
+"""Imports point one way, TensorFlow stays where it must be, no function hides a module, and what is referred to exists."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import keras_cnn
-import pipelines
-
 ROOT = Path(__file__).parent.parent
 # A room may import itself, its neighbours and the rooms before it.
 ROOMS = (
-    {"version", "geometry", "arguments", "preprocessing", "fetching"},
+    {"version", "geometry", "arguments", "preprocessing", "fetching", "durable", "scratch", "safety"},
     {"layers"},
     {"blocks", "heads"},
     {"builder", "surgery"},
@@ -22,8 +21,18 @@ ROOMS = (
     {"images", "serving"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-MAY_USE_TENSORFLOW = {"images", "layers/hub/module", "layers/hub/variants", "serving", "training", "analysis/autodiff"}
+MAY_USE_TENSORFLOW = {
+    "safety",
+    "images",
+    "layers/hub/module",
+    "layers/hub/variants",
+    "serving",
+    "training",
+    "analysis/autodiff",
+}
 SOURCES = sorted((ROOT / "keras_cnn").rglob("*.py"))
+PIPELINES = sorted((ROOT / "pipelines").rglob("*.py"))
+PACKAGES = [path.parent for path in [*SOURCES, *PIPELINES] if path.name == "__init__.py"]
 
 
 def imports(path):
@@ -48,12 +57,110 @@ def test_imports_point_one_way(path):
             assert LEVEL[rest.split(".")[0]] <= LEVEL[parts[0]], f"{path} imports {name}"
 
 
-def test_no_module_bears_the_name_of_a_public_function():
-    for package in (keras_cnn, pipelines):
-        functions = {name for name in package.__all__ if callable(getattr(package, name))}
-        modules = {path.stem for path in Path(package.__file__).parent.rglob("*.py")}
-        folders = {path.name for path in Path(package.__file__).parent.rglob("*") if path.is_dir()}
-        assert not functions & (modules | folders)
+def at_import(tree):
+    """Dotted names that a module imports when it is imported itself: those in functions wait until they are called."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from at_import(node)
+
+
+def file_of(name):
+    """The file of the module that a dotted name is, or is in; None for modules of others."""
+    path = ROOT.joinpath(*name.split("."))
+    files = (path / "__init__.py", path.with_suffix(".py"), path.parent / "__init__.py", path.parent.with_suffix(".py"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def imported_with(name):
+    """Dotted name -> file that imports it, of all that comes with a module; packages above a module come with it too."""
+    found, left = {}, [file_of(name)]
+    seen = set()
+    while left:
+        file = left.pop()
+        if file is None or file in seen:
+            continue
+        seen.add(file)
+        for dotted in at_import(ast.parse(file.read_text())):
+            found.setdefault(dotted, file)
+            parts = dotted.split(".")
+            left += [file_of(".".join(parts[: i + 1])) for i in range(len(parts))] if parts[0] == name else []
+    return found
+
+
+def test_the_library_is_imported_without_tensorflow():
+    # Keras may run on JAX, where there is no TensorFlow; what needs it imports it when it is called.
+    found = imported_with("keras_cnn")
+    assert {"keras_cnn.serving.export", "keras_cnn.training.resumption.ExactResume"} < found.keys()
+    assert not [f"{file}: {name}" for name, file in found.items() if name.split(".")[0] == "tensorflow"]
+
+
+@pytest.mark.slow
+def test_the_library_is_imported_where_tensorflow_is_not_to_be_had():
+    # Keras has it by then: that Keras itself does without is its own affair.
+    code = "import sys, keras; sys.modules['tensorflow'] = None; import keras_cnn as kc; kc.export, kc.training"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def exported(package):
+    """Names that the `__init__` of a package has from its modules, or defines: (name, module that it comes from)."""
+    for node in ast.parse((package / "__init__.py").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            yield from ((alias.asname or alias.name, node.module) for alias in node.names)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name, None
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_hides_a_module(package):
+    """`keras_cnn.training.x` must be the module x of that package, or there is none."""
+    modules = {path.stem for path in package.glob("*.py")} | {path.name for path in package.iterdir() if path.is_dir()}
+    itself = ".".join(package.relative_to(ROOT).parts)
+    assert not [name for name, module in exported(package) if name in modules and module != itself]
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *PIPELINES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_bears_the_name_of_a_public_function_in_it(path):
+    defined = {
+        node.name for node in ast.parse(path.read_text()).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    }
+    assert path.stem not in defined
+
+
+def references(path):
+    """Dotted names of ours between backticks: in the texts of a module, or in a page."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        strings = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
+        text = "\n".join(value for value in strings if isinstance(value, str))
+    return set(re.findall(r"`((?:kc|keras_cnn|pipelines)(?:\.\w+)+)[`(\s]", text))
+
+
+def resolves(dotted):
+    """Whether a dotted name leads to something, field of a dataclass included."""
+    first, *rest = dotted.replace("kc.", "keras_cnn.", 1).split(".") if dotted.startswith("kc.") else dotted.split(".")
+    found = importlib.import_module(first)
+    for name in rest:
+        if hasattr(found, name):
+            found = getattr(found, name)
+        elif name in getattr(found, "__annotations__", {}):
+            return True
+        else:
+            try:
+                found = importlib.import_module(f"{found.__name__}.{name}")
+            except (ImportError, AttributeError):
+                return False
+    return True
+
+
+def test_what_texts_refer_to_exists():
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    named = {(name, path) for path in [*SOURCES, *PIPELINES, *pages] for name in references(path)}
+    assert len(named) > 100
+    assert sorted({f"{path.relative_to(ROOT)}: {name}" for name, path in named if not resolves(name)}) == []
 
 
 def test_help_does_not_wait_for_tensorflow():

@@ -219,6 +219,167 @@ def test_dropout_that_is_on_within_stays_on():
     assert 0 not in keras.ops.convert_to_numpy(flat(x, training=False))
 
 
+class Block(keras.layers.Layer):
+    """Layers within a layer whose `call` has no `training`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm, self.drop = keras.layers.BatchNormalization(name="norm"), keras.layers.Dropout(0.5, name="drop")
+
+    def build(self, shape):
+        self.norm.build(shape)
+
+    def call(self, x):
+        return self.drop(self.norm(x))
+
+
+class Keywords(keras.layers.Layer):
+    """Takes keywords; Keras gives `training` to none of these."""
+
+    def call(self, x, **kwargs):
+        assert "training" not in kwargs
+        return 2.0 * x
+
+
+def joined(name="base"):
+    """Every kind of layer between an image and features: those that take `training`, those that do not, and operations."""
+    image = keras.Input((8, 8, 3))
+    x = Keywords(name="keywords")(keras.layers.Conv2D(4, 3, padding="same", name="conv")(image))
+    y = keras.layers.BatchNormalization(name="norm")(x)
+    y = keras.layers.Add(name="add")([y, Block(name="block")(x)])
+    y = keras.layers.Concatenate(name="both")([keras.ops.relu(y), x])
+    y = keras.layers.Reshape((64, 8))(keras.layers.Identity()(y))
+    return keras.Model(image, keras.layers.Flatten()(keras.layers.Permute((2, 1))(y)), name=name)
+
+
+def as_in_the_guide(call):
+    """A classifier on a base that is called as Keras' guide to transfer learning has it: with `training=False`."""
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, keras.layers.Dense(2, name="logits")(call(image)))
+
+
+def two_deep(image):
+    inner = joined("inner")
+    within = keras.Input((8, 8, 3))
+    return keras.Model(within, inner(within, training=True), name="base")(image, training=False)
+
+
+def called_twice(image):
+    base = joined()
+    return keras.layers.Subtract()([base(image, training=False), base(2.0 * image, training=None)])
+
+
+CALLS = {
+    "functional": lambda image: joined()(image, training=False),
+    "Sequential": lambda image: keras.Sequential([keras.Input((8, 8, 3)), *joined().layers[1:2], Block()])(
+        image, training=False
+    ),
+    "two deep": two_deep,
+    "called twice": called_twice,
+    "a layer at a time": lambda image: keras.layers.Flatten()(
+        keras.layers.Add()([image, Block()(image, training=False)], training=False), training=False
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_training_goes_to_the_layers_that_take_it_and_to_no_others(case):
+    def ending(image):
+        x = CALLS[case](image)
+        return x if len(x.shape) == 2 else keras.layers.Flatten()(x)
+
+    keras.utils.set_random_seed(0)
+    model = as_in_the_guide(ending)
+    photos = pair()["left"]
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(np.arange(layer.moving_mean.shape[0]))
+    outer = keras.Input((8, 8, 3))
+    around = keras.Model(outer, model(outer))  # so that all of it is called anew
+    expected = model(photos)
+    flat = kc.unnest(around)
+    assert flat.compute_output_shape((1, 8, 8, 3)) == (1, 2)
+    np.testing.assert_allclose(flat(photos), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(flat(photos, training=False), model(photos, training=False), rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_stay_where_a_base_was_called_for_inference():
+    keras.utils.set_random_seed(0)
+    model = as_in_the_guide(lambda image: keras.layers.Flatten()(encoder()(image, training=False)["deep"]))
+    norm, photos = model.layers[1].get_layer("norm"), pair()["left"]
+    start, found = keras.ops.convert_to_numpy(norm.moving_mean), []
+    for one in (model, kc.unnest(model)):
+        one(photos)
+        np.testing.assert_array_equal(norm.moving_mean, start)
+        one(photos, training=True)  # as `fit` does: Keras lets it overrule what the base was called with
+        found.append(keras.ops.convert_to_numpy(norm.moving_mean))
+        norm.moving_mean.assign(start)
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert (found[0] != start).all()
+
+
+def test_an_argument_that_is_none_leaves_what_is_within():
+    within = keras.Input((100,))
+    inner = keras.Model(within, keras.layers.Dropout(0.5)(within, training=True))
+    inputs = keras.Input((100,))
+    flat = kc.unnest(keras.Model(inputs, inner(inputs, training=None)))
+    assert 0 in keras.ops.convert_to_numpy(flat(np.ones((1, 100), "float32")))
+
+
+def test_dropout_within_a_layer_stays_on():
+    inputs = keras.Input((100,))
+    inner = keras.Sequential([keras.Input((100,)), Block()])
+    model = keras.Model(inputs, inner(inputs, training=True))
+    for one in (model, kc.unnest(model)):
+        assert 0 in keras.ops.convert_to_numpy(one(np.ones((4, 100), "float32")))
+
+
+def test_states_of_recurrent_layers_are_handed_over():
+    def sequence():
+        steps, state = keras.Input((5, 3)), keras.Input((4,))
+        rnn = keras.layers.GRU(4, dropout=0.5)
+        inner = keras.Model([steps, state], rnn(steps, initial_state=state), name="inner")
+        outer = [keras.Input((5, 3)), keras.Input((4,))]
+        return keras.Model(outer, inner(outer, training=False))
+
+    model = sequence()
+    random = np.random.default_rng(0)
+    values = [random.normal(size=(2, 5, 3)).astype("float32"), random.normal(size=(2, 4)).astype("float32")]
+    flat = kc.unnest(model)
+    np.testing.assert_allclose(flat(values), model(values), rtol=1e-6)
+    assert flat.compute_output_shape([(2, 5, 3), (2, 4)]) == (2, 4)
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'inner' .* does not support masking")  # says Keras of each such call
+def test_a_model_that_is_called_with_a_mask_stays_whole():
+    def masked():
+        steps, mask = keras.Input((5, 3)), keras.Input((5,), dtype="bool")
+        within = keras.Input((5, 3))
+        inner = keras.Model(within, keras.layers.GRU(4, name="deep")(keras.layers.Dense(3)(within)), name="inner")
+        return keras.Model([steps, mask], inner(steps, mask=mask))
+
+    model = masked()
+    values = [np.random.default_rng(0).normal(size=(1, 5, 3)).astype("float32"), np.array([[1, 1, 1, 0, 0]], bool)]
+    flat = kc.unnest(model)
+    np.testing.assert_allclose(flat(values), model(values), rtol=1e-6)
+    assert not np.allclose(flat(values), flat([values[0], np.ones((1, 5), bool)]))
+    with pytest.raises(ValueError, match=r"^cut: 'inner/deep' lies in a model that is called with a mask"):
+        kc.cut(model, "deep")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50", "DenseNet121", "NASNetMobile"])
+def test_networks_of_keras_called_as_in_the_guide(name):
+    size = 224 if name == "NASNetMobile" else 64
+    base = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(size, size, 3))
+    image = keras.Input((size, size, 3))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(base(image, training=False)))
+    photos = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype("float32")
+    expected, flat = model(photos), kc.unnest(model)
+    np.testing.assert_allclose(flat(photos), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert flat.compute_output_shape((1, size, size, 3)) == (1, model.output_shape[-1])
+
+
 def test_an_inner_model_casts_its_inputs():
     inputs = keras.Input((4,), dtype="uint8")
     inner_inputs = keras.Input((4,))
@@ -375,3 +536,151 @@ def test_heads_that_cannot_be_swapped():
         kc.swap_head(grouped, 3)
     with pytest.raises(ValueError, match=r"^swap_head: the model must be functional or Sequential"):
         kc.swap_head(Opaque(), 3)
+
+
+# Heads of frozen models
+
+
+def base(name="base"):
+    return keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(4, 3, name="body"), L.BatchNormalization()], name=name)
+
+
+def nested_head():
+    """A base and a head that are models of their own."""
+    top = keras.Sequential([keras.Input((6, 6, 4)), L.Flatten(), L.Dense(3, name="head"), L.Softmax()], name="top")
+    return keras.Sequential([keras.Input((8, 8, 3)), base(), top])
+
+
+def grown_while_frozen():
+    """`trainable = False` of a model that got its layers later: they do not know."""
+    model = keras.Sequential([keras.Input((8, 8, 3))])
+    model.trainable = False
+    for layer in (L.Conv2D(4, 3, name="body"), L.Flatten(), L.Dense(3, name="head")):
+        model.add(layer)
+    return model
+
+
+def pooled(head):
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, head(base()(inputs)))
+
+
+TO_FREEZE = {
+    "functional": lambda: ends(L.Flatten(), L.Dense(3, name="head"), L.Softmax()),
+    "nested": nested_head,
+    "grown": grown_while_frozen,
+    "classification": lambda: pooled(kc.heads.classification(3, dropout=0.2)),
+    "several labels": lambda: pooled(kc.heads.multi_label(3)),
+    "dense prediction": lambda: pooled(kc.heads.dense_prediction(3)),
+}
+FREEZE = {
+    "trainable": lambda model: setattr(model, "trainable", False),
+    "kc.freeze": kc.freeze,
+    "each layer": lambda model: [setattr(layer, "trainable", False) for layer in model.layers],
+}
+
+
+@pytest.mark.parametrize("freeze", FREEZE)
+@pytest.mark.parametrize("case", TO_FREEZE)
+def test_of_a_frozen_model_the_new_head_alone_learns(case, freeze):
+    model = TO_FREEZE[case]()
+    FREEZE[freeze](model)
+    swapped = kc.swap_head(model, 5)
+    assert [tuple(weight.shape) for weight in swapped.trainable_weights][-1:] == [(5,)]
+    assert len(swapped.trainable_weights) == 2 and not model.trainable_weights
+    old = {id(weight) for weight in model.weights}
+    before = {weight.path: np.array(weight) for weight in swapped.weights if id(weight) in old}
+    head = [np.array(weight) for weight in swapped.trainable_weights]
+    swapped.compile(keras.optimizers.SGD(1.0), "mse")
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    swapped.fit(images, np.random.default_rng(1).uniform(size=(4, *swapped.output_shape[1:])), verbose=0)
+    assert all((np.array(w) != h).any() for w, h in zip(swapped.trainable_weights, head, strict=True))
+    for weight in swapped.weights:
+        if id(weight) in old:
+            np.testing.assert_array_equal(weight, before[weight.path])
+
+
+def test_what_is_trainable_in_a_model_stays_so_with_a_new_head():
+    model = nested_head()
+    model.get_layer("base").get_layer("body").trainable = False
+    swapped = kc.swap_head(model, 5)
+    assert [w.path for w in swapped.trainable_weights if "head" not in w.path] == [
+        w.path for w in model.trainable_weights if "head" not in w.path
+    ]
+    assert len(swapped.trainable_weights) == 4
+
+
+@pytest.mark.parametrize("freeze", FREEZE)
+def test_a_frozen_model_stays_frozen_with_other_channels(freeze):
+    model = nested_head()
+    FREEZE[freeze](model)
+    assert not kc.adapt_input_channels(model, 1).trainable_weights
+
+
+class PerClass(keras.initializers.Initializer):
+    """Values for three classes, whatever is asked for."""
+
+    def __call__(self, shape, dtype=None):
+        return keras.ops.convert_to_tensor(np.arange(3.0), dtype)
+
+
+def halves(shape, dtype=None):
+    return keras.ops.full(shape, 0.5, dtype)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "expected"),
+    [
+        (keras.initializers.Constant(np.log([0.9, 0.09, 0.01])), 0),  # as TensorFlow's guide to uneven classes has it
+        (keras.initializers.Constant(np.log([0.9])), 0),
+        (PerClass(), 0),
+        (keras.initializers.Constant(-4.6), -4.6),  # Lin et al., 2017, section 4.1: the same for any number of classes
+        (halves, 0.5),
+    ],
+)
+def test_biases_of_the_old_classes_are_not_those_of_the_new_ones(initializer, expected):
+    inputs = keras.Input((4,))
+    size = len(initializer.value) if np.ndim(getattr(initializer, "value", 0)) else 3
+    model = keras.Model(inputs, L.Dense(size, bias_initializer=initializer, name="head")(inputs))
+    np.testing.assert_allclose(kc.swap_head(model, 5).get_layer("head").bias, [expected] * 5, rtol=1e-6)
+
+
+def test_kernels_of_the_old_classes_are_not_those_of_the_new_ones():
+    inputs = keras.Input((4,))
+    kernel = keras.initializers.Constant(np.arange(12.0).reshape(4, 3))
+    model = keras.Model(inputs, L.Dense(3, kernel_initializer=kernel, name="head")(inputs))
+    new = [np.array(kc.swap_head(model, 5).get_layer("head").kernel) for _ in range(2)]
+    assert new[0].shape == (4, 5) and np.abs(new).max() <= np.sqrt(6 / 9) and (new[0] != new[1]).any()  # Glorot's limit
+
+
+SINGLE = {
+    "dense": lambda: [L.Flatten(), L.Dense(1, "sigmoid", name="head")],
+    "activation": lambda: [L.Flatten(), L.Dense(1, name="head"), L.Activation("sigmoid")],
+    "operation": lambda: [L.Flatten(), L.Dense(1, name="head"), keras.ops.sigmoid],
+    "nested": lambda: [keras.Sequential([L.Flatten(), L.Dense(1, name="head")], name="top"), L.Activation("sigmoid")],
+    "a label at each place": lambda: [L.Conv2D(1, 1, activation="sigmoid", name="head")],
+    "multi_label": lambda: [kc.heads.multi_label(1)],
+}
+
+
+@pytest.mark.parametrize("case", SINGLE)
+def test_one_sigmoid_does_not_become_several_unasked(case):
+    model = ends(*SINGLE[case]())
+    expected = (
+        r"^swap_head: `classes` must be 1 for a model that ends in one sigmoid.* classes=5\. Cut .* '(head|top|logits)'"
+    )
+    with pytest.raises(ValueError, match=expected):
+        kc.swap_head(model, 5)
+    assert kc.swap_head(model, 1).output_shape == model.output_shape
+
+
+def test_several_sigmoids_stay_sigmoids_and_a_softmax_needs_two_classes():
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    several = kc.swap_head(ends(kc.heads.multi_label(3)), 2)
+    assert abs(several(images).numpy().sum(-1) - 1).min() > 1e-3
+    for head in (kc.heads.classification(3), lambda x: L.Dense(3, "softmax")(L.Flatten()(x))):
+        with pytest.raises(
+            ValueError, match=r"^swap_head: `classes` must be at least 2 for a model that ends in softmax"
+        ):
+            kc.swap_head(ends(head), 1)
+    assert kc.swap_head(ends(L.Flatten(), L.Dense(1)), 3).output_shape == (None, 3)  # a regression

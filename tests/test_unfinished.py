@@ -1,6 +1,8 @@
 """What an interrupted job leaves, and what breaks a training off."""
 
-import json
+import shutil
+import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_cnn as kc
+from keras_cnn import durable
 from pipelines import fitting, settings, unfinished
 from pipelines.cached import CachedBatches, indicators
 from pipelines.errors import InputError, TrainingError
@@ -37,13 +40,44 @@ def test_another_job_is_told_what_differs(tmp_path):
     assert (tmp_path / ".unfinished" / "checkpoint").exists()
     folder = unfinished.opened(tmp_path, {**JOB, "epochs": 5}, restart=True)
     assert [path.name for path in folder.iterdir()] == ["job.json"]
-    assert json.loads((folder / "job.json").read_text())["epochs"] == 5
+    assert durable.read_record(folder / "job.json")["epochs"] == 5
 
 
 def test_a_job_that_was_stopped_before_it_began_leaves_nothing_to_go_on_with(tmp_path):
     (tmp_path / ".unfinished").mkdir()
     (tmp_path / ".unfinished" / "job.json.part").write_text("{")
     assert [path.name for path in unfinished.opened(tmp_path, JOB).iterdir()] == ["job.json"]
+
+
+@pytest.mark.parametrize("damage", ["a bit", "half", "empty", "a folder"])
+def test_a_record_that_cannot_be_read_loses_no_checkpoint(tmp_path, damage):
+    folder = unfinished.opened(tmp_path, JOB)
+    (folder / "checkpoint").touch()
+    record = folder / "job.json"
+    content = bytearray(record.read_bytes())
+    record.unlink()
+    if damage == "a folder":
+        record.mkdir()
+    else:
+        content[10] ^= 1
+        record.write_bytes({"a bit": content, "half": content[:20], "empty": b""}[damage])
+    with pytest.raises(
+        InputError, match=r"^An unfinished job can go on only if .*job\.json tells what it is\. Received: a f"
+    ):
+        unfinished.opened(tmp_path, JOB)
+    assert (folder / "checkpoint").exists()
+    assert not (unfinished.opened(tmp_path, JOB, restart=True) / "checkpoint").exists()
+
+
+def test_a_bit_of_the_record_never_makes_it_another_job(tmp_path):
+    record = unfinished.opened(tmp_path, JOB) / "job.json"
+    content = record.read_bytes()
+    for bit in range(0, 8 * len(content), 5):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        record.write_bytes(damaged)
+        with pytest.raises(InputError, match="a file that cannot be read"):
+            unfinished.opened(tmp_path, JOB)
 
 
 def trained(tmp_path, activations, callbacks=(), before=(), **options):
@@ -176,3 +210,96 @@ def test_training_ends_when_it_has_lost_patience(tmp_path):
     """Nothing can be learned of zeros: the loss on validation rises from the start on."""
     history = trained(tmp_path, np.zeros((8, 4), "float16"), epochs=9, learning_rate=1e-30, patience=2).history
     assert len(history) == 3
+
+
+class Places(keras.callbacks.Callback):
+    """Ends training before a step, and remembers the weights that a training ends with."""
+
+    def __init__(self, stop_at=None):
+        super().__init__()
+        self.left = stop_at
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+    def on_train_end(self, logs=None):
+        self.found = self.model.get_weights()
+
+
+# At this rate the network is best after the second of five epochs, as one sees in the history.
+BEST_IS_THE_SECOND = {
+    "epochs": 5,
+    "learning_rate": 3.0,
+    "batch_size": 4,
+    "optimizer": "sgd",
+    "warm_up": 0.0,
+    "clip_norm": 0.0,
+}
+
+
+def best_of_five(folder, stop_at=None):
+    """What a training gives whose best weights are those of an epoch long before its end."""
+    folder.mkdir(exist_ok=True)
+    keras.utils.set_random_seed(0)
+    activations, places = np.random.default_rng(0).normal(size=(8, 4)).astype("float16"), Places(stop_at)
+    fitted = trained(folder, activations, [places], **BEST_IS_THE_SECOND)
+    assert not fitted.restarts
+    return fitted.history, fitted.best, [weight.tolist() for weight in places.found]
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A training that was stopped in its last epoch, long after its best, and what it gives if it is not."""
+    folder = tmp_path_factory.mktemp("best")
+    whole = best_of_five(folder / "whole")
+    losses = [epoch["val_crossentropy"] for epoch in whole[0]]
+    assert losses.index(min(losses)) < 3
+    with pytest.raises(KeyboardInterrupt):
+        best_of_five(folder / "cut", stop_at=9)
+    return folder / "cut", whole
+
+
+def test_the_best_weights_come_back_with_the_checkpoint(interrupted, tmp_path):
+    cut, whole = interrupted
+    shutil.copytree(cut, tmp_path / "copy")
+    assert best_of_five(tmp_path / "copy") == whole
+
+
+@pytest.mark.parametrize("suffix", [".npz", pytest.param(".json", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        pytest.param(lambda path: path.write_bytes(b""), marks=pytest.mark.slow),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), marks=pytest.mark.slow),
+    ],
+    ids=["missing", "empty", "a byte"],
+)
+def test_whatever_file_of_a_job_is_lost_the_best_weights_are_never_others(interrupted, tmp_path, suffix, damage):
+    cut, whole = interrupted
+    files = [path.relative_to(cut) for path in sorted(cut.rglob("*" + suffix))]
+    assert files
+    for number, file in enumerate(files):
+        copy = shutil.copytree(cut, tmp_path / str(number))
+        damage(copy / file)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is damaged.*passed over")
+            assert best_of_five(copy) == whole
+
+
+def test_a_copy_of_an_unfinished_job_is_one_of_its_own(interrupted, tmp_path):
+    """It resumes without the original, and without a change to it: no file says where it lies."""
+    cut, whole = interrupted
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    shutil.copytree(cut, original)
+    shutil.copytree(cut, copy)
+    files = {path: path.read_bytes() for path in cut.rglob("*") if path.is_file()}
+    assert files and not any(str(cut.parent).encode() in content for content in files.values())
+    assert best_of_five(copy) == whole
+    assert {path: path.read_bytes() for path in cut.rglob("*") if path.is_file()} == files
+    original.rename(tmp_path / "moved")
+    assert best_of_five(tmp_path / "moved") == whole
+    assert not original.exists()

@@ -2,8 +2,8 @@
 
     python tools/compare_jobs.py REVISION
 
-Fine-tunes the embedded network on the embedded drawings at 64 pixels (its head alone; the last stage and the whole network for two
-epochs), once in the working tree and once in a checkout of REVISION, each in a process of its own with an empty cache. Prints
+Fine-tunes the embedded network on the embedded drawings at 64 pixels (its head alone; the last stage and the whole network for
+two epochs), in the working tree and in a checkout of REVISION, each in a process of its own with an empty cache. Prints
 accuracies and the largest difference of a weight; exit status 1 unless all are equal.
 """
 

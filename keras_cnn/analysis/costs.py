@@ -142,10 +142,11 @@ def _products(call, name):
     factors = operations.operands(call)
     shapes = [x.shape for x in factors]
     text = operations.subscripts(call.operation, list(map(len, shapes)))
-    if name == "DotProductAttention":  # scores, then the mean of values
+    if name == "DotProductAttention":  # scores, then the mean of values, whose size is their own
         query, key, value = shapes
-        scores = _index_space("bqhd,bkhd", [query, key])
-        return Cost(macs=sum_of([scores, _index_space("bqhd,bkhd", [(*query[:3], value[3]), key])]))
+        # The heads are those of the queries, of which several may share a key.
+        products = [_index_space("bkhd,bqhd", [key, query]), _index_space("bkhe,bqh", [value, query[:3]])]
+        return Cost(macs=sum_of(products))
     if len(factors) == 1:  # a transposition, or a sum
         return Cost()
     return Cost(macs=_index_space(text, shapes) if text and len(factors) == 2 else None)

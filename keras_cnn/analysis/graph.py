@@ -16,6 +16,8 @@ from keras_cnn.analysis.probes import exchanged
 from keras_cnn.surgery.graph import graph_of, rewrite, tensors_in
 
 IDENTITY = keras.layers.Identity()
+_HEADS = keras.KerasTensor((1, 1, 1, 1))
+ATTENTION = type(keras.ops.dot_product_attention(_HEADS, _HEADS, _HEADS)._keras_history.operation)
 OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__", "__pow__", "__matmul__")
 
 
@@ -71,8 +73,15 @@ def calls_of(model, inputs, known):
         tensor.name = own._keras_history.operation.name
     graph = graph_of(model)
     structure = inputs if graph else _like_input(inputs)
-    outputs = _walk(graph, inputs, "", calls, known) if graph else _trace(model, (structure,), {}, "", calls, known)
+    with exchanged(ATTENTION, "compute_output_spec", _attended):
+        outputs = _walk(graph, inputs, "", calls, known) if graph else _trace(model, (structure,), {}, "", calls, known)
     return calls, tree.flatten(outputs)
+
+
+def _attended(operation, query, key, value, **others):
+    """What `keras.ops.dot_product_attention` gives; Keras takes the size of its values for that of its queries."""
+    dtype = keras.backend.result_type(query.dtype, key.dtype, value.dtype)
+    return keras.KerasTensor((*query.shape[:-1], value.shape[-1]), dtype)
 
 
 def _like_input(inputs):

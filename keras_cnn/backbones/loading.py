@@ -31,8 +31,8 @@ def load_backbone(handle, input_shape=None, weights="default", preprocessing=Non
             "hub:MODULE", a SavedModel of TF Hub: a folder, a `.tar.gz` file, an address or a handle of Kaggle;
             "my_model.keras", the path of a functional or Sequential model, of which the head is left out.
         input_shape: `(height, width, channels)` of one image; height and width may be None where the network takes any
-            size. None: what the network was trained on. With other channels than the network's, its first kernels are
-            summed or repeated (`keras_cnn.surgery.adapt_input_channels`).
+            size, channels None for its own. None: what the network was trained on. With other channels than the network's,
+            its first kernels are summed or repeated (`keras_cnn.surgery.adapt_input_channels`).
         weights: "default" (pretrained), the path of a weight file, or None (random). "hub:" knows "default" alone.
         preprocessing: How image files become the input, of the size of `input_shape`. None: what the network's origin
             says, else `Preprocessing` of that size.
@@ -58,12 +58,19 @@ def load_backbone(handle, input_shape=None, weights="default", preprocessing=Non
     load, name = _origin(handle)
     _check_options(handle, load, options)
     backbone = load(name, size, weights, **options)
-    if channels not in (None, backbone.model.input_shape[-1]):
-        model = adapt_input_channels(backbone.model, channels)
-        backbone = replace(backbone, model=renewed(model, model.input_shape[1:]))
+    if channels is not None:
+        backbone = with_channels(backbone, channels)
     if preprocessing is not None:
         backbone = replace(backbone, preprocessing=_fitting(preprocessing, backbone.model))
     return backbone
+
+
+def with_channels(backbone: Backbone, channels: int) -> Backbone:
+    """The backbone for images of so many channels, by `keras_cnn.adapt_input_channels`; itself if it takes so many."""
+    if backbone.model.input_shape[-1] == channels:
+        return backbone
+    model = adapt_input_channels(backbone.model, channels)
+    return replace(backbone, model=renewed(model, model.input_shape[1:]))
 
 
 def _origin(handle):
@@ -89,10 +96,10 @@ def _checked(input_shape):
     if input_shape is None:
         return None, None
     shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
-    filled = [1 if side is None else side for side in shape[:2]] + list(shape[2:])
+    filled = [1 if size is None else size for size in shape]
     whole = [isinstance(side, numbers.Integral) and not isinstance(side, bool) and side > 0 for side in filled]
     if len(shape) != 3 or not all(whole):
-        expected = "(height, width, channels) of one image, height and width positive integers or None"
+        expected = "(height, width, channels) of one image, positive integers or None"
         raise ValueError(arguments.message("load_backbone", "input_shape", expected, input_shape))
     return shape[:2], shape[2]
 

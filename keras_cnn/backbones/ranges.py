@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 
 from keras_cnn import arguments
@@ -26,9 +28,12 @@ def to_range(input_range):
     """As `affine`, to the values that a network takes for black and for white: (0, 1), (-1, 1) or (0, 255)."""
     try:
         black, white = map(float, input_range)
+        valid = math.isfinite(black) and math.isfinite(white) and black != white
     except (TypeError, ValueError):
-        expected = "two numbers, for black and for white, such as (0, 1)"
-        raise ValueError(arguments.message("load_backbone", "input_range", expected, input_range)) from None
+        valid = False
+    if not valid:
+        expected = "two different finite numbers, for black and for white, such as (0, 1)"
+        raise ValueError(arguments.message("load_backbone", "input_range", expected, input_range))
     return affine((white - black) / 255, black)
 
 

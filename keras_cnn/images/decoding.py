@@ -10,7 +10,7 @@ from keras_cnn.images import bmp, gif, jpeg, orientation, png, webp
 from keras_cnn.images.checks import require
 from keras_cnn.images.file_bytes import numbers
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".gif", ".bmp", ".dib", ".webp")
 
 
 def upright_rgb(content, background: int, shrinkage=None):
@@ -23,6 +23,13 @@ def upright_rgb(content, background: int, shrinkage=None):
     ]
     image, noted = tf.switch_case(kind, readers)
     return orientation.upright(tf.ensure_shape(image, (None, None, 3)), noted)
+
+
+def orientation_of(content):
+    """The orientation, 1 to 8, in which `upright_rgb` shows a file, an int32 scalar; 1 where none is noted."""
+    nothing = functools.partial(tf.constant, 1)
+    readers = [functools.partial(kind.noted, content) for kind in (jpeg, png, webp)]
+    return tf.switch_case(_kind(content), [*readers, *[nothing] * 3])
 
 
 def _kind(content):

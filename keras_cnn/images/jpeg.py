@@ -12,23 +12,24 @@ SCALES = (1, 2, 4, 8)
 MOST_SEGMENTS, MOST_SCANS = 256, 16
 # Bytes times pixels below which a file takes seconds at most, whatever it contains.
 HARMLESS = 2**35
-# Second bytes of markers: of applications, the first of which is for Exif data; the start of a scan; one that only fills.
+# Second bytes of markers: of applications, the second of which is for Exif data; the start of a scan; one that only fills.
 APPLICATION, EXIF_APPLICATION, SCAN, FILL = 0xE0, 0xE1, 0xDA, 0xFF
-EXIF = int.from_bytes(b"Exif")
+NAME = b"Exif\0\0"
+EXIF = int.from_bytes(NAME[:4])
 
 
 def decode(content, shrinkage):
     """RGB `(height, width, 3)`, uint8, and its orientation; `shrinkage` as in `upright_rgb`."""
-    noted = _orientation(content)
+    turn = noted(content)
     height, width, components = tf.unstack(tf.image.extract_jpeg_shape(content))
     scale = tf.constant(0)
     if shrinkage:
-        swapped = noted > 4
+        swapped = turn > 4
         times = shrinkage(tf.where(swapped, width, height), tf.where(swapped, height, width))
         scale = tf.reduce_sum(tf.cast(times >= SCALES[1:], tf.int32))
     content = _affordable(content, tf.stack([height, width]), components, scale)
     image = tf.switch_case(scale, [lambda ratio=ratio: _decode(content, ratio) for ratio in SCALES])
-    return image, noted
+    return image, turn
 
 
 def _decode(content, ratio):
@@ -36,8 +37,8 @@ def _decode(content, ratio):
     return tf.io.decode_jpeg(content, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
 
-def _walk(content, leads_on):
-    """Position, marker and beginning of the first segment for which not `leads_on(marker, beginning)`.
+def _walk(content, leads_on, start=2):
+    """Position, marker and beginning of the first segment from `start` on for which not `leads_on(marker, beginning)`.
 
     A marker is its second byte; it is not in 1..255 where there is none. The beginning is four bytes.
     """
@@ -54,24 +55,38 @@ def _walk(content, leads_on):
         return segment(position + 1 + (1 + length) * tf.cast(parts(word)[0] != FILL, tf.int32))
 
     position, word = tf.while_loop(
-        lambda position, word: leads_on(*parts(word)), step, segment(tf.constant(2)), maximum_iterations=MOST_SEGMENTS
+        lambda position, word: leads_on(*parts(word)),
+        step,
+        segment(tf.convert_to_tensor(start)),
+        maximum_iterations=MOST_SEGMENTS,
     )
     return position, *parts(word)
 
 
-def _orientation(content):
-    """That of the Exif data, if they stand among the segments of applications, at the beginning of the file."""
-    position, marker, beginning = _walk(
-        content, lambda marker, beginning: (marker >= APPLICATION) & (marker <= FILL) & (beginning != EXIF)
+def noted(content):
+    """The orientation in the Exif data: in one or several of the segments of applications, at the beginning of the file."""
+
+    def is_exif(marker, beginning):
+        return (marker == EXIF_APPLICATION) & (beginning == EXIF)
+
+    def next_exif(start):
+        position, marker, beginning = _walk(
+            content,
+            lambda marker, beginning: (marker >= APPLICATION) & (marker <= FILL) & ~is_exif(marker, beginning),
+            start,
+        )
+        return position, is_exif(marker, beginning)
+
+    def join(position, _, exif):
+        length = numbers(content, position + 2, 1, tf.uint16, big_endian=True)[0]
+        segment = part(content, position + 4, tf.maximum(length - 2, 0))
+        data = tf.where(part(segment, 0, 6) == NAME, part(segment, 6, -1), "")
+        return *next_exif(position + 2 + tf.maximum(length, 2)), tf.strings.join([exif, data])
+
+    *_, exif = tf.while_loop(
+        lambda position, found, exif: found, join, (*next_exif(2), ""), maximum_iterations=MOST_SEGMENTS
     )
-    found = (marker == EXIF_APPLICATION) & (beginning == EXIF)
-    return tf.cond(found, lambda: orientation.read(_exif(content, position)), lambda: 1)
-
-
-def _exif(content, position):
-    """The Exif data from their TIFF header on; in front of it are marker, length and a name of six bytes."""
-    length = numbers(content, position + 2, 1, tf.uint16, big_endian=True)[0]
-    return part(content, position + 10, tf.maximum(length - 8, 0))
+    return orientation.read(exif)
 
 
 def _affordable(content, shape, components, scale):

@@ -1,4 +1,9 @@
-"""The orientation that cameras note beside the pixels (Exif 2.32, tag 0x0112), and the turn that it asks for."""
+"""The orientation that cameras note beside the pixels (Exif 2.32, tag 0x0112), and the turn that it asks for.
+
+The standard wants a SHORT. Cameras, phones and editors write other types of numbers too, and viewers follow them; so what
+is read is what Pillow's `ImageOps.exif_transpose` reads of the same bytes, down to damaged ones. Left aside, as browsers do,
+are copies of the orientation outside of Exif data: in XMP, and in the text chunks of PNG files.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +12,95 @@ import tensorflow as tf
 from keras_cnn.images.file_bytes import part
 from keras_cnn.images.graphs import apart
 
-TAG, SHORT = 0x0112, 3
+TAG, ENTRY, INLINE = 0x0112, 12, 4
+# Some writers put the name of JPEG's segment before the data in PNG and WebP files too, or twice.
+NAME = r"^(Exif\x00\x00){1,2}"
+# The byte order, and 42 in it or, as it occurs, in the other one.
+HEADERS = (b"II\x2a\0", b"II\0\x2a", b"MM\0\x2a", b"MM\x2a\0")
+STARTS = (*HEADERS, b"Exif")
+# Types of entries (TIFF 6.0 and its supplements) by number: the bytes of one value, and how a number is read; 0 and None
+# where there is no such type, or its values are texts or bytes.
+SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 0)
+NUMBERS = {
+    3: tf.uint16,
+    4: tf.uint32,
+    6: tf.int8,
+    8: tf.int16,
+    9: tf.int32,
+    11: tf.float32,
+    12: tf.float64,
+    13: tf.uint32,
+    16: tf.int64,
+}
+RATIONALS = {5: tf.uint32, 10: tf.int32}
 
 
 @apart
 def read(exif):
-    """The orientation, 1 to 8, in Exif data from the TIFF header on; 1 if there is none or they are malformed."""
-    # Words of two bytes, in the order that the header names: whatever matters here begins at an even position.
-    size = tf.maximum(tf.strings.length(exif) // 2 * 2, 8)
-    order = part(exif, 0, 2)
-    big_endian = order == "MM"
-    words = [tf.io.decode_raw(exif, tf.uint16, little, fixed_length=size) for little in (False, True)]
-    words = tf.cast(tf.where(big_endian, *words), tf.int32)
-    _, magic, first, second = tf.unstack(words[:4], 4)
-    directory = tf.where(big_endian, second, first) // 2
-    count = tf.reduce_sum(words[directory : directory + 1])
-    # An entry is tag, type, count (two words) and value; a value of one word stands first in its two.
-    entries = words[directory + 1 : directory + 1 + 6 * count]
-    entries = tf.reshape(entries[: tf.size(entries) // 6 * 6], (-1, 6))
-    tag, kind, _, _, value, _ = tf.unstack(entries, axis=1)
-    valid = (
-        ((order == "II") | big_endian) & (magic == 42) & (tag == TAG) & (kind == SHORT) & (value >= 1) & (value <= 8)
-    )
-    return tf.concat([tf.boolean_mask(value, valid), [1]], 0)[0]
+    """The orientation, 1 to 8, in Exif data; 1 if there is none or they are malformed."""
+    exif = tf.strings.regex_replace(exif, NAME, "", replace_global=False)
+    start = part(exif, 0, 4)
+    known = tf.reduce_any(start == tf.constant([*HEADERS]))
+    return tf.cond(known, lambda: _of_directory(exif, part(start, 0, 2) == "MM"), lambda: 1)
+
+
+def _of_directory(exif, big_endian):
+    """That of the first entry of the first directory that has the tag and a value."""
+    size = tf.cast(tf.strings.length(exif), tf.int64)
+    start = _numbers(part(exif, 4, 4), tf.uint32, big_endian)[0]
+    count = _numbers(_at(exif, start, 2), tf.uint16, big_endian)[0]
+    entries = _at(exif, start + 2, tf.cast(count, tf.int32) * ENTRY)
+    whole = tf.maximum(tf.strings.length(entries) // ENTRY, 1) * ENTRY  # where there is none, one of zeros, of no type
+    fields = tf.reshape(_numbers(part(entries, 0, whole), tf.uint16, big_endian, whole), (-1, 6))
+    tag, kind, *halves = tf.unstack(tf.cast(fields, tf.int64), axis=1)
+    values, place = (_joined(*pair, big_endian) for pair in (halves[:2], halves[2:]))
+    kind = tf.minimum(kind, len(SIZES) - 1)
+    length = values * tf.gather(tf.constant(SIZES, tf.int64), kind)
+    elsewhere = tf.where(length > INLINE, length, 0)
+    # As Pillow: an entry is passed over if all data so far cannot be in there, and nothing is read from one on that is cut off.
+    present = (length > 0) & ~((elsewhere > 0) & (tf.cumsum(elsewhere) > size))
+    cut = present & (elsewhere > 0) & (place + length > size)
+    found = tf.where((tag == TAG) & present & (tf.cumsum(tf.cast(cut, tf.int32)) == 0))[:1, 0]
+
+    def value():
+        row = found[0]
+        inline = part(entries, tf.cast(row, tf.int32) * ENTRY + 8, INLINE)
+        data = tf.cond(length[row] > INLINE, lambda: _at(exif, place[row], 8), lambda: inline)
+        return _orientation(data, kind[row], big_endian)
+
+    return tf.cond(tf.size(found) > 0, value, lambda: 1)
+
+
+def _orientation(data, kind, big_endian):
+    """The first number of an entry's data, if it is an orientation."""
+    numbers = {number: _numbers(data, dtype, big_endian)[0] for number, dtype in NUMBERS.items()}
+    for number, dtype in RATIONALS.items():
+        numerator, denominator = tf.unstack(_numbers(data, dtype, big_endian), 2)
+        numbers[number] = numerator / denominator
+    none = tf.constant(0.0, tf.float64)
+    value = tf.stack([tf.cast(numbers.get(number, none), tf.float64) for number in range(len(SIZES))])[kind]
+    return tf.where((value >= 1) & (value <= 8) & (value == tf.floor(value)), tf.cast(value, tf.int32), 1)
+
+
+def _numbers(data, dtype, big_endian, size=8):
+    """The numbers in `size` bytes, zeros after the end of the data; those of the small types as they are, else float64."""
+    signed = {tf.uint32: tf.int32}.get(dtype, dtype)
+    values = [tf.io.decode_raw(data, signed, little_endian=little, fixed_length=size) for little in (False, True)]
+    values = tf.where(big_endian, *values)
+    if dtype == tf.uint32:
+        return tf.cast(tf.bitcast(values, tf.uint32), tf.float64)
+    return values if dtype.size < 4 else tf.cast(values, tf.float64)
+
+
+def _joined(first, second, big_endian):
+    """A number of four bytes from its two halves in the order of the file."""
+    high, low = tf.where(big_endian, first, second), tf.where(big_endian, second, first)
+    return high * 2**16 + low
+
+
+def _at(content, position, length):
+    """`part`, at a position that may be beyond what a position can be."""
+    return part(content, tf.cast(tf.minimum(tf.cast(position, tf.float64), 2.0**31 - 1), tf.int32), length)
 
 
 def upright(image, orientation):
@@ -38,8 +109,8 @@ def upright(image, orientation):
     def turned():
         swapped = tf.cast(orientation > 4, tf.int32)
         image_or_transpose = tf.transpose(image, tf.stack([swapped, 1 - swapped, 2]))
-        # Then 3, 4, 7 and 8 are upside down, and 2, 3, 6 and 7 mirrored left to right.
-        mirrored = tf.stack([(orientation - 1) // 2 % 2, orientation // 2 % 2, 0])
-        return tf.raw_ops.Reverse(tensor=image_or_transpose, dims=mirrored == 1)
+        # Then 3, 4, 7 and 8 are upside down, and 2, 3, 6 and 7 flipped left to right.
+        flipped = tf.stack([(orientation - 1) // 2 % 2, orientation // 2 % 2, 0])
+        return tf.raw_ops.Reverse(tensor=image_or_transpose, dims=flipped == 1)
 
     return tf.cond(orientation == 1, lambda: image, turned)

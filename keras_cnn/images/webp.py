@@ -15,7 +15,7 @@ from keras_cnn.images.graphs import apart
 
 LOSSLESS, EXTENDED, FRAME, EXIF = (int.from_bytes(name, "little") for name in (b"VP8L", b"VP8X", b"ANMF", b"EXIF"))
 ANIMATION, ALPHA = 2, 16
-MOST_CHUNKS = 256
+MOST_CHUNKS = 4096
 
 
 @apart
@@ -30,7 +30,12 @@ def decode(content, background: int):
     checked = checks.limited(still, tf.maximum(rows + 1, height), tf.maximum(columns + 1, width))
     image = to_rgb(tf.io.decode_webp(checked)[0], background)
     image = on_canvas(image, 2 * top, 2 * left, height, width, background)
-    return image, orientation.read(_chunk(content, EXIF))
+    return image, noted(content)
+
+
+def noted(content):
+    """The orientation in the Exif data, which come after all frames."""
+    return orientation.read(_chunk(content, EXIF))
 
 
 def _chunk(content, wanted):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from keras_cnn import arguments
 from keras_cnn.version import __version__
@@ -42,6 +42,8 @@ def describe(labels, preprocessing, precision: str, temperature: float, metadata
 
 def versions() -> dict:
     """What a model was made with: name -> version."""
+    import tensorflow as tf  # here, since all of the library is imported where Keras runs on JAX
+
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
@@ -55,6 +57,20 @@ def write(path: Path, labels, about: dict) -> None:
     (path / LABELS).parent.mkdir(exist_ok=True)
     (path / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     (path / CARD).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def digests(path: Path) -> dict:
+    """The SHA-256 of the files that hold the network of a SavedModel, by their names in it."""
+    files = [path / "saved_model.pb", *sorted((path / "variables").glob("*"))]
+    return {str(file.relative_to(path)): digest(file) for file in files}
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 of a file in hexadecimal digits; "" if there is none."""
+    if not file.is_file():
+        return ""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read(path: Path) -> dict:

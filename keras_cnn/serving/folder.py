@@ -9,16 +9,37 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from keras_cnn import durable
+from keras_cnn.serving import journal
+from keras_cnn.serving.journal import STAGING, UNFINISHED
+
 LOCK = ".lock"
-STAGING = ".staging-"
-UNFINISHED = ".unfinished"  # what an interrupted job goes on from
-OWN = {"runs", "serving", "report.html", LOCK, UNFINISHED, ".DS_Store"}
+FOLDERS = {"runs", "serving", UNFINISHED}
+FILES = {"report.html", LOCK, journal.JOURNAL}
+OWN = FOLDERS | FILES | {".DS_Store"}
 
 
 class FolderError(ValueError):
     """The folder belongs to something else, cannot be written, or another job is writing there."""
+
+
+@dataclass
+class Staged:
+    """What `staged` gives.
+
+    Attributes:
+        path: A folder to write what is not finished, beside the versions, on the same disk.
+        interrupted: What a job had written down that was killed after it had begun to publish, see `journal.finish`; None: no
+            job was. It stays written down until another job publishes, or:
+        recognized: Set to True by that very job, which says what it gave and has nothing else to do.
+    """
+
+    path: Path
+    interrupted: dict | None
+    recognized: bool = False
 
 
 def check(directory) -> Path:
@@ -41,38 +62,46 @@ def check(directory) -> Path:
             f"The output must be a new or empty folder, or one that an earlier job wrote. Received: {directory}, which holds "
             f"{', '.join(strange[:3])}. Name another folder."
         )
+    for entry in entries:
+        if wanted := _wanted(entry):
+            raise FolderError(
+                f"What jobs write into the output folder {directory} must be theirs alone. Received: {entry.name}, which is "
+                f"not {wanted}{' but a symbolic link' if entry.is_symlink() else ''}. Move it away, or name another folder."
+            )
     return directory
 
 
 @contextmanager
 def staged(directory):
-    """A folder inside `directory`, on the same disk, where one job at a time writes what is not finished.
+    """A `Staged` folder inside `directory`, where one job at a time writes what is not finished.
 
-    At the end it is removed, whatever ends the job; what a killed job has left behind is removed by the next one.
+    At the end the folder is removed, whatever ends the job; what a killed job has left is published, if that had been
+    decided, or else removed by the next one.
 
     Raises:
         FolderError: As in `check`, or if the folder cannot be written, or another job is writing there.
     """
     directory = check(directory)
     new = [path for path in (directory, *directory.parents) if not path.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with _explained(directory):
+        durable.make_folder(directory)
         lock = _lock(directory)
-    except OSError as error:
-        raise FolderError(
-            f"The output folder {directory} cannot be written: {error.strerror}. Name another folder."
-        ) from None
-    try:
-        for left in directory.glob(STAGING + "*"):
-            shutil.rmtree(left, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=directory))
+    with lock:
         try:
-            yield staging
+            with _explained(directory):
+                interrupted = journal.finish(directory)
+                _sweep(directory)
+                staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=directory))
+            staged = Staged(staging, interrupted)
+            try:
+                yield staged
+            finally:
+                if not journal.pending(directory):  # otherwise the next job takes the steps that are left
+                    shutil.rmtree(staging, ignore_errors=True)
+            if staged.recognized:
+                journal.forget(directory)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        _leave(directory, new)
-        lock.close()
+            _leave(directory, new)
 
 
 def next_version(directory: Path) -> int:
@@ -91,12 +120,39 @@ def _ours(entry):
     return version or entry.name in OWN or entry.name.startswith(STAGING)
 
 
+def _wanted(entry):
+    """What an entry by one of our names must be, if it is something else."""
+    if entry.name in FOLDERS and (entry.is_symlink() or not entry.is_dir()):
+        return "a folder"
+    if entry.name == "report.html":  # a link is replaced as a file is
+        return "a file" if entry.is_dir() and not entry.is_symlink() else None
+    return "a plain file" if entry.name in FILES and (entry.is_symlink() or not entry.is_file()) else None
+
+
+def _sweep(directory):
+    for left in directory.glob(STAGING + "*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(directory):
+    try:
+        yield
+    except OSError as error:
+        raise FolderError(
+            f"The output folder {directory} cannot be written: {error.strerror}. Name another folder."
+        ) from None
+
+
 def _lock(directory):
     """The lock file, held until it is closed."""
     import fcntl  # Unix alone has it, and the rest of the package does without
 
     while True:
-        lock = open(directory / LOCK, "w")
+        lock = durable.open_lock(directory / LOCK)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

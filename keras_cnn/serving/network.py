@@ -10,6 +10,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from keras_cnn import arguments, surgery
 from keras_cnn.serving import precision as precisions
+from keras_cnn.serving.probabilities import independent, probabilities
 from keras_cnn.surgery.graph import graph_of
 
 # A graph is one protobuf message, which cannot exceed 2 GiB; a larger network keeps its variables.
@@ -29,30 +30,53 @@ class Network(tf.Module):
         has_features: Whether it has.
         independent: Whether each score is the sigmoid of its own logit: several labels an image.
         image_shape: `(height, width, 3)`, None where any size will do.
+
+    Args:
+        model: Of `classifier.require_classifier`.
+        precision: One of `keras_cnn.serving.precision.PRECISIONS`.
+        temperature: The logits are divided by it.
+        activation: "softmax" or "sigmoid" for a model that gives logits.
+        binary: Whether its only output is the probability of the second of two classes.
     """
 
-    def __init__(self, model: keras.Model, precision: str = "float32", temperature: float = 1.0):
+    def __init__(
+        self,
+        model: keras.Model,
+        precision: str = "float32",
+        temperature: float = 1.0,
+        activation: str | None = None,
+        binary: bool = False,
+    ):
         super().__init__()
         self.image_shape = image_shape(model)
         self.kept_variables = []
-        answer = self._frozen(model, precision, temperature)
+
+        def finish(outputs):
+            return probabilities(_float32(outputs), temperature, activation, binary)
+
+        answer = self._frozen(model, precision, finish)
 
         spec = tf.TensorSpec((None, *self.image_shape), tf.float32, name="images")
         self.run = tf.function(lambda images: answer(as_input(model, images)), input_signature=[spec], autograph=False)
         outputs = self.run.get_concrete_function().structured_outputs
         self.has_features = "features" in outputs
-        self.independent = _ending(outputs["scores"]).type == "Sigmoid"
+        self.independent = independent(outputs["scores"])
 
-    def _frozen(self, model, precision, temperature):
+    @property
+    def scores(self):
+        """The tensor of scores in the graph of `run`."""
+        return self.run.get_concrete_function().structured_outputs["scores"]
+
+    def _frozen(self, model, precision, scores_of):
         model = surgery.fold_batch_norm(model)
         body, pool, head = parts(model)
 
         def whole(images):
-            return {"scores": calibrated(_float32(model(images, training=False)), temperature)}
+            return {"scores": scores_of(model(images, training=False))}
 
         def finish(maps):
             features = _float32(pool(maps, training=False))
-            scores = calibrated(_float32(head(features, training=False)), temperature)
+            scores = scores_of(head(features, training=False))
             return {"features": tf.reshape(features, (-1, math.prod(features.shape[1:]))), "scores": scores}
 
         size = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
@@ -76,7 +100,7 @@ def constant(function, shape, precision: str):
     Args:
         function: A function of one tensor that gives a dict of tensors.
         shape: Of the tensor, None where any size will do.
-        precision: One of `keras_cnn.serving.precision.PRECISIONS`.
+        precision: As in `keras_cnn.export`.
     """
     inputs = tf.TensorSpec(shape, tf.float32, name="inputs")
     concrete = tf.function(function, autograph=False).get_concrete_function(inputs)
@@ -93,31 +117,6 @@ def constant(function, shape, precision: str):
         return dict(zip(names, tensors, strict=True))
 
     return run
-
-
-def calibrated(scores, temperature: float):
-    """Scores of a softmax or of sigmoids with its logits divided by `temperature`; to be called while a graph is traced.
-
-    Guo et al., 2017, *On Calibration of Modern Neural Networks*, arXiv:1706.04599, eq. 9: softmax(z / T).
-    """
-    if temperature == 1:
-        return scores
-    operation = _ending(scores)
-    activation = {"Softmax": tf.nn.softmax, "Sigmoid": tf.sigmoid}.get(operation.type)
-    if activation is None:
-        raise ValueError(
-            "export: `temperature` must be 1 unless the model ends in softmax or sigmoid. "
-            f"Received: temperature={temperature}, and a model that ends in {operation.type}."
-        )
-    return activation(_float32(operation.inputs[0]) / temperature)
-
-
-def _ending(scores):
-    """The operation that scores come from, casts apart."""
-    operation = scores.op
-    while operation.type in ("Identity", "Cast"):
-        operation = operation.inputs[0].op
-    return operation
 
 
 def parts(model: keras.Model):

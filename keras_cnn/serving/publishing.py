@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from pathlib import Path
 
 import keras
 
-from keras_cnn import arguments
+from keras_cnn import arguments, durable
 from keras_cnn.preprocessing import Preprocessing
-from keras_cnn.serving import card, folder, server_files, verification
-from keras_cnn.surgery.graph import require_graph
+from keras_cnn.serving import card, folder, journal, server_files, verification
+from keras_cnn.serving.agreement import truth_of
+from keras_cnn.serving.classifier import in_float32, require_classifier
+from keras_cnn.serving.probabilities import ACTIVATIONS, require_probabilities
 
 # Unicode categories that no list of labels can carry: control signs, halves of signs, ends of lines.
 UNUSABLE = {"Cc", "Cs", "Zl", "Zp"}
@@ -30,7 +31,8 @@ def export(
     metadata: dict | None = None,
     examples=(),
     targets=None,
-    tolerance: float = 0.01,
+    max_accuracy_drop: float = 0.01,
+    activation: str | None = None,
 ) -> Path:
     """Write `directory/VERSION`, a SavedModel that takes image files and gives labels and probabilities.
 
@@ -49,46 +51,53 @@ def export(
 
     Args:
         model: Images `(batch, height, width, 3)` RGB 0..255 -> probabilities `(batch, classes)`; a model in the
-            channels_first format is served with images `(batch, height, width, 3)` too.
+            channels_first format is served with images `(batch, height, width, 3)` too. One made under a policy of mixed
+            precision is served, and compared, as its layers compute under "float32".
         directory: The folder of all versions; made if it is missing.
-        labels: The names of the classes, in the order of the outputs; None for "0", "1" and so on.
+        labels: The names of the classes, in the order of the outputs; None for "0", "1" and so on. Two names for one output
+            that ends in a sigmoid: it is the probability of the second, as Keras trains on classes 0 and 1.
         preprocessing: How an image file becomes the input of `model`; None to squash it to the model's size.
         version: A positive integer; None for one more than the highest.
         warm_up_xla: Whether a server shall compile `serving_xla` for every batch size when it loads the model. Only for
             servers with a GPU and XLA: others refuse the model then.
         precision: Of the convolutions: "float32"; "bfloat16" or "float16"; "int8" for weights of 8 bits with a scale for
             each channel and arithmetic in float32, a quarter of the size. The last needs examples.
-        temperature: Positive; the logits are divided by it (calibration). The model must end in softmax or sigmoid.
+        temperature: Positive; the logits are divided by it (calibration). The model must end in softmax or sigmoid, or
+            give logits (see `activation`).
         metadata: What to tell of the training in the model card, such as `{"accuracy": 0.93}`: plain values, for JSON.
-        examples: Contents of image files to compare on, besides those that are stored with the model.
-        targets: The number of the right class of each example, to compare accuracies; None for the best class of `model`.
-        tolerance: The share of examples by which the accuracy may fall when `precision` is not float32.
+        examples: Image files to compare on beside those that are stored with the model: paths, or contents as bytes.
+        targets: The number of the right class of each example, to compare accuracies; with several labels an image a row of
+            0 and 1, to compare mean average precision. None: what `model` says stands for the truth.
+        max_accuracy_drop: The share of examples by which the accuracy may fall when `precision` is not float32; one example
+            if that is more, unless it is 0.
+        activation: "softmax" or "sigmoid" for a model that gives logits (trained with `from_logits=True`), to be applied to
+            them; None for one that gives probabilities.
 
     Returns:
         The path of the version.
 
     Raises:
         ValueError: If the labels do not fit the outputs, an option is out of range, or the model is neither functional nor
-            Sequential.
+            Sequential, takes anything else than RGB images, or gives anything else than probabilities.
         FolderError: If `directory` holds other things than versions, or another job is writing there (a ValueError).
         FileExistsError: If the version is there already.
         VerificationError: If the SavedModel does not give the scores of `model`; then nothing is left behind.
     """
     directory = folder.check(directory)
-    require_graph("export", model)
+    model = require_classifier(model)
     if version is not None:
         arguments.integer("export", "version", version)
     labels = [str(number) for number in range(model.output_shape[-1])] if labels is None else list(labels)
     preprocessing = preprocessing or _squash(model)
     check_labels(model, labels)
-    with folder.staged(directory) as staging:
+    with folder.staged(directory) as staged:
         number = folder.next_version(directory) if version is None else version
         target = directory / str(number)
         if target.exists():
             raise FileExistsError(f"export: `version` must be new. Received: version={number}, and {target} exists.")
         write(
             model,
-            staging / "version",
+            staged.path / "version",
             labels,
             preprocessing,
             examples,
@@ -97,9 +106,10 @@ def export(
             temperature=temperature,
             metadata=metadata,
             warm_up_xla=warm_up_xla,
-            tolerance=tolerance,
+            max_accuracy_drop=max_accuracy_drop,
+            activation=activation,
         )
-        publish(staging / "version", target)
+        publish(staged.path, number)
     return target
 
 
@@ -115,7 +125,8 @@ def write(
     temperature: float = 1.0,
     metadata: dict | None = None,
     warm_up_xla: bool = False,
-    tolerance: float = 0.01,
+    max_accuracy_drop: float = 0.01,
+    activation: str | None = None,
 ):
     """Write the SavedModel at `path`, a folder that does not exist yet, and prove it; returns the `Verification`.
 
@@ -127,37 +138,66 @@ def write(
     from keras_cnn.serving.network import Network
 
     arguments.one_of("export", "precision", precision, verification.LIMITS)
+    arguments.one_of("export", "activation", activation, (None, *ACTIVATIONS))
+    arguments.fraction("export", "max_accuracy_drop", max_accuracy_drop)
+    model = require_classifier(model)
     check_labels(model, labels)
     about = card.describe(labels, preprocessing, precision, temperature, metadata)
-    examples, targets = _paired(examples, targets)
-    if precision == "int8" and not examples:
+    names, contents = samples.read(examples)
+    targets = None if targets is None else list(targets)
+    if precision == "int8" and not contents:
         raise ValueError(
-            arguments.message("export", "examples", 'images to measure the accuracy on for precision="int8"', examples)
+            arguments.message("export", "examples", 'images to measure the accuracy on for precision="int8"', contents)
         )
-    reference = samples.Reference(model, preprocessing, temperature)
-    stored = samples.stored(reference)
-    network = Network(model, precision, temperature)
-    about["several_labels"] = network.independent
-    signatures.save(network, labels, preprocessing, path)
-    samples.write(path / verification.EXAMPLES, stored)
-    warm_up.write(path, stored[0].content, preprocessing.size, warm_up_xla)
-    card.write(path, labels, about)
-    compared = [reference.sample(content, target) for content, target in zip(examples, targets, strict=True)]
-    found = verification.compare(path, compared, tolerance)
+    with in_float32(model) as model:
+        binary = model.output_shape[-1] == 1 and len(labels) == 2
+        ending = (temperature, activation, binary)
+        reference = samples.of_model(model, preprocessing, *ending)
+        network = Network(model, precision, *ending)
+        truth = truth_of(targets, (len(contents), len(labels)), network.independent)
+        stored = samples.stored(reference)
+        require_probabilities(network.scores, [sample.scores for sample in stored if sample.readable])
+        signatures.save(network, labels, preprocessing, path)
+        if precision != "float32":
+            limit = None if contents else verification.LIMITS[precision]
+            stored = samples.again(stored, samples.of_network(network, preprocessing), limit)
+        samples.write(path / verification.EXAMPLES, stored)
+        warm_up.write(path, stored[0].content, preprocessing.size, warm_up_xla)
+        about |= {"several_labels": network.independent, "sha256": card.digests(path)}
+        card.write(path, labels, about)
+        compared = [reference.sample(content) for content in contents]
+    given = verification.Examples(compared, names, truth, network.independent)
+    found = verification.compare(path, given, max_accuracy_drop)
     card.write(path, labels, {**about, "measured": found.measured()})
     return found
 
 
-def publish(version: Path, target: Path) -> None:
-    """Give a finished version, which lies in a staging folder beside it, its name: from now on TF Serving loads it."""
-    server_files.write(target.parent, version.parent)
-    os.rename(version, target)
+def publish(staging: Path, number: int, job: dict | None = None, unfinished: bool = False) -> None:
+    """Give what is finished in a staging folder its name: `version`, and `run` and `report.html` where they are there.
+
+    From now on TF Serving loads it. All of it is on the disk before the first name changes; a kill on the way changes nothing,
+    for the next job takes the steps that are left.
+
+    Args:
+        staging: From `folder.staged`, whose lock is held.
+        number: Of the version.
+        job: Plain values by which the job knows itself when it is run again after such a kill.
+        unfinished: Whether `.unfinished` is of this job, and goes.
+    """
+    server_files.write(staging.parent, staging / "serving")
+    durable.sync_tree(staging)
+    journal.begin(staging, number, job, unfinished)
+    journal.finish(staging.parent)
+    journal.forget(staging.parent)
 
 
 def check_labels(model, labels) -> None:
-    """ValueError unless the labels fit the outputs of `model` and can stand in a list, one a line."""
+    """ValueError unless the labels fit the outputs of `model` and can stand in a list, one a line.
+
+    Two fit a single output, too: that of a sigmoid, see `probabilities`.
+    """
     classes = model.output_shape[-1]
-    if len(labels) != classes or len(set(labels)) != len(labels):
+    if len(set(labels)) != len(labels) or len(labels) not in {classes, 2 if classes == 1 else classes}:
         raise ValueError(
             arguments.message("export", "labels", f"{classes} different names, one for each output", list(labels))
         )
@@ -166,16 +206,6 @@ def check_labels(model, labels) -> None:
     ):
         expected = "texts of one line, without control signs, that are not empty"
         raise ValueError(arguments.message("export", "labels", expected, list(labels)))
-
-
-def _paired(examples, targets):
-    """Lists of the same length: contents, and numbers of classes, -1 where they are not known."""
-    examples = list(examples)
-    targets = [-1] * len(examples) if targets is None else list(targets)
-    if len(targets) != len(examples):
-        expected = f"as many numbers as there are examples ({len(examples)})"
-        raise ValueError(arguments.message("export", "targets", expected, targets))
-    return examples, targets
 
 
 def _squash(model):

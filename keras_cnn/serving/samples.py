@@ -12,7 +12,9 @@ from PIL import Image
 
 from keras_cnn import images
 from keras_cnn.images.resizing import middle
-from keras_cnn.serving.network import as_input, calibrated, parts
+from keras_cnn.serving import verification
+from keras_cnn.serving.network import Network, as_input, parts
+from keras_cnn.serving.probabilities import probabilities
 
 ORIENTATION = 0x0112  # the EXIF field
 HUGE = (2000, 3000)
@@ -20,60 +22,78 @@ HUGE = (2000, 3000)
 
 @dataclass(frozen=True)
 class Sample:
-    """An image file and what the Keras model says of it.
+    """An image file and what a network says of it.
 
     Attributes:
         content: Of the file.
         scores: `(classes,)`; zeros if it is no image.
-        target: The number of its right class, -1 if that is not known.
         features: What the last pooling layer gives, where that is to be compared.
         size: `(height, width)` of the network's input, if the middle of the picture, a PNG, is exactly that input: all
             signatures must agree on it.
+        readable: Whether it is an image.
     """
 
     content: bytes
     scores: np.ndarray
-    target: int = -1
     features: np.ndarray | None = None
     size: tuple[int, ...] = ()
+    readable: bool = True
 
 
 class Reference:
-    """The Keras model as it is, to compare with: nothing folded, its weights variables.
+    """What a network says of image files.
 
     Args:
-        model: As in `keras_cnn.export`, with `preprocessing`.
-        temperature: The logits are divided by it.
+        scores: Function of images `(batch, height, width, 3)`: probabilities `(batch, classes)`.
+        features: Function of images: `(batch, channels)`; or None.
+        classes: Their number.
+        preprocessing: How an image file becomes such an image.
     """
 
-    def __init__(self, model, preprocessing, temperature: float = 1.0):
-        self.preprocessing, self._model = preprocessing, model
-        spec = tf.TensorSpec((None, *preprocessing.size, 3), tf.float32)
-        self._scores = tf.function(
-            lambda batch: calibrated(tf.cast(model(as_input(model, batch), training=False), tf.float32), temperature),
-            input_signature=[spec],
-            autograph=False,
-        )
+    def __init__(self, scores, features, classes: int, preprocessing):
+        self.preprocessing, self.classes = preprocessing, classes
+        self._scores, self._features = scores, features
 
-    def sample(self, content: bytes, target: int = -1, exact: bool = False) -> Sample:
-        """The file with its scores; with its features, if the model has them, and the size of the input if it is exact."""
+    def sample(self, content: bytes, exact: bool = False) -> Sample:
+        """The file with its scores; with its features, if there are any, and the size of the input if it is exact."""
         coarse = tf.config.experimental.tensor_float_32_execution_enabled()
         tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU would round float32 to 10 bits
         try:
             batch = images.prepare(content, self.preprocessing)[None]
-            scores = self._scores(batch)[0].numpy()
-            more = (self._features(batch), self.preprocessing.size) if exact else ()
-            return Sample(content, scores, target, *more)
+            features = np.ravel(self._features(batch)) if exact and self._features else None
+            return Sample(content, self._scores(batch)[0].numpy(), features, self.preprocessing.size if exact else ())
         except tf.errors.InvalidArgumentError:
-            return Sample(content, np.zeros(self._model.output_shape[-1], "float32"), target)
+            return Sample(content, np.zeros(self.classes, "float32"), readable=False)
         finally:
             tf.config.experimental.enable_tensor_float_32_execution(coarse)
 
-    def _features(self, batch):
-        body, pool, _ = parts(self._model)
-        if pool is None:
-            return None
-        return np.ravel(tf.cast(pool(body(as_input(self._model, batch), training=False)), tf.float32))
+
+def of_model(model, preprocessing, *ending) -> Reference:
+    """The Keras model as it is, to compare with: nothing folded, its weights variables.
+
+    Args:
+        model: Of `classifier.require_classifier`.
+        preprocessing: As in `keras_cnn.export`.
+        *ending: As `Network` takes them: temperature, activation, binary.
+    """
+    body, pool, _ = parts(model)
+
+    def scores(batch):
+        return probabilities(tf.cast(model(as_input(model, batch), training=False), tf.float32), *ending)
+
+    def features(batch):
+        return tf.cast(pool(body(as_input(model, batch), training=False)), tf.float32)
+
+    spec = tf.TensorSpec((None, *preprocessing.size, 3), tf.float32)
+    traced = tf.function(scores, input_signature=[spec], autograph=False)
+    classes = traced.get_concrete_function().structured_outputs.shape[-1]
+    return Reference(traced, features if pool is not None else None, classes, preprocessing)
+
+
+def of_network(network: Network, preprocessing) -> Reference:
+    """The network as it is served, in its precision."""
+    features = (lambda batch: network.run(batch)["features"]) if network.has_features else None
+    return Reference(lambda batch: network.run(batch)["scores"], features, network.scores.shape[-1], preprocessing)
 
 
 def stored(reference: Reference) -> list[Sample]:
@@ -82,6 +102,41 @@ def stored(reference: Reference) -> list[Sample]:
     sides = (_side(side, preprocessing.crop_fraction) for side in preprocessing.size)
     exact = reference.sample(_encoded(_picture(*sides), "PNG"), exact=True)
     return [exact, *(reference.sample(content) for content in _made_up())]
+
+
+def again(stored, reference: Reference, limit: float | None = None) -> list[Sample]:
+    """The same images with what another network says of them.
+
+    A version in another precision than float32 has its own scores on record. It changes those of made-up images at will: of
+    a flat colour it rounds all places alike, which no mean over them evens out. So examples judge it, not these.
+
+    Args:
+        stored: With the scores of the model.
+        reference: Of the network as it is served.
+        limit: For the median difference of their scores, where there are no examples to judge by; None for none.
+
+    Raises:
+        VerificationError: If they are further apart.
+    """
+    own = [reference.sample(one.content, bool(one.size)) for one in stored]
+    differences = [
+        np.abs(one.scores - other.scores).max() for one, other in zip(stored, own, strict=True) if one.readable
+    ]
+    if limit is not None and not np.median(differences) <= limit:
+        raise verification.VerificationError(
+            f"export: the network must give the scores of the model within {limit}, in the median of {len(differences)} "
+            f"synthetic images. Received: {np.median(differences):.3g}. Use another precision, or give `examples` to judge by."
+        )
+    return own
+
+
+def read(examples) -> tuple[list[str], list[bytes]]:
+    """Names and contents of the examples that `export` takes: paths, or contents without a name."""
+    names, contents = [], []
+    for number, one in enumerate(examples):
+        names.append(f"example {number}" if isinstance(one, bytes) else str(one))
+        contents.append(one if isinstance(one, bytes) else Path(one).read_bytes())
+    return names, contents
 
 
 def _side(wanted, crop):
@@ -100,7 +155,6 @@ def write(file: Path, samples) -> None:
                 "scores": _numbers(sample.scores),
                 "features": _numbers([] if sample.features is None else sample.features),
                 "size": tf.train.Feature(int64_list=tf.train.Int64List(value=sample.size)),
-                "target": tf.train.Feature(int64_list=tf.train.Int64List(value=[sample.target])),
             }
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
 

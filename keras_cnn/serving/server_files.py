@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -78,8 +77,8 @@ def name_of(directory: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", directory.resolve().name).strip("_") or "model"
 
 
-def write(directory: Path, staging: Path) -> None:
-    """Write the files for the model in `directory`, each at once: whoever reads one meanwhile sees the old or the new."""
+def write(directory: Path, folder: Path) -> None:
+    """Write the files for the model in `directory` into `folder`, from where each is to be moved there at once."""
     name = name_of(directory)
     sizes = "\n".join(f"allowed_batch_sizes: {size}" for size in BATCH_SIZES)
     contents = {
@@ -87,7 +86,6 @@ def write(directory: Path, staging: Path) -> None:
         "batching_parameters.txt": BATCHING.format(largest=BATCH_SIZES[-1], sizes=sizes),
         "README.md": README.format(name=name),
     }
-    (directory / FOLDER).mkdir(exist_ok=True)
+    folder.mkdir()
     for file, content in contents.items():
-        (staging / file).write_text(content, encoding="utf-8")
-        os.replace(staging / file, directory / FOLDER / file)
+        (folder / file).write_text(content, encoding="utf-8")

@@ -6,8 +6,8 @@ import keras
 from keras import tree
 
 from keras_cnn.surgery.graph import require_graph
+from keras_cnn.surgery.layer_paths import find
 from keras_cnn.surgery.nesting import laid_open, resolve_names
-from keras_cnn.surgery.places import find
 
 
 def cut(model: keras.Model, layers) -> keras.Model:
@@ -42,6 +42,10 @@ def cut(model: keras.Model, layers) -> keras.Model:
 
 def _output(model, calls, path):
     found = [outputs for place, _, outputs in calls if place == path]
+    if not found:
+        raise ValueError(
+            f"cut: {path!r} lies in a model that is called with a mask, and stays whole. Cut at that model."
+        )
     if len(found) > 1:
         raise ValueError(f"cut: {model.name!r} calls {path!r} {len(found)} times. Cut at a layer that it calls once.")
     return found[0]

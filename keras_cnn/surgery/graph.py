@@ -52,10 +52,28 @@ def rewrite(graph, step, inputs=None, at=None):
         if any(id(x) not in values for x in node.input_tensors):
             continue  # a call of these layers in another model, or one that comes before `at`
         args, kwargs = node.arguments.fill_in(values)
+        kwargs = accepted(node.operation, kwargs)
         outputs = step(node, args, kwargs)
         outputs = repeat(node, args, kwargs) if outputs is None else outputs
         values.update(zip(map(id, node.outputs), tree.flatten(outputs), strict=True))
     return tree.map_structure(lambda x: values[id(x)], graph._outputs_struct)  # a keras.Function has no `output`
+
+
+def accepted(operation, kwargs: dict) -> dict:
+    """Keyword arguments of a call without those, such as `training`, that Keras drops before it calls the layer.
+
+    Keras lets any layer be called with them, but computes shapes with all that a graph keeps: `Add` refuses then.
+    """
+    return {name: value for name, value in kwargs.items() if _accepts(operation, name, value)}
+
+
+def _accepts(operation, name, value):
+    takes = getattr(operation, "_call_has_context_arg", {})
+    if takes.get(name, True):  # also an argument that Keras hands to no layers within
+        return True
+    # A layer that does not take it hands it to the layers within it; without it they do as for False.
+    within = operation._flatten_layers(include_self=False)
+    return value is not None and value is not False and any(x._call_has_context_arg.get(name) for x in within)
 
 
 def repeat(node, args, kwargs):

@@ -6,14 +6,14 @@ from collections import Counter
 
 import keras
 
-from keras_cnn.surgery.graph import graph_of, nodes_of, repeat, require_graph, rewrite, tensors_in
+from keras_cnn.surgery.graph import accepted, graph_of, nodes_of, repeat, require_graph, rewrite, tensors_in
 
 
 def unnest(model: keras.Model) -> keras.Model:
     """The same network as one flat graph: every layer is reached by `get_layer`, and each of its outputs by `cut`.
 
     Models in a graph of their own (functional, Sequential, at any depth) give way to their layers; other layers and models
-    stay whole.
+    stay whole, and so does a model that is called with a `mask`, which a flat graph cannot hand to its layers.
 
     Args:
         model: A functional or Sequential model.
@@ -34,7 +34,7 @@ def unnest(model: keras.Model) -> keras.Model:
         (['image', 'backbone', 'b'], ['image', 'a', 'b'])
     """
     graph = require_graph("unnest", model)
-    if all(graph_of(node.operation) is None for node in nodes_of(graph)):
+    if all(_graph_within(node) is None for node in nodes_of(graph)):
         return model
     outputs, calls = laid_open(graph)
     resolve_names(graph.inputs, [(path, operation) for path, operation, _ in calls])
@@ -51,15 +51,14 @@ def _walk(graph, inputs, prefix, context, calls):
     """`context`: keyword arguments of the call of a nested model, such as `training`, that go on to its layers."""
 
     def step(node, args, kwargs):
-        layer = node.operation
-        inner = graph_of(layer)
+        layer, inner = node.operation, _graph_within(node)
         passed = {key: value for key, value in context.items() if key in getattr(layer, "_call_context_args", ())}
         if inner is not None:
             given = tensors_in(args, kwargs.get("inputs"))
             given = [_like(x, wanted) for x, wanted in zip(given, inner.inputs, strict=True)]
-            within = {key: value for key, value in kwargs.items() if key in layer._call_context_args}
-            outputs = _walk(inner, given, f"{prefix}{layer.name}/", {**within, **passed}, calls)
-        elif passed:
+            own = {key: kwargs[key] for key in layer._call_context_args if kwargs.get(key) is not None}
+            outputs = _walk(inner, given, f"{prefix}{layer.name}/", {**own, **passed}, calls)
+        elif passed := accepted(layer, passed):
             outputs = layer(*args, **{**kwargs, **passed})
         else:
             outputs = repeat(node, args, kwargs)
@@ -67,6 +66,11 @@ def _walk(graph, inputs, prefix, context, calls):
         return outputs
 
     return rewrite(graph, step, inputs)
+
+
+def _graph_within(node):
+    """The graph that gives way to its layers where a model is called."""
+    return None if node.arguments.kwargs.get("mask") is not None else graph_of(node.operation)
 
 
 def _like(x, wanted):

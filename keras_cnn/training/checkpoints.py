@@ -1,96 +1,85 @@
-"""Checkpoints that a crash cannot spoil: written apart, named when complete, proved by a checksum, two kept."""
+"""Checkpoints that a crash cannot spoil: written apart, named when complete, proved by checksums, two kept."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import re
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from keras_cnn import durable
+
 KEPT = 2
+FILE = re.compile(r"([0-9]+)\.(json|npz)(\.part)?")
 
 
 class Checkpoints:
-    """Numbered pairs of files in a folder: `7.npz` holds arrays, `7.json` plain values and the checksum of the arrays.
+    """Numbered pairs of files in a folder: `7.npz` holds arrays, `7.json` plain values, with a checksum of each of both.
 
-    The second file gets its name last, so a pair is complete or it does not count.
+    The second file gets its name last, so a pair is complete or it does not count. Neither says where it lies: a folder may
+    be moved or copied.
 
     Args:
         directory: Made if it is missing.
     """
 
     def __init__(self, directory):
-        self.directory = Path(directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self._damaged = Path(directory), set()
+        durable.make_folder(self.directory)
 
     def save(self, arrays: list, state: dict) -> None:
-        """Write one checkpoint and remove those that are older than the last two."""
-        numbers = self._numbers()
-        number = (numbers or [0])[-1] + 1
+        """Write one checkpoint and remove those that are older than the last two sound ones."""
         plain = [np.asarray(array) for array in arrays]
+        number = max(self._numbers(), default=0) + 1
         # NumPy's file format knows no bfloat16: such arrays are kept as their bytes, beside the name of their type.
         raw = {
             str(i): array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
             for i, array in enumerate(plain)
         }
-        with _written(self._path(number, "npz")) as file:
+        with durable.atomic_write(self._path(number, "npz")) as file:
             np.savez(file, **raw)
         content = {
             "state": state,
             "types": [array.dtype.name for array in plain],
-            "sha256": _digest(self._path(number, "npz")),
+            "sha256": durable.digest(self._path(number, "npz")),
         }
-        with _written(self._path(number, "json")) as file:
-            file.write(json.dumps(content).encode())
-        for old in numbers[: 1 - KEPT]:
-            self._path(old, "json").unlink(missing_ok=True)
-            self._path(old, "npz").unlink(missing_ok=True)
+        durable.write_record(self._path(number, "json"), content)
+        self._remove_all_but(sorted(self._numbers() - self._damaged)[-KEPT:])
 
     def load(self):
         """The newest sound checkpoint, `(arrays, state)`, or None. A damaged one is passed over with a warning."""
-        for number in reversed(self._numbers()):
+        for number in sorted(self._numbers(), reverse=True):
             try:
-                content = json.loads(self._path(number, "json").read_text())
-                if _digest(self._path(number, "npz")) != content["sha256"]:
-                    raise ValueError("the checksum differs")
-                with np.load(self._path(number, "npz"), allow_pickle=False) as file:
-                    raw = [file[str(i)] for i in range(len(file.files))]
-                arrays = [
-                    array.view(np.dtype(name)) if array.dtype.name != name else array
-                    for array, name in zip(raw, content["types"], strict=True)
-                ]
-                return arrays, content["state"]
+                return self._read(number)
             except (OSError, ValueError, KeyError, TypeError) as error:
+                self._damaged.add(number)
                 warnings.warn(
                     f"Checkpoint {self._path(number, 'json')} is damaged ({error}): passed over.", stacklevel=3
                 )
         return None
 
+    def _read(self, number):
+        content = durable.read_record(self._path(number, "json"))
+        if durable.digest(self._path(number, "npz")) != content["sha256"]:
+            raise ValueError(f"the checksum of {number}.npz differs")
+        with np.load(self._path(number, "npz"), allow_pickle=False) as file:
+            raw = [file[str(i)] for i in range(len(file.files))]
+        arrays = [
+            array.view(np.dtype(name)) if array.dtype.name != name else array
+            for array, name in zip(raw, content["types"], strict=True)
+        ]
+        return arrays, content["state"]
+
     def _numbers(self):
-        return sorted(int(path.stem) for path in self.directory.glob("*.json") if path.stem.isdigit())
+        return {int(path.stem) for path in self.directory.glob("*.json") if FILE.fullmatch(path.name)}
 
     def _path(self, number, suffix):
         return self.directory / f"{number}.{suffix}"
 
-
-@contextmanager
-def _written(path: Path):
-    """A binary file that gets its name at the end of the `with` block, on the disk by then; gone after an error."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _digest(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def _remove_all_but(self, numbers):
+        """The JSON of a pair goes first: what is half removed does not count either."""
+        for path in sorted(self.directory.iterdir()):
+            match = FILE.fullmatch(path.name)
+            if match and (match[3] or int(match[1]) not in numbers):
+                path.unlink(missing_ok=True)

@@ -14,8 +14,12 @@ import keras
 import numpy as np
 
 from keras_cnn.surgery.graph import graph_of, nodes_of
-from keras_cnn.surgery.places import before, find
+from keras_cnn.surgery.layer_paths import before, find
 from keras_cnn.training.recompiling import recompiled
+
+
+class FrozenWeightsError(RuntimeError):
+    """Training has changed weights that are frozen: what was trained is not what was asked for."""
 
 
 def freeze(model: keras.Model, through: str | None = None) -> None:
@@ -81,7 +85,7 @@ def check_frozen(model: keras.Model):
 
     Raises:
         ValueError: If the model is not built, so that it has no weights yet.
-        RuntimeError: With the paths of the weights that moved.
+        FrozenWeightsError: With the paths of the weights that moved.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, trainable=False, name="body")])
@@ -104,7 +108,7 @@ def check_frozen(model: keras.Model):
     ]
     if moved:
         names = ", ".join(moved[:10]) + (f" and {len(moved) - 10} more" if len(moved) > 10 else "")
-        raise RuntimeError(
+        raise FrozenWeightsError(
             f"check_frozen: {len(moved)} frozen weights moved: {names}. Use `freeze`, or set `trainable` before `compile`: "
             "Keras ignores later changes, and trains a layer with trainable=True within a frozen one."
         )

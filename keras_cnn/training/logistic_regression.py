@@ -15,8 +15,8 @@ from scipy.special import expit, log_expit, log_softmax
 from keras_cnn import arguments
 from keras_cnn.training.lbfgs import minimise
 
-# From strong to weak, in units where the features have variance 1.
-PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -5.01, -0.5))
+# From strong to weak, in units where the features have variance 1: from next to no knowledge of the features to all of it.
+PENALTIES = tuple(10.0**exponent for exponent in np.arange(2, -5.01, -0.5))
 # Relative decrease of the loss in an iteration at which one ends: while penalties are compared, and for the solution.
 ROUGHLY, EXACTLY = 1e-5, 1e-6
 

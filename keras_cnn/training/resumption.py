@@ -7,31 +7,39 @@ of an epoch sees some batches twice. Here the state is (epoch, step), the data b
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 
 import keras
-import numpy as np
 
 from keras_cnn import arguments
+from keras_cnn.training import job_identity
+from keras_cnn.training.callback_state import CallbackState
 from keras_cnn.training.checkpoints import Checkpoints
+from keras_cnn.training.plain_values import from_plain, to_plain
 
 
 class ExactResume(keras.callbacks.Callback):
-    """Goes on where a killed `fit` was, to the bit where TensorFlow's operations are deterministic (they are on a CPU).
+    """Resumes a killed `fit` where it was, bit for bit where TensorFlow's operations are deterministic (they are on a CPU).
 
     Give it the data and the callbacks, itself first, and run the same script again after a crash::
 
         resume = ExactResume("checkpoints")
         model.fit(resume.data(dataset), epochs=10, callbacks=[resume])
 
+    Compared with the checkpoint are: names and shapes of the weights; the configuration of each layer, such as its activation,
+    and how layers are connected; optimizer, loss, names of metrics, the number of trained weights; shapes and number of
+    batches, and values of the data (up to 256 elements or 8 MiB: classes, names and pixels exactly, other numbers by a sample
+    to within 2 %). Of a `tf.data.Dataset` that is shuffled or cached the values are those before that. Code of functions is not
+    compared: neither that of `Dataset.map` after shuffling, nor that of lambdas and of layers of your own.
+
     Args:
         directory: Where checkpoints are kept: one folder for one job.
         seconds: Time between checkpoints within an epoch; each epoch begins with one.
-        callbacks: Those whose state is kept too, such as `EarlyStopping` and `ReduceLROnPlateau`: their attributes that are
-            plain values or arrays.
-        settings: Plain values by name that must not differ when the job goes on, such as a seed or a digest of the data.
+        callbacks: Those whose state is kept too, such as `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint`: their
+            attributes that change in training, if they are plain values, lists, sets, dicts, arrays, variables, tensors, random
+            generators, functions of a module, or objects of a class of yours with such attributes. A warning names those that
+            are not. Give it no callback whose state is a file, such as `CSVLogger`.
+        settings: Plain values by name that must not differ when the job resumes, such as a seed or a digest of the data.
 
     Raises:
         ValueError: When `fit` begins, if the model, the optimizer, the data or the settings are not those of the checkpoint.
@@ -41,16 +49,17 @@ class ExactResume(keras.callbacks.Callback):
         super().__init__()
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds < 0:
             raise ValueError(arguments.message("ExactResume", "seconds", "a number of at least 0", seconds))
-        self._checkpoints, self._seconds, self._others = Checkpoints(directory), seconds, tuple(callbacks)
-        self._settings, self._source = dict(settings or {}), None
+        self._checkpoints, self._seconds = Checkpoints(directory), seconds
+        self._others, self._settings, self._source = list(map(CallbackState, callbacks)), dict(settings or {}), None
 
     def data(self, dataset):
         """The data for `fit`: the same batches in the same order, beginning where the checkpoint says.
 
         Args:
             dataset: One of
-                a `tf.data.Dataset`: what it shuffles must have a seed, and its random operations must be stateless. Going on
-                in an epoch reads the batches before without training on them;
+                a `tf.data.Dataset`: what it shuffles must have a seed, and its random operations must be stateless. Nothing
+                else may read one that shuffles, validation neither: each reading draws the next order. To resume within an
+                epoch, the batches before are read without training on them;
                 a `keras.utils.PyDataset` whose order depends on the number of calls of `on_epoch_end` alone;
                 a function `(epoch, step)` of two int64 tensors that gives the `tf.data.Dataset` of an epoch's batches from
                 that step on: nothing is read twice.
@@ -68,29 +77,35 @@ class ExactResume(keras.callbacks.Callback):
         if self._source is None:
             raise ValueError("ExactResume: `fit` must be given `resume.data(dataset)`. Received: other data.")
         self.model._symbolic_build(data_batch=self._source.example())  # the state of metrics and optimizer is there now
-        self._job, self._pending = _describe(self.model, self._source, self._settings), None
-        found = self._checkpoints.load()
-        if found:
-            arrays, self._pending = found
-            _refuse_another(self._pending["job"], self._job)
-            for variable, array in zip(self._variables(), arrays, strict=True):
-                variable.assign(array)
-            self._metrics = arrays[len(arrays) - len(self.model.metrics_variables) :]
-            self._source.move(self._pending["epoch"], self._pending["step"])
-            self.model._initial_epoch = self._pending["epoch"]  # the way in that Keras' BackupAndRestore uses
-            self._leave_out(self._pending["step"])
+        self._job = job_identity.describe(self.model, self._source.description, self._settings)
+        self._pending, self._begun = self._checkpoints.load(), False
+        if self._pending:
+            _, state = self._pending
+            job_identity.refuse_another(state["job"], self._job)
+            self._assign()
+            self._source.move(state["epoch"], state["step"])
+            self.model._initial_epoch = state["epoch"]  # the way in that Keras' BackupAndRestore uses
+            self._leave_out(state["step"])
 
     def on_epoch_begin(self, epoch, logs=None):
-        """An epoch begins with a checkpoint."""
+        """By now `on_train_begin` of all callbacks has run."""
         self._epoch = epoch
-        if self._pending is None:
-            self._save(epoch, 0)
-        elif self._pending["step"] == 0:
-            self._put_back_the_rest()
+        if not self._begun:
+            self._begin()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """An epoch begins with a checkpoint, or with one put back, when all callbacks have done what they do at its beginning.
+
+        Before, one of them might still hold averages in the model, or change the learning rate a second time.
+        """
+        if batch == 0 and not self._pending:
+            self._save(self._epoch, 0)
+        elif batch == 0 and self._pending[1]["step"] == 0:
+            self._put_back()
 
     def on_train_batch_end(self, batch, logs=None):
         """Write a checkpoint when it is time."""
-        if self._pending is None and time.monotonic() - self._saved >= self._seconds:
+        if not self._pending and time.monotonic() - self._saved >= self._seconds:
             self._save(self._epoch, batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -100,10 +115,17 @@ class ExactResume(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         """Remember that the job is done: the same command again changes nothing."""
         self.model._initial_epoch = None
+        if not self._begun:
+            self._begin()
         if self._pending:
-            self._put_back_the_rest()
+            self._put_back()
         else:
             self._save(self.params["epochs"], 0)
+
+    def _begin(self):
+        self._begun = True
+        for state in self._others:
+            state.begin()
 
     def _variables(self):
         own = {id(variable): variable for variable in (*self.model.variables, *self.model.optimizer.variables)}
@@ -111,96 +133,48 @@ class ExactResume(keras.callbacks.Callback):
 
     def _leave_out(self, steps):
         """Let the first `steps` steps of `fit` do nothing: their batches are not there, their work is done."""
-        train = self.model.train_function
+        train, logs = self.model.train_function, None
 
         def nothing(iterator):
-            nonlocal steps
+            nonlocal steps, logs
+            if logs is None:
+                self._assign()  # `fit` has reset the metrics, which callbacks see after each step
+                logs = self.model.get_metrics_result()
             steps -= self.model.steps_per_execution
-            if steps > 0:
-                return {}
-            # The checkpoint was written before the other callbacks heard of the end of this step: they hear of it now.
-            self.model.train_function = train
-            self._put_back_the_rest()
-            return self.model.get_metrics_result()
+            if steps <= 0:
+                # The checkpoint was written before the other callbacks heard of the end of this step: they hear of it now.
+                self.model.train_function = train
+                self._put_back()
+            return dict(logs)
 
         if steps:
             self.model.train_function = nothing
 
     def _save(self, epoch, step):
-        state = {
-            "epoch": epoch,
-            "step": step,
-            "job": self._job,
-            "history": self.model.history.history,
-            "epochs": self.model.history.epoch,
-            "callbacks": [_state(callback) for callback in self._others],
-        }
-        self._checkpoints.save([keras.ops.convert_to_numpy(variable) for variable in self._variables()], state)
+        arrays = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
+        state = {"epoch": epoch, "step": step, "job": self._job, "variables": len(arrays)}
+        state["history"] = to_plain([self.model.history.history, self.model.history.epoch], arrays)
+        state["callbacks"] = [other.save(arrays) for other in self._others]
+        self._checkpoints.save(arrays, state)
         self._saved = time.monotonic()
 
-    def _put_back_the_rest(self):
-        state, self._pending, self._saved = self._pending, None, time.monotonic()
-        for variable, array in zip(self.model.metrics_variables, self._metrics, strict=True):
+    def _assign(self):
+        """The variables of model, optimizer and metrics as they were."""
+        arrays, state = self._pending
+        variables = self._variables()
+        if len(variables) != state["variables"]:
+            raise ValueError(
+                "ExactResume: a model must have the variables of its checkpoint when `fit` begins, and keep them. Received: "
+                f"{len(variables)}, was {state['variables']}. A callback that changes what is trained, such as "
+                "GradualUnfreezing, does not go with it: unfreeze between calls of `fit`, with a folder for each."
+            )
+        for variable, array in zip(variables, arrays, strict=False):
             variable.assign(array)
-        self.model.history.history, self.model.history.epoch = state["history"], state["epochs"]
-        for callback, attributes in zip(self._others, state["callbacks"], strict=True):
-            vars(callback).update({name: _from_plain(value) for name, value in attributes.items()})
 
-
-def _describe(model, source, settings):
-    """What must be the same when a job goes on, as texts and numbers by name."""
-    # Names that Keras counts up within a process say nothing: "conv2d_1", "adam_2".
-    weights = [(weight.name, tuple(weight.shape), str(weight.dtype)) for weight in model.weights]
-    loss = keras.saving.serialize_keras_object(model.loss) if callable(model.loss) else model.loss
-    parts = {
-        "model": hashlib.sha256(repr(weights).encode()).hexdigest(),
-        "optimizer": keras.optimizers.serialize(model.optimizer),
-        "loss": loss,
-        "trained weights": len(model.trainable_weights),
-        "data": source.description,
-        "settings": settings,
-    }
-    leaves = dict(_leaves("", json.loads(json.dumps(parts, default=str))))
-    leaves.pop("optimizer config name", None)
-    return leaves
-
-
-def _leaves(prefix, value):
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _leaves(f"{prefix} {name}" if prefix else name, inner)
-    else:
-        yield prefix, value
-
-
-def _refuse_another(old, new):
-    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    if changed:
-        listed = "; ".join(f"{name} is {new.get(name)!r}, was {old.get(name)!r}" for name in changed[:3])
-        raise ValueError(
-            f"ExactResume: a job goes on with what it began with. Received: {len(changed)} differences: {listed}. Name an "
-            "empty folder for a new job."
-        )
-
-
-def _state(callback):
-    """The attributes of a callback that are plain values or arrays, as JSON takes them."""
-    plain = {name: _plain(value) for name, value in vars(callback).items() if name not in ("_model", "params")}
-    return {name: value for name, value in plain.items() if value is not NotImplemented}
-
-
-def _plain(value):
-    if isinstance(value, np.ndarray):
-        return {"array": value.tolist(), "type": value.dtype.name}
-    if isinstance(value, (bool, int, float, str, type(None), np.generic)):
-        return value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, (list, tuple)):
-        entries = [_plain(entry) for entry in value]
-        return NotImplemented if NotImplemented in entries else entries
-    return NotImplemented
-
-
-def _from_plain(value):
-    if isinstance(value, dict):
-        return np.array(value["array"], value["type"])
-    return [_from_plain(entry) for entry in value] if isinstance(value, list) else value
+    def _put_back(self):
+        """All as it was at this point, whatever callbacks have done since `fit` began."""
+        self._assign()
+        (arrays, state), self._pending, self._saved = self._pending, None, time.monotonic()
+        self.model.history.history, self.model.history.epoch = from_plain(state["history"], arrays)
+        for other, kept in zip(self._others, state["callbacks"], strict=True):
+            other.restore(kept, arrays)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
-from keras_cnn.images import SUFFIXES
+from pipelines.catalog import kinds
 from pipelines.catalog.splits import SPELLINGS
 from pipelines.errors import InputError
 
@@ -29,7 +30,7 @@ def rows(folder: str, class_folder: str):
             found.add(label)
         elif label and (not folders or class_folder == "first"):
             empty[label] = None
-        for path, reason in files:
+        for path, _, reason in files:
             yield path, label, split, reason if label else "not in the folder of a class"
     if missing := [label for label in empty if label not in found]:
         names = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
@@ -40,9 +41,17 @@ def rows(folder: str, class_folder: str):
         )
 
 
-def images(folder):
-    """The paths of the images below a folder at any depth, in order of name, without hidden ones."""
-    return [path for _, files, _ in _visible(os.fspath(folder)) for path, reason in files if not reason]
+def images(folder) -> tuple[list[str], Counter]:
+    """The images below a folder at any depth, in order of name, and how many other files there are by ending.
+
+    Images of a format that cannot be decoded are among them. Hidden files and what usually lies beside images, such as tables
+    and notes, are neither.
+    """
+    paths, others = [], Counter()
+    for _, files, _ in _visible(os.fspath(folder)):
+        paths += [path for path, kind, _ in files if kind in (kinds.IMAGE, kinds.FOREIGN)]
+        others.update(os.path.splitext(path)[1].lower() for path, kind, _ in files if kind == kinds.OTHER)
+    return paths, others
 
 
 def _splits(folder, names):
@@ -62,7 +71,8 @@ def _splits(folder, names):
 def _visible(top):
     """Yield `(names, files, folders)` of each folder from `top` down, parents first, in order of name, without hidden ones.
 
-    `names` lead from `top` to the folder, `files` are pairs of path and the reason why it is no image, `folders` are names.
+    `names` lead from `top` to the folder, `files` are path, kind (of `kinds`) and the reason why it is no image that can be
+    used, `folders` are names.
     Links are followed, except to a folder that they lie in, which would have no end.
     """
     waiting = [((), top, frozenset())]
@@ -83,13 +93,13 @@ def _visible(top):
             if kind == "folder":
                 folders.append(entry.name)
             else:
-                files.append((entry.path, reason))
+                files.append((entry.path, kind, reason))
         yield names, files, folders
         waiting += [((*names, name), os.path.join(folder, name), around) for name in reversed(folders)]
 
 
 def _kind(entry, around):
-    """("folder", "") or ("file", why it is no image); nothing is opened, since reading a pipe would wait for ever."""
+    """("folder", "") or as `kinds.kind_of`; only regular files are opened, since reading a pipe would wait for ever."""
     if not entry.is_symlink():
         folder, file = entry.is_dir(), entry.is_file()
     else:  # asked so, a link to itself is no error
@@ -97,12 +107,9 @@ def _kind(entry, around):
         if folder:
             target = os.stat(entry.path)
             if (target.st_dev, target.st_ino) in around:
-                return "file", "a link to a folder that it lies in"
+                return kinds.OTHER, "a link to a folder that it lies in"
         elif not os.path.exists(entry.path):
-            return "file", "a link to nowhere"
+            return kinds.OTHER, "a link to nowhere"
     if folder:
         return "folder", ""
-    ending = os.path.splitext(entry.name)[1]
-    if not file:
-        return "file", "not a regular file"
-    return "file", "" if ending.lower() in SUFFIXES else f"not an image file by its ending ({ending or 'none'})"
+    return kinds.kind_of(entry.path) if file else (kinds.OTHER, "not a regular file")

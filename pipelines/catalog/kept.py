@@ -13,13 +13,15 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 from collections import Counter
+from contextlib import ExitStack
+from functools import cache
 
 import numpy as np
 from PIL import Image
 
 from keras_cnn import fetching
+from keras_cnn.scratch import ScratchFolder
 from pipelines.errors import InputError
 
 SIGNS = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
@@ -42,14 +44,16 @@ def keep(examples, folder):
     by its name too, they come into its split.
     """
     copies = Counter()
-    for image, label, split, group in examples:
-        digest, encode, ending = _told(image)
-        number, first = copies[digest], f"{digest[:2]}/{digest}"
-        copies[digest] += 1
-        path = os.path.join(folder, first + (f"-{number}" if number else "") + ending)
-        if not (os.path.isfile(path) and os.path.getsize(path)):
-            _write(path, encode(image))
-        yield path, label, split, group or (first + ending if number and not split else "")
+    with ExitStack() as stack:
+        scratch = cache(lambda: stack.enter_context(ScratchFolder(folder, ".part-")))
+        for image, label, split, group in examples:
+            digest, encode, ending = _told(image)
+            number, first = copies[digest], f"{digest[:2]}/{digest}"
+            copies[digest] += 1
+            path = os.path.join(folder, first + (f"-{number}" if number else "") + ending)
+            if not (os.path.isfile(path) and os.path.getsize(path)):
+                _write(path, encode(image), scratch)
+            yield path, label, split, group or (first + ending if number and not split else "")
 
 
 def _told(image):
@@ -72,19 +76,14 @@ def _png(pixels):
     return buffer.getvalue()
 
 
-def _write(path, content):
-    """Put a file in place, complete or not at all."""
-    part = None
+def _write(path, content, scratch):
+    """Put a file in place, complete or not at all; `scratch` gives the folder to make it in."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".part-", dir=os.path.dirname(path))
-        with open(handle, "wb") as file:
-            file.write(content)
+        part = scratch() / "image"
+        part.write_bytes(content)
         os.replace(part, path)
     except OSError as error:
         raise InputError(
             f"Images that are no files are kept as files, and {path} cannot be written: {error.strerror}. Name another folder."
         ) from None
-    finally:
-        if part and os.path.exists(part):
-            os.unlink(part)

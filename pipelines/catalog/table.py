@@ -14,6 +14,7 @@ from keras_cnn.serving.publishing import UNUSABLE
 from pipelines.catalog import folders, kept, splits, tables
 from pipelines.catalog.tables import CLASS, COLUMNS
 from pipelines.errors import InputError
+from pipelines.names import to_cell
 
 SMALLEST_CLASS = 2
 
@@ -265,19 +266,25 @@ class Catalog:
             found[row] = split
         return replace(self, splits=tuple(found))._check_splits()
 
-    def to_csv(self, path) -> None:
+    def to_csv(self, path, fingerprints=None) -> None:
         """Write the table with the columns path (absolute), label, split, group, reason.
 
-        Multi-label: for each class a column "label:CLASS" of 0 and 1 follows, which `from_csv` reads.
+        Multi-label: for each class a column "label:CLASS" of 0 and 1 follows. Cells that a spreadsheet would take for formulas
+        begin with an apostrophe (`pipelines.names.to_cell`). `from_csv` reads all that again.
+
+        Args:
+            path: The file to write.
+            fingerprints: For each row a number for the content of its file, or ""; None for no such column.
         """
         several = self.classes if self.multi_label else ()
+        last = () if fingerprints is None else (tables.FINGERPRINT,)
         with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow((*COLUMNS, *(CLASS + name for name in several)))
+            writer.writerow((*COLUMNS, *(CLASS + name for name in several), *last))
             columns = (self.paths, self.labels, self.splits, self.groups, self.reasons)
-            for name, label, *rest in zip(*columns, strict=True):
-                row = (os.path.abspath(name), ", ".join(_names(label)), *rest)
-                writer.writerow((*row, *(int(one in label) for one in several)))
+            for row, (name, label, *rest) in enumerate(zip(*columns, strict=True)):
+                cells = map(to_cell, (os.path.abspath(name), ", ".join(_names(label)), *rest))
+                writer.writerow((*cells, *(int(one in label) for one in several), *(fingerprints[row] for _ in last)))
 
     def _check_splits(self):
         trained = {name for row in self.used("train") for name in _names(self.labels[row])}

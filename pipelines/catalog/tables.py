@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 
 from pipelines.catalog.splits import SPELLINGS
 from pipelines.errors import InputError
+from pipelines.names import from_cell
 
 SEPARATORS = ",;\t"
 COLUMNS = ("path", "label", "split", "group", "reason")
+FINGERPRINT = "fingerprint"  # the last column of the table of a run: a number for the bytes of a file
 CLASS = "label:"  # before the name of a class in the column that tells which rows have it
 TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # FF FE or FE FF, which are no UTF-8, as Python keeps them
+TOLD = re.compile(r'"?sep=(?P<sign>[^\r\n]*?)"?[\r\n]*$', re.IGNORECASE)
 HEADER = "The first line must name the columns, separated by commas, semicolons or tabs."
 
 
 def rows(table, path, label, split, group, root):
     """Yield `(path, label, split, group, reason)` for every row of a table; see `Catalog.from_csv`."""
-    columns = _parquet(table) if _is_parquet(table) else _csv(table)
+    wanted = {path, *([label] if isinstance(label, str) else label or ["label"]), split or "split", group or "group"}
+    columns = _parquet(table) if _is_parquet(table) else _csv(table, wanted)
+    saved = tuple(columns)[: len(COLUMNS)] == COLUMNS  # by `Catalog.to_csv`
+    if saved:
+        columns = {from_cell(name): list(map(from_cell, cells)) for name, cells in columns.items()}
     names = tuple(columns)
-    saved = names[: len(COLUMNS)] == COLUMNS  # by `Catalog.to_csv`
     if label is None:
         label = tuple(name for name in names if saved and name.startswith(CLASS)) or "label"
     paths = [os.path.join(root, name) for name in _column(table, columns, path)]
@@ -33,51 +41,92 @@ def rows(table, path, label, split, group, root):
     return zip(paths, labels, splits, groups, reasons, strict=True)
 
 
-def _csv(table):
-    """The cells of a CSV file: a list for each column, by name."""
+def saved_rows(table) -> list[dict]:
+    """The rows of a table that `Catalog.to_csv` wrote, dicts by column; whether the files are still there or not."""
+    with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return [{name: from_cell(cell or "") for name, cell in row.items() if name} for row in csv.DictReader(file)]
+
+
+def _csv(table, wanted):
+    """The cells of a CSV file: a list for each column, by name; columns that are `wanted` tell what separates them."""
+    reader, before = None, 0
     try:
         # Names of files need not be text; the other columns are looked at later.
         with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             first = file.readline()
-            if "\0" in first:
-                raise InputError(
-                    f"{table} must be text in UTF-8. Received: zero bytes, as in UTF-16. Save it as UTF-8."
-                )
-            separator = max(SEPARATORS, key=lambda sign: len(next(csv.reader([first], delimiter=sign), ())))
-            file.seek(0)
-            reader = csv.reader(file, delimiter=separator, strict=True)
+            if "\0" in first or first.startswith(MARKS):
+                received = "zero bytes, as in UTF-16" if "\0" in first else "the mark of UTF-16"
+                raise InputError(f"{table} must be text in UTF-8. Received: {received}. Save it as UTF-8.")
+            told = _told_separator(table, first)
+            before = 0 if told is None else 1
+            if told is None:
+                file.seek(0)
+            reader = csv.reader(file, delimiter=told or _separator(first, wanted), strict=True)
             header = next(reader, None)
             if not header:
-                raise InputError(
-                    f"{table} must be a table of image files. Received: nothing in its first line. {HEADER}"
-                )
-            return _filled(table, header, reader)
+                where = "its first line" if told is None else f"the line after {first.strip()!r}"
+                raise InputError(f"{table} must be a table of image files. Received: nothing in {where}. {HEADER}")
+            return _filled(table, header, reader, before)
     except csv.Error as error:
-        raise InputError(
-            f"{table} cannot be read as a table from line {reader.line_num} on: {error}. Correct it."
-        ) from None
+        line = before + (reader.line_num if reader else 1)
+        raise InputError(f"{table} cannot be read as a table from line {line} on: {error}. Correct it.") from None
     except OSError as error:
         raise InputError(f"{table} cannot be read: {error.strerror}.") from None
 
 
-def _filled(table, header, reader):
+def _told_separator(table, first):
+    """What a first line such as `sep=;` says, which is for Excel; None if there is no such line."""
+    found = TOLD.match(first)
+    if not found:
+        return None
+    separator = {"\\t": "\t"}.get(found["sign"], found["sign"])
+    if len(separator) != 1 or separator.isalnum() or separator in "\"' ":
+        raise InputError(
+            f"The first line of {table} must name one sign that separates columns. Received: {first.strip()!r}. "
+            "Correct it, such as sep=; or remove it."
+        )
+    return separator
+
+
+def _separator(header, wanted):
+    """The sign by which the header has most of the columns that are wanted, else most columns."""
+
+    def columns(sign):
+        names = next(csv.reader([header], delimiter=sign), [])
+        return len(wanted.intersection(names)), len(names)
+
+    return max(SEPARATORS, key=columns)
+
+
+def _filled(table, header, reader, lines_before):
+    while len(header) > 1 and not header[-1]:  # each line ends in a separator
+        header.pop()
     twice = [name for number, name in enumerate(header) if name in header[:number]]
     if twice:
         raise InputError(f"Each column needs a name of its own. Received: {twice[0]!r} twice in {table}. {HEADER}")
     columns, shared = [[] for _ in header], {}
     for cells in reader:
+        if not cells:  # an empty line
+            continue
+        cells = _fitting(cells, header)
         if len(cells) != len(header):
-            if not cells:  # an empty line
-                continue
             raise InputError(
                 f"Each line of {table} must have {len(header)} cells, as the first one has. Received: {len(cells)} in line "
-                f"{reader.line_num}. Put cells that hold a separator into double quotes."
+                f"{reader.line_num + lines_before}. Put cells that hold a separator into double quotes."
             )
         for column, cell in zip(columns, cells, strict=True):
             column.append(shared.setdefault(cell, cell) if len(cell) < 32 else cell)  # millions of labels are few texts
     if not columns[0]:
-        raise InputError(f"{table} must be a table of image files. Received: no row below the first line.")
+        below = "the header" if lines_before else "the first line"
+        raise InputError(f"{table} must be a table of image files. Received: no row below {below}.")
     return dict(zip(header, columns, strict=True))
+
+
+def _fitting(cells, header):
+    """The cells without empty ones after the last column; a row that a person has added to a run's table has no fingerprint."""
+    if len(cells) > len(header) and not any(cells[len(header) :]):
+        return cells[: len(header)]
+    return [*cells, ""] if header[-1] == FINGERPRINT and len(cells) == len(header) - 1 else cells
 
 
 def _is_parquet(table):
@@ -121,7 +170,7 @@ def _optional(table, columns, name, usual, paths):
 
 def _labels(table, columns, label, paths, reasons):
     """The label of each row; with several columns the names of those that hold true, a tuple."""
-    if isinstance(label, str) or len(label) == 1:
+    if isinstance(label, str) or (len(label) == 1 and not label[0].startswith(CLASS)):
         labels = _column(table, columns, label if isinstance(label, str) else label[0])
         for path, name, reason in zip(paths, labels, reasons, strict=True):
             if not name and not reason:

@@ -1,7 +1,7 @@
 """What is wrong with a data set, found before a network is trained on it."""
 
 from pipelines.doctor.findings import Finding, examine, leaked
-from pipelines.doctor.likeness import Likeness, likeness
+from pipelines.doctor.near_duplicates import Likeness, likeness
 from pipelines.doctor.reading import Images, read
 from pipelines.doctor.together import held_together
 

@@ -7,17 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.catalog.kinds import is_companion
+from pipelines.doctor import labels
 from pipelines.doctor.headers import ANIMATED, CMYK, DEEP, FORMATS, ROTATED, SUFFIXES, TRAITS, TRANSPARENT
-from pipelines.doctor.likeness import MOST_PICTURES
+from pipelines.doctor.near_duplicates import MOST_PICTURES
 
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
 FEW = 10  # images of a class
 UNEVEN = 10  # times as many images in the largest class as in the smallest
-CONSTANT = 8  # of 255: from the darkest to the brightest value
+CONSTANT, FAINT = 1, 8  # of 255: from the darkest to the brightest value
+DARK = 31  # of 255: the brightest value
+FULL_DEPTH = 15  # bits that the values of an image with 16 bits a channel should need at least
 SMALL = 0.5  # of the network's input, along either side
 CONSTANT_COLOUR, TOO_SMALL, MISNAMED = "constant", "small", "wrong ending"
+UNUSED_BITS, NEARLY_BLACK, LOW_CONTRAST = "unused bits", "nearly black", "low contrast"
 SAID = {  # of one file, of several
     CONSTANT_COLOUR: ("image has a single colour", "images have a single colour"),
+    NEARLY_BLACK: ("image is nearly black", "images are nearly black"),
+    LOW_CONTRAST: ("image has nearly a single colour", "images have nearly a single colour"),
+    UNUSED_BITS: ("image uses", "images use"),
     TOO_SMALL: ("image is less than half as high or wide as the", "images are less than half as high or wide as the"),
     MISNAMED: ("image is read, but its ending names another format", "images are read, but their endings name others"),
     ANIMATED: ("image moves; its first picture is seen", "images move; their first pictures are seen"),
@@ -63,6 +71,7 @@ def examine(catalog, images, likeness, size) -> tuple[Finding, ...]:
         *_leaks(catalog, likeness),
         *_contradictions(catalog, likeness),
         *_left_out(catalog),
+        *_labels(catalog),
         *_classes(catalog),
         *_copies(catalog, likeness),
         *_files(catalog, images, size),
@@ -111,6 +120,33 @@ def _contradictions(catalog, likeness):
             yield Finding(kind, level, text, _paths(catalog, (_one_of_each(rows, catalog.labels) for rows in found)))
 
 
+def _labels(catalog):
+    same, by_case = labels.alike(catalog.classes)
+    counts = _counts(catalog)
+    for kind, level, sets, words, remedy in (
+        ("same label", ERROR, same, "white space, invisible signs or Unicode form", "Give each set one spelling."),
+        ("similar label", WARNING, by_case, "case or blanks", "Give each set one spelling, if they mean the same."),
+    ):
+        if sets:
+            text = _some(len(sets), "set of labels differs", "sets of labels differ")
+            spelt = "; ".join(
+                ", ".join(f"{labels.shown(name)} ({counts[name]:,})" for name in names) for names in sets[:5]
+            )
+            more = f" and {len(sets) - 5:,} more" if len(sets) > 5 else ""
+            yield Finding(kind, level, f"{text} only by {words}, and each label is a class: {spelt}{more}. {remedy}")
+    blank = [name for name in catalog.classes if not labels.plain(name)]
+    if blank:
+        text = f"{_some(len(blank), 'label shows', 'labels show')} nothing: {', '.join(map(labels.shown, blank[:5]))}."
+        yield Finding("blank label", ERROR, f"{text} Name what is in the images.")
+
+
+def _counts(catalog):
+    """How many images each class has."""
+    counts = Counter(dict.fromkeys(catalog.classes, 0))
+    counts.update(name for row in catalog.used() for name in catalog.names(row))
+    return counts
+
+
 def _left_out(catalog):
     alike = defaultdict(list)
     for row, reason in enumerate(catalog.reasons):
@@ -119,15 +155,14 @@ def _left_out(catalog):
     for kind, rows in sorted(alike.items(), key=lambda found: -len(found[1])):
         # What to do is at the end of a reason; it is left away only where files differ in it.
         reasons = {catalog.reasons[row] for row in rows}
-        reason = reasons.pop().rstrip(".") if len(reasons) == 1 else kind
+        reason = next(iter(reasons)).rstrip(".") if len(reasons) == 1 else kind
         text = f"{_some(len(rows), 'file is', 'files are')} left out: {reason}."
-        yield Finding("left out", WARNING, text, _paths(catalog, [[row] for row in rows]))
+        level = NOTE if all(map(is_companion, reasons)) else WARNING
+        yield Finding("left out", level, text, _paths(catalog, [[row] for row in rows]))
 
 
 def _classes(catalog):
-    counts = Counter(dict.fromkeys(catalog.classes, 0))
-    counts.update(name for row in catalog.used() for name in catalog.names(row))
-    ranked = counts.most_common()
+    ranked = _counts(catalog).most_common()
     few = [f"{name} ({count})" for name, count in ranked[::-1] if count < FEW]
     if few:
         text = f"{_some(len(few), 'class has', 'classes have')} fewer than {FEW} images: {_listed(few)}."
@@ -157,17 +192,56 @@ def _files(catalog, images, size):
     paths = [catalog.paths[row] for row in rows]
     small = (records["height"] < SMALL * size[0]) | (records["width"] < SMALL * size[1])
     holds = {
-        CONSTANT_COLOUR: records["range"] <= CONSTANT,
+        **_by_values(records),
         TOO_SMALL: small & (records["height"] > 0),
         MISNAMED: np.array(list(map(_misnamed, paths, records["format"])), bool),
         **{trait: records["traits"] >> number & 1 == 1 for number, trait in enumerate(TRAITS)},
     }
     for kind, which in holds.items():
         if which.any():
-            text = _some(which.sum(), *SAID[kind])
-            text += f" {size[0]} x {size[1]} pixels that the network sees" if kind == TOO_SMALL else ""
-            level = WARNING if kind in (CONSTANT_COLOUR, TOO_SMALL) else NOTE
+            text = _some(which.sum(), *SAID[kind]) + _more(kind, records[which], size)
+            level = NOTE if kind in (MISNAMED, *TRAITS) else WARNING
             yield Finding(kind, level, f"{text}.", _paths(catalog, [[row] for row in rows[which]]))
+
+
+def _by_values(records):
+    """Images whose values are not spread over those that there are, each of one kind alone."""
+    smallest, largest = records["deepest"].T
+    varies = smallest < largest  # in more than the 8 bits that are seen
+    kinds = {
+        UNUSED_BITS: varies & (_bits(largest) < FULL_DEPTH),
+        CONSTANT_COLOUR: (records["range"] <= CONSTANT) & ~varies,
+        NEARLY_BLACK: records["brightest"] <= DARK,
+        LOW_CONTRAST: records["range"] <= FAINT,
+    }
+    taken = np.zeros(len(records), bool)
+    for kind, which in kinds.items():
+        kinds[kind] = which & ~taken
+        taken |= which
+    return kinds
+
+
+def _bits(values):
+    """How many binary digits each has."""
+    return np.ceil(np.log2(values + 1.0)).astype(int)
+
+
+def _more(kind, records, size):
+    """What follows the words of `SAID`."""
+    if kind == TOO_SMALL:
+        return f" {size[0]} x {size[1]} pixels that the network sees"
+    if kind == NEARLY_BLACK:
+        return f", no value above {records['brightest'].max()} of 255: label masks, or values that were not scaled?"
+    if kind == LOW_CONTRAST:
+        return f", values at most {records['range'].max()} of 255 apart: stretch the contrast, or leave them out"
+    if kind == UNUSED_BITS:
+        bits = _bits(records["deepest"][:, 1])
+        few = f"{bits.min()} to " if bits.min() < bits.max() else ""
+        return (
+            f" {few}{bits.max()} of 16 bits; the upper 8 are seen, which is nearly black. Multiply the values by "
+            f"{2 ** (16 - bits.max())} and save them as 16 bits again, or make them 8 bits"
+        )
+    return ""
 
 
 def _misnamed(path, number):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from dataclasses import dataclass
 
+import tensorflow as tf
 from PIL import Image
 
+from keras_cnn.images.decoding import orientation_of
+
 HEAD = 2**16  # bytes; where a header is longer, the file is opened again
-ORIENTATION = 0x0112  # the tag of Exif
+JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
 # Formats, as Pillow calls them, and the endings of their files. MPO is a JPEG with a second picture behind it.
 SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg"),
-    "MPO": (".jpg", ".jpeg"),
+    "JPEG": JPEG,
+    "MPO": JPEG,
     "PNG": (".png",),
     "GIF": (".gif",),
-    "BMP": (".bmp",),
+    "BMP": (".bmp", ".dib"),
     "WEBP": (".webp",),
 }
 FORMATS = tuple(SUFFIXES)
@@ -29,7 +33,7 @@ class Header:
 
     Attributes:
         format: As Pillow calls it, such as "JPEG".
-        width: In pixels, as it is meant to be seen.
+        width: In pixels, as it is seen.
         height: The same.
         traits: Those of `TRAITS` that it has.
     """
@@ -40,35 +44,37 @@ class Header:
     traits: frozenset[str]
 
 
-def header(path: str, head: bytes | None = None) -> Header | None:
+def header(path: str, head: bytes | None = None, orientation: int | None = None) -> Header | None:
     """The header of an image file, None where Pillow knows none.
 
     Args:
         path: The file.
         head: Its first bytes, so that it need not be opened again.
+        orientation: In which the decoder shows it, 1 to 8; None to ask the decoder. Nobody else is asked, so that what is said
+            is what is seen.
     """
     # Whether a GIF or WebP file moves stands behind its first picture.
     sources = (path,) if head is None or head[:4] in (b"GIF8", b"RIFF") else (io.BytesIO(head), path)
     for source in sources:
         try:
             with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
-                return _described(image)
+                return _described(image, orientation or _orientation(path))
         except Exception:  # Pillow raises errors of many kinds at damaged files
             continue
     return None
 
 
-def _described(image):
-    exif = Image.Exif()
-    exif.load(image.info.get("exif", b""))  # `image.getexif` would decode a PNG file
-    turned = exif.get(ORIENTATION, 1)
-    turned = turned if turned in range(2, 9) else 1
-    width, height = image.size if turned < 5 else image.size[::-1]
+def _orientation(path):
+    return int(orientation_of(tf.io.read_file(os.fsencode(path))))
+
+
+def _described(image, orientation):
+    width, height = image.size if orientation < 5 else image.size[::-1]
     found = {
         ANIMATED: image.format != "MPO" and getattr(image, "is_animated", False),
         CMYK: image.mode == "CMYK",
         DEEP: any("16" in str(tile.args) for tile in image.tile),
         TRANSPARENT: image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
-        ROTATED: turned > 1,
+        ROTATED: orientation > 1,
     }
     return Header(image.format, width, height, frozenset(trait for trait, holds in found.items() if holds))

@@ -6,6 +6,7 @@ import numpy as np
 import PIL
 import tensorflow as tf
 
+from keras_cnn.images import decoding, png
 from pipelines import doctor
 from pipelines import input as inputs
 from pipelines.cache import Cache, digest
@@ -23,9 +24,12 @@ RECORD = np.dtype(
         ("width", "i4"),
         ("traits", "u1"),  # a bit for each of `TRAITS`
         ("range", "u1"),  # from the darkest to the brightest value of a channel, the largest such difference
+        ("brightest", "u1"),  # value of any channel
+        ("deepest", "u2", (2,)),  # of 16 bits a channel: the smallest and the largest value; zeros for other images
         ("thumbnail", "u1", (THUMBNAIL, THUMBNAIL, 3)),  # mean colours
     ]
 )
+NOTED = ("fingerprint", "range", "brightest", "deepest", "thumbnail")
 BATCH = 64
 
 
@@ -47,6 +51,12 @@ class Images:
     def positions(self, rows) -> np.ndarray:
         """Where in `source` and `records` the images of these rows of the catalog are."""
         return np.searchsorted(self.rows, rows)
+
+    def fingerprints(self, count: int) -> list:
+        """For each of the `count` rows of the catalog a number, equal for equal files; "" for those that were not read."""
+        known = zip(self.rows.tolist(), self.records["fingerprint"].tolist(), strict=True)
+        numbers = {row: number for row, number in known if number}
+        return [numbers.get(row, "") for row in range(count)]
 
 
 def read(catalog: Catalog, preprocessing, cache: Cache, progress=lambda count: None, keep: bool = True):
@@ -100,11 +110,11 @@ def _look(files, progress, records, pixels):
         if pixels is not None:
             pixels[np.setdiff1d(np.arange(start, end), positions)] = 0
             pixels[positions] = batch
-        heads, *values = (value.numpy() for value in noted)
-        for name, value in zip(("fingerprint", "range", "thumbnail"), values, strict=True):
+        heads, orientations, *values = (value.numpy() for value in noted)
+        for name, value in zip(NOTED, values, strict=True):
             records[name][positions] = value
-        for position, head in zip(positions, heads, strict=True):
-            for name, value in _headed(files.paths[position], head).items():
+        for position, head, orientation in zip(positions, heads, orientations, strict=True):
+            for name, value in _headed(files.paths[position], head, orientation).items():
                 records[name][position] = value
         records["readable"][positions] = True
         progress(end - start)
@@ -114,16 +124,31 @@ def _look(files, progress, records, pixels):
 
 
 def _notes(content, image):
-    """First bytes, fingerprint, range and thumbnail of a file, in TensorFlow operations."""
+    """First bytes and orientation of a file, then the values of `NOTED`, in TensorFlow operations."""
     height, width, _ = image.shape
     rows, columns = (tf.constant(_means(side), tf.float32) for side in (height, width))
     thumbnail = tf.reshape(rows @ tf.reshape(image, (height, -1)), (THUMBNAIL, width, 3))
     thumbnail = tf.matmul(tf.broadcast_to(columns, (THUMBNAIL, *columns.shape)), thumbnail)
     # Rows first: TensorFlow is slow where what it reduces lies beside what it keeps, as with three channels.
-    extent = tf.reduce_max(tf.reduce_max(tf.reduce_max(image, 0), 0) - tf.reduce_min(tf.reduce_min(image, 0), 0))
-    head = tf.strings.substr(content, 0, HEAD)
-    fingerprint = tf.strings.to_hash_bucket_fast(content, tf.int64.max)
-    return head, fingerprint, *(tf.saturate_cast(tf.round(value), tf.uint8) for value in (extent, thumbnail))
+    darkest, brightest = tf.reduce_min(tf.reduce_min(image, 0), 0), tf.reduce_max(tf.reduce_max(image, 0), 0)
+    values = tf.reduce_max(brightest - darkest), tf.reduce_max(brightest)
+    extent, brightest, thumbnail = (tf.saturate_cast(tf.round(value), tf.uint8) for value in (*values, thumbnail))
+    with tf.control_dependencies([image]):  # so it is known that the file is none that bursts the memory
+        deepest = png.extent_of_16_bits(content)
+    return (
+        tf.strings.substr(content, 0, HEAD),
+        decoding.orientation_of(content),
+        fingerprint(content),
+        extent,
+        brightest,
+        deepest,
+        thumbnail,
+    )
+
+
+def fingerprint(contents):
+    """A number for each text of bytes in a tensor, equal for equal ones."""
+    return tf.strings.to_hash_bucket_fast(contents, tf.int64.max)
 
 
 def _means(side):
@@ -133,9 +158,9 @@ def _means(side):
     return np.maximum(ends - starts, 0) * THUMBNAIL / side
 
 
-def _headed(path, head):
+def _headed(path, head, orientation):
     """What the header of a file tells, as it is noted."""
-    found = header(path, head)
+    found = header(path, head, int(orientation))
     if found is None:
         return {"format": len(FORMATS), "height": 0, "width": 0, "traits": 0}
     traits = sum(2**number for number, trait in enumerate(TRAITS) if trait in found.traits)

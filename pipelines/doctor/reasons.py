@@ -8,11 +8,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_cnn import images
+from pipelines.catalog.kinds import foreign_format, undecodable
 from pipelines.doctor.headers import FORMATS, header
 
 LIMITED = "must have at most"  # so say `keras_cnn.images.checks`, before anything is decoded
 # Among the first twelve bytes, where the rest is not even enough for a header, or is of a format unknown to Pillow.
-WORDS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "GIF": b"GIF8", "WEBP": b"WEBP", "HEIF": b"ftyp", "PDF": b"%PDF"}
+WORDS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "GIF": b"GIF8", "WEBP": b"WEBP", "PDF": b"%PDF"}
 
 
 def why_unreadable(path: str, preprocessing) -> str:
@@ -35,9 +36,10 @@ def why_unreadable(path: str, preprocessing) -> str:
 def _of_content(path, content):
     """What Pillow or the last bytes tell, "" if nothing."""
     found = header(path)
-    kind = found.format if found else next((kind for kind, word in WORDS.items() if word in content[:12]), "")
+    known = next((kind for kind, word in WORDS.items() if word in content[:12]), "")
+    kind = found.format if found else foreign_format(content) or known
     if kind and kind not in FORMATS:
-        return f"a {kind} file, which TensorFlow cannot decode: convert it to JPEG or PNG"
+        return undecodable(kind)
     return f"a truncated {kind} file: its end is missing" if kind and _truncated(kind, content) else ""
 
 

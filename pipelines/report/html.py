@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines.divergence import Restart
 from pipelines.evaluate import Evaluation
+from pipelines.names import printable
 from pipelines.objective import measure
 from pipelines.report import pictures
 from pipelines.report.findings import shown
@@ -66,7 +67,7 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         left_out=left_out[:MOST_LEFT_OUT],
         title=run_title(catalog),
     )
-    (run / "report.html").write_text(page, encoding="utf-8", errors="surrogateescape")
+    (run / "report.html").write_text(page, encoding="utf-8")
 
 
 def doctor_page(found, root) -> str:
@@ -81,6 +82,7 @@ def _page(template, **values):
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
     )
     return environment.get_template(template).render(**values)
 

@@ -1,6 +1,7 @@
 """HubLayer: a SavedModel does in Keras 3 what TensorFlow itself makes of it, and travels inside the saved file."""
 
 import base64
+import gc
 import importlib.util
 import io
 import json
@@ -18,6 +19,7 @@ from helpers import hub_modules
 from keras import ops
 
 from keras_cnn.layers import HubLayer
+from keras_cnn.layers.hub.program import Program
 
 RATE = 0.1
 X = np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype("float32")
@@ -361,7 +363,11 @@ def test_export(trained, tmp_path):
 def test_tables_travel_with_the_module(modules, tmp_path):
     directory = shutil.copytree(modules / "words", tmp_path / "module")
     words = tf.constant(["dog", "cow"])
-    layer = HubLayer(directory, trainable=True)
+    with pytest.raises(
+        ValueError, match=r"InitializeTableFromTextFileV2 reads files\. It was not loaded\. If you trust"
+    ):
+        HubLayer(directory, trainable=True)
+    layer = HubLayer(directory, trainable=True, trust=True)
     assert not layer.supports_jit
     model = keras.Sequential([keras.Input((), dtype="string"), layer])
     expected = layer.get_weights()[0][[1, 2]]
@@ -453,13 +459,13 @@ def test_calls_that_do_not_fit(conv_net, modules, tmp_path):
     with pytest.raises(ValueError, match=r"`inputs` must be \{a: float32 \(None, 2\), b: float32 \(None, 2\)\}, which"):
         HubLayer(modules / "signatures", signature="both")(np.ones((1, 2)))
     with pytest.raises(ValueError, match=r"`inputs` must be string \(None,\), which .* inputs=float32 \(2,\)"):
-        HubLayer(modules / "words")(np.ones(2, "float32"))
+        HubLayer(modules / "words", trust=True)(np.ones(2, "float32"))
     with pytest.raises(ValueError, match=r"`output_key` must be one of 'map', 'vector'. Received: output_key='pool'"):
         HubLayer(conv_net, output_key="pool")(X)
     with pytest.raises(ValueError, match=r"`output_key` must be one of 0, 1. Received: output_key=2"):
         HubLayer(modules / "plain", output_key=2)(np.eye(3))
     with pytest.raises(ValueError, match=r"`output_key` must be None, since the module returns one tensor"):
-        HubLayer(modules / "words", output_key=0)(tf.constant(["cat"]))
+        HubLayer(modules / "words", output_key=0, trust=True)(tf.constant(["cat"]))
 
 
 def test_modules_that_would_lose_something(conv_net, tmp_path):
@@ -546,3 +552,19 @@ def test_example(tmp_path):
     _, trained, _, loaded, longer = result.stdout.splitlines()
     assert trained.removeprefix("After 1 epochs: ") == loaded.removeprefix("Loaded in another process: ")
     assert longer.startswith("After 1 more epochs: validation accuracy 0.")
+
+
+def test_unpacked_programs_of_killed_processes_go_and_those_in_use_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    buffer, layers = io.BytesIO(), [keras.layers.Layer(), keras.layers.Layer()]
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("saved_model.pb", b"a program")
+    programs = [Program.of(layer, base64.b64encode(buffer.getvalue()).decode()) for layer in layers]
+    first = programs[0].unpack()
+    shutil.copytree(first, tmp_path / (first.name + "killed"))
+    second = programs[1].unpack()
+    assert sorted(tmp_path.iterdir()) == sorted([first, second])
+    assert (first / "saved_model.pb").read_bytes() == b"a program"
+    del layers[:], programs[:]
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from keras import ops, tree
 
 from keras_cnn import fetching
 from keras_cnn.arguments import message
-from keras_cnn.layers.hub.program import Program, check_trust
+from keras_cnn.layers.hub.program import Program, check_harmless, check_safe_mode
 
 
 @keras.saving.register_keras_serializable(package="keras_cnn")
@@ -35,6 +35,8 @@ class HubLayer(keras.layers.Layer):
         output_key: Which output to return of a module that returns a dict (a key) or a list (an index). None: all.
         arguments: Dict of other arguments of the module, by name, with plain values. `training` is not one of them: the
             layer passes it if the module takes it.
+        trust: Whether to load a module that may do more than compute, such as reading files. Otherwise such a module
+            raises.
         kwargs: `name` and `dtype`, as in every layer.
     Call arguments:
         inputs: The tensor, or the list or dict of tensors, that the module takes. They are cast to its dtypes.
@@ -42,7 +44,8 @@ class HubLayer(keras.layers.Layer):
     Output shape: the shape that the module returns. Floats are cast to the compute dtype of the layer; weights keep the
         dtype of the module.
     Raises:
-        ValueError: If an argument or `inputs` do not fit the module; the message says what the module takes.
+        ValueError: If an argument or `inputs` do not fit the module; the message says what the module takes. If the
+            module may do more than compute (docs/security.md) and `trust` is False.
         RuntimeError: If Keras does not run on TensorFlow.
 
     Example:
@@ -60,6 +63,7 @@ class HubLayer(keras.layers.Layer):
         signature: str | None = None,
         output_key: str | int | None = None,
         arguments: dict[str, Any] | None = None,
+        trust: bool = False,
         **kwargs: Any,
     ) -> None:
         if keras.backend.backend() != "tensorflow":
@@ -74,18 +78,20 @@ class HubLayer(keras.layers.Layer):
         self.signature = signature
         self.output_key = output_key
         self.arguments = _plain(arguments)
-        self._load(program)
+        self._load(program, trust)
         self._make_weights()
         if isinstance(program, Program):
             for name in self._named.keys() & program.layer._named.keys():
                 self._named[name].assign(program.layer._named[name])
 
-    def _load(self, program):
+    def _load(self, program, trust):
         from keras_cnn.layers.hub import variants  # which import TensorFlow
         from keras_cnn.layers.hub.module import Module
 
         if program is None:
             directory = fetching.saved_model_directory(self.handle)
+            if not trust:
+                check_harmless(self.handle, directory)
             self._program = Program.read(self, directory)
         else:
             self._program = Program.of(self, program)
@@ -152,7 +158,7 @@ class HubLayer(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> HubLayer:
         if not isinstance(config.get("program"), Program):
-            check_trust()
+            check_safe_mode()
         return super().from_config(config)
 
     # By name, so that files fit for every `freeze`: Keras numbers the weights, trainable ones first.

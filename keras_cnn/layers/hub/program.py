@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 import tempfile
 import weakref
 import zipfile
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+
+from keras_cnn import safety
+from keras_cnn.scratch import ScratchFolder
 
 
 class Program(str):
@@ -43,17 +45,28 @@ class Program(str):
 
     def unpack(self) -> Path:
         """A directory with the files. It exists as long as `layer`: an export copies the files of lookup tables."""
-        directory = Path(tempfile.mkdtemp(prefix="keras_cnn_"))
-        weakref.finalize(self.layer, shutil.rmtree, directory, ignore_errors=True)
+        folder = ScratchFolder(tempfile.gettempdir(), ".keras_cnn-unpacked-")
+        weakref.finalize(self.layer, folder.close)
         with zipfile.ZipFile(io.BytesIO(base64.b64decode(self))) as archive:
-            archive.extractall(directory)
-        return directory
+            archive.extractall(folder.path)
+        return folder.path
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         return self  # Keras makes deep copies of configs; the layer must not be copied with them
 
 
-def check_trust() -> None:
+def check_harmless(handle: str, directory: Path) -> None:
+    """ValueError if the SavedModel may do more than compute; nothing of it is loaded for that."""
+    found = safety.suspicions(safety.read(directory), directory)
+    if found:
+        raise ValueError(
+            f"HubLayer: the module must do nothing but compute. Received: {handle!r}, which may do more: "
+            f"{'; '.join(found[:5])}. It was not loaded. If you trust its source, pass trust=True, which HubLayer and "
+            "load_backbone take."
+        )
+
+
+def check_safe_mode() -> None:
     """ValueError if Keras loads in safe mode.
 
     Safe mode has no public name, so this tries to load a Lambda, which safe mode does not allow.

@@ -1,0 +1,103 @@
+"""What can be served: a network that takes RGB images and gives a number for each class."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import keras
+from keras import tree
+
+from keras_cnn.surgery.graph import require_graph, rewrite
+
+OTHER_FLOATS = {"bfloat16", "float16", "float64"}
+
+
+def require_classifier(model) -> keras.Model:
+    """`model` as a model of one tensor that gives one tensor, if it is an image classifier by its shapes.
+
+    A list or dict around the only input or output is taken off.
+
+    Raises:
+        TypeError, ValueError: If it is none, with what to do about it.
+    """
+    graph = require_graph("export", model)
+    remedy = _remedy(graph.inputs, graph.outputs)
+    if remedy:
+        raise ValueError(
+            "export: `model` must have one input of RGB images (batch, height, width, 3) and one output (batch, classes). "
+            f"Received: {_shapes(graph.inputs)} -> {_shapes(graph.outputs)}. {remedy}"
+        )
+    if isinstance(graph.output, keras.KerasTensor):
+        return model
+    return keras.Model(graph.inputs[0], graph.outputs[0], name=model.name)
+
+
+def _remedy(inputs, outputs):
+    """What to do about a model of other shapes; None if there is nothing to do."""
+    return _remedy_for_inputs(inputs) or _remedy_for_outputs(outputs)
+
+
+def _remedy_for_inputs(inputs):
+    if len(inputs) > 1:
+        return "Export a model of the images alone, which makes its other inputs itself."
+    shape = inputs[0].shape
+    if len(shape) != 4:
+        return "Let it begin with keras.Input((height, width, 3))."
+    if shape[0] is not None:
+        return "Leave the batch free: keras.Input(shape) instead of batch_shape or batch_size."
+    channels = shape[1] if shape[-1] != 3 else 3  # channels_first
+    if channels == 3:
+        return None
+    if shape[-1] == 1:
+        return "keras_cnn.adapt_input_channels(model, 3) gives the same network for RGB images."
+    return "Image files are served as RGB: train it on 3 channels; keras_cnn.adapt_input_channels(model, 3) is where to begin."
+
+
+def _remedy_for_outputs(outputs):
+    if len(outputs) > 1:
+        return "Export a model of one of them: keras.Model(model.inputs, model.outputs[0])."
+    shape = outputs[0].shape
+    if len(shape) == 4:
+        return "Let it end in a classifier of whole images, such as keras_cnn.heads.classification(classes)."
+    if len(shape) != 2 or shape[-1] is None:
+        return "Let it end in keras.layers.Dense(classes)."
+    return None
+
+
+def _shapes(tensors):
+    return " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
+
+
+@contextmanager
+def in_float32(model: keras.Model):
+    """Within the `with` block `model` is a network that computes in float32, under whatever policy it was made.
+
+    A policy of mixed precision is meant for training. What is served computes in the precision that it is exported in, from
+    the weights as they are.
+
+    Args:
+        model: Of `require_classifier`. Its layers have their own policies again at the end of the block.
+    """
+    layers = [layer for layer in model._flatten_layers() if _computes_in_another_float(layer)]
+    policies = [layer._dtype_policy for layer in layers]
+    try:
+        for layer in layers:
+            layer._dtype_policy = keras.DTypePolicy("float32")
+        yield _called_again(model) if layers else model
+    finally:
+        for layer, policy in zip(layers, policies, strict=True):
+            layer._dtype_policy = policy
+
+
+def _computes_in_another_float(layer):
+    policy = layer.dtype_policy
+    return policy.quantization_mode is None and layer.compute_dtype in OTHER_FLOATS
+
+
+def _called_again(model):
+    """The same layers, with the types of their results as they are now: Keras casts inputs to the types on record."""
+    graph = require_graph("export", model)
+    (old,) = graph.inputs
+    new = keras.Input(batch_shape=old.shape, dtype="float32" if old.dtype in OTHER_FLOATS else old.dtype)
+    outputs = rewrite(graph, lambda node, args, kwargs: node.operation(*args, **kwargs), [new])
+    return keras.Model(new, tree.flatten(outputs)[0], name=model.name)

@@ -1,0 +1,79 @@
+"""What a file in a folder of images is: by its name where that says enough, else by its first bytes.
+
+Folders hold millions of files, so none is opened whose ending is that of an image or of what usually lies beside images.
+"""
+
+from __future__ import annotations
+
+import os
+
+from keras_cnn.images import SUFFIXES
+
+IMAGE, FOREIGN, COMPANION, OTHER = "image", "foreign", "companion", "other"
+# Tables, notes and annotations, and what operating systems put there (Thumbs.db, desktop.ini).
+COMPANIONS = (
+    *(".txt", ".md", ".html", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".cfg", ".ini"),
+    *(".db", ".log"),
+)
+BY_ENDING = "not an image file by its ending"
+HEAD = 32  # bytes
+# Formats that are decoded, by what stands at which position.
+DECODED = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (0, b"GIF8"), (8, b"WEBP"))
+BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes, as the header itself says: two letters alone may be any text
+OTHER_FORMATS = {
+    "TIFF": ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
+    "HEIF": tuple((4, b"ftyp" + brand) for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")),
+    "AVIF": ((4, b"ftypavif"), (4, b"ftypavis")),
+    "JPEG 2000": ((4, b"jP  "), (0, b"\xff\x4f\xff\x51")),
+    "JPEG XL": ((4, b"JXL "), (0, b"\xff\x0a")),
+    "JPEG XR": ((0, b"II\xbc"),),
+    "PSD": ((0, b"8BPS"),),
+    "OpenEXR": ((0, b"\x76\x2f\x31\x01"),),
+    "icon": ((0, b"\0\0\1\0"),),
+    "Netpbm": tuple((0, b"P%d" % number + blank) for number in range(1, 8) for blank in (b"\n", b" ", b"\r")),
+}
+
+
+def kind_of(path: str) -> tuple[str, str]:
+    """The kind of a regular file, and the reason why it is no image that can be used, "" for an image."""
+    ending = os.path.splitext(path)[1].lower()
+    if ending in SUFFIXES:
+        return IMAGE, ""
+    if ending in COMPANIONS:
+        return COMPANION, f"{BY_ENDING} ({ending})"
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        return OTHER, f"a file that cannot be read: {error.strerror}"
+    if _is_decoded(head):
+        return IMAGE, ""
+    found = foreign_format(head)
+    if found:
+        return FOREIGN, undecodable(found)
+    return OTHER, f"not an image file by its first bytes ({ending or 'no ending'})"
+
+
+def undecodable(form: str) -> str:
+    """The reason why a file of such a format is left out."""
+    article = "an" if form[0] in "AEIOUi" else "a"
+    return f"{article} {form} file, which TensorFlow cannot decode: convert it to JPEG or PNG"
+
+
+def is_companion(reason: str) -> bool:
+    """Whether a reason is that of a file which usually lies beside images, so that nobody misses it."""
+    return reason.startswith(BY_ENDING)
+
+
+def foreign_format(head: bytes) -> str:
+    """The name of the image format, other than those that are decoded, of a file that begins so; "" for none."""
+    for name, signs in OTHER_FORMATS.items():
+        if any(head.startswith(sign, position) for position, sign in signs):
+            return name
+    return ""
+
+
+def _is_decoded(head):
+    if head[:2] == b"BM":
+        return int.from_bytes(head[14:18], "little") in BMP_HEADERS
+    return any(head.startswith(sign, position) for position, sign in DECODED)
