@@ -34,9 +34,10 @@ def add_to(commands) -> None:
 
 
 def _analyze(options):
-    from keras_cnn.analysis import analyze, canvas
+    from keras_cnn.analysis import analyze
+    from keras_cnn.analysis.drawing.figure_file import expected_file
 
-    if options.plot and (expected := canvas.expected_of(options.plot)):
+    if options.plot and (expected := expected_file(options.plot)):
         raise InputError(f"--plot must name {expected}. Received: {options.plot}.")
     size = _size(options.input)
     if Path(options.model).is_file() or (Path(options.model).suffix in FILES and ":" not in options.model):
@@ -115,13 +116,13 @@ def _shape_for(model, size, text):
     """The model's input shape with other sides; its channels stay if `size` has none."""
     import keras
 
-    from keras_cnn.analysis.inputs import own_shapes
+    from keras_cnn.analysis.model_inputs import built_shapes
 
     if not model.built:
         raise InputError(
             f"MODEL must be built. Received: {model.name}, which has no weights yet. Build it before you save it."
         )
-    shapes = own_shapes(model)
+    shapes = built_shapes(model)
     if size is None and not shapes:
         raise InputError("--input is needed, such as 224x224x3: MODEL does not tell the shape of its input.")
     if size is None or not shapes:

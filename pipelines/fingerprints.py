@@ -77,7 +77,7 @@ def _plain(value):
     if isinstance(value, PLAIN):
         return repr(value)
     if isinstance(value, dict):
-        if _is_told_elsewhere(value):
+        if _is_described_elsewhere(value):
             return value["class_name"]
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -96,7 +96,7 @@ def _plain(value):
     return [_class(type(value)), _plain(value.get_config()) if hasattr(value, "get_config") else None]
 
 
-def _is_told_elsewhere(config):
+def _is_described_elsewhere(config):
     """Whether it is that of a layer, which is among those within, or a Python lambda's, whose bytes are others each time."""
     inner = config.get("config")
     return config.get("class_name") == "__lambda__" or (isinstance(inner, dict) and "trainable" in inner)

@@ -67,24 +67,25 @@ def _of_colours(network):
 
 def _check(network):
     """Refuse what a job could not bring to its end."""
-    shapes = [tensor.shape for tensor in network.model.inputs]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
+    handle, shapes = network.source.handle, [tensor.shape[1:] for tensor in network.model.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][-1] != 3:
         raise InputError(
-            f"fine_tune: `backbone` must take RGB images, of 3 channels. Received: {network.source}, which takes {shapes}. "
-            "Load it by load_backbone with 3 channels in `input_shape`, which adapts its first kernels, and give that Backbone."
+            f"fine_tune: `backbone` must take RGB images, (height, width, 3). Received: {handle}, which takes "
+            f"{' and '.join(map(str, shapes))}. In Python, load_backbone with 3 channels in `input_shape` adapts its first "
+            "kernels; give what it returns as `backbone`."
         )
     other = next(_in_other_precision(network.model), None)
     if other is not None:
         raise InputError(
-            "fine_tune: `backbone` must compute in float32, as the exported network does. Received: "
-            f"{network.source}, whose layer {other.name!r} has the policy {other.dtype_policy.name!r}. Give its handle or path "
-            "instead, from which it is made in float32, and train with mixed_precision=True."
+            f"fine_tune: `backbone` must compute in float32, as the exported network does. Received: {handle}, whose layer "
+            f"{other.name!r} has the policy {other.dtype_policy.name!r}. Give its handle or path instead, which is made "
+            "in float32, and train with mixed_precision=True."
         )
     broken = next((weight.path for weight in network.model.weights if not _is_finite(weight)), None)
     if broken is not None:
         raise InputError(
-            f"fine_tune: the weights of `backbone` must be finite. Received: {network.source}, whose {broken} holds NaN or "
-            "infinity. Take an earlier checkpoint."
+            f"fine_tune: the weights of `backbone` must be finite. Received: {handle}, whose {broken} holds NaN or infinity. "
+            "Take an earlier checkpoint."
         )
 
 
@@ -122,7 +123,7 @@ def _in_float32(network):
     except Exception as error:  # what a layer of the user's own does with its configuration
         policy, reason = other.dtype_policy.name, fetching.in_short(error)
         raise ValueError(
-            f"fine_tune: {network.source} computes in {policy}, and cannot be made in float32: {reason}"
+            f"fine_tune: {network.source.handle} computes in {policy}, and cannot be made in float32: {reason}"
         ) from None
     return replace(network, model=model)
 
@@ -142,11 +143,10 @@ def _config_in_float32(config):
 def _warn_of_large_numbers(network):
     largest = _largest_input(network)
     if largest >= WHITE:
-        handle = network.source.handle
         warnings.warn(
-            f"{handle} does not bring images to another range: its first kernels get numbers up to {largest:,.0f}. If it was "
-            "trained on 0..1 or -1..1, add --input-range 0,1 or --input-range -1,1; else --input-range 0,255, and this is not "
-            "said again.",
+            f"{network.source.handle} has no scaling for images of 0..255 in it: its first kernels get numbers up to "
+            f"{largest:,.0f}. If it was trained on 0..1 or -1..1, add --input-range 0,1 or --input-range -1,1 (in Python "
+            "input_range=(0, 1)); if on 0..255, --input-range 0,255 ends this warning.",
             stacklevel=4,
         )
 

@@ -5,6 +5,7 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -257,14 +258,94 @@ def test_a_trained_model_of_a_backbone_is_a_backbone_again(own, tmp_path):
     np.testing.assert_allclose(again.model(pixels), first.model(pixels), rtol=1e-6)
 
 
-def test_files_that_are_no_networks_are_refused(tmp_path):
-    (tmp_path / "text.keras").write_text("no model")
-    with pytest.raises(ValueError, match=r"text\.keras with weights='default' fails: "):
-        kc.load_backbone(tmp_path / "text.keras")
+def small(*first):
+    image = x = keras.Input((32, 32, 3))
+    for layer in first:
+        x = layer(x)
+    return keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, 2)(x))))
+
+
+def test_a_file_with_code_in_it_is_refused_with_a_remedy_that_there_is(tmp_path):
+    path = tmp_path / "own.keras"
+    for model in (small(layers.Lambda(lambda x: x / 255)), small(keras.Sequential([layers.Lambda(lambda x: x + 1)]))):
+        model.save(path)
+        with pytest.raises(ValueError) as caught:
+            kc.load_backbone(path)
+        assert str(caught.value) == (
+            f"load_backbone: {path} must be of layers alone. Received: a file with code in it, such as a Lambda layer, which "
+            "runs when it is loaded. Put a layer of Keras in its place, such as Rescaling, and save it again; or, if you trust "
+            "it, load it in Python with safe_mode=False."
+        )
+        assert kc.load_backbone(path, safe_mode=False).stages[-1].channels == 4
+
+
+@pytest.mark.parametrize(
+    ("damage", "received"),
+    [
+        (lambda content: content[: len(content) // 2], "a file whose end is missing; copy or download it again"),
+        (lambda content: content[:100], "a file whose end is missing"),
+        (lambda content: b"", "an empty file"),
+        (lambda content: b"no model", "a file of another kind"),
+        (
+            lambda content: b"\x89HDF\r\n\x1a\n" + bytes(100),
+            r"an HDF5 file; load it under a name that ends in \.h5, and save",
+        ),
+    ],
+)
+def test_files_that_are_no_whole_networks_are_there_nevertheless(tmp_path, damage, received):
+    path = tmp_path / "own.keras"
+    small().save(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        ValueError, match=f"own\\.keras must be a model that Keras has saved .*Received: {received}"
+    ) as caught:
+        kc.load_backbone(path)
+    assert "not found" not in str(caught.value).lower()
+
+
+def test_archives_without_a_network_say_what_is_missing(tmp_path):
+    path, part = tmp_path / "own.keras", tmp_path / "part.keras"
+    small().save(path)
+    for missing in ("config.json", "model.weights.h5"):
+        with zipfile.ZipFile(path) as whole, zipfile.ZipFile(part, "w") as rest:
+            for name in whole.namelist():
+                if name != missing:
+                    rest.writestr(name, whole.read(name))
+        with pytest.raises(ValueError, match=rf"part\.keras with weights='default' fails: .*{missing}"):
+            kc.load_backbone(part)
+
+
+class Unregistered(layers.Layer):
+    def call(self, x):
+        return x / 255
+
+
+def test_a_class_that_keras_does_not_know_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "own.keras"
+    small(Unregistered()).save(path)
+    monkeypatch.delattr(sys.modules[__name__], "Unregistered")
+    with pytest.raises(
+        ValueError, match=r"own\.keras with weights='default' fails: Could not locate class 'Unregistered'\."
+    ):
+        kc.load_backbone(path)
+
+
+def test_files_that_are_not_there_are_said_to_be_missing(tmp_path):
+    (tmp_path / "folder.keras").mkdir()
+    small().save(tmp_path / "own.keras")
     with pytest.raises(FileNotFoundError, match=r'`weights` must be "default", an existing weight file, or None'):
-        kc.load_backbone(tmp_path / "text.keras", weights="none.h5")
-    with pytest.raises(FileNotFoundError, match=r"`handle` must be an existing \.keras file"):
-        kc.load_backbone(tmp_path / "none.keras")
+        kc.load_backbone(tmp_path / "own.keras", weights="none.h5")
+    for name in ("none.keras", "folder.keras"):
+        with pytest.raises(FileNotFoundError, match=r"`handle` must be an existing \.keras file"):
+            kc.load_backbone(tmp_path / name)
+
+
+def test_a_network_of_channels_first_is_refused(tmp_path):
+    image = keras.Input((3, 32, 32))
+    conv = layers.Conv2D(4, 3, 2, data_format="channels_first", name="stem")
+    keras.Model(image, conv(image)).save(tmp_path / "own.keras")
+    with pytest.raises(ValueError, match=r"images \(batch, height, width, channels\)\. .*'stem' is channels_first"):
+        kc.load_backbone(tmp_path / "own.keras")
 
 
 # What all have in common
@@ -295,7 +376,14 @@ def test_another_number_of_channels_keeps_the_answer_to_repeated_ones(own, chann
     assert list(other.features()) == ["stage1", "stage2"]
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 0), (64, 64, None), (0, 64, 3), (64.0, 64, 3), 64, (True, 64, 3)])
+def test_channels_of_none_are_those_of_the_network(tmp_path):
+    image = keras.Input((32, 32, 4))
+    keras.Model(image, layers.Conv2D(4, 3, 2)(image)).save(tmp_path / "own.keras")
+    assert kc.load_backbone(tmp_path / "own.keras", (64, None, None)).model.input_shape == (None, 64, None, 4)
+    assert kc.load_backbone("efficientnet_lite0", (64, 64, None)).model.input_shape == (None, 64, 64, 3)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 0), (0, 64, 3), (64.0, 64, 3), 64, (True, 64, 3)])
 def test_input_shapes_are_checked(shape):
     with pytest.raises(ValueError, match=r"`input_shape` must be \(height, width, channels\) of one image"):
         kc.load_backbone("efficientnet_lite0", shape)

@@ -165,7 +165,7 @@ def test_the_same_network_made_twice_has_one_digest(case):
         assert network_digest(one) == network_digest(other)
 
 
-def test_a_model_that_is_code_is_told_by_what_is_within():
+def test_a_model_that_is_code_is_known_by_what_is_within():
     models = [Code("relu"), Code("relu"), Code("tanh")]
     for model in models:
         model(np.ones((1, 4, 4, 3)))

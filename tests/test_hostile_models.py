@@ -43,7 +43,7 @@ def test_each_is_seen_and_loaded_by_nothing(model, name, capsys, monkeypatch):
     assert sentence in capsys.readouterr().out
     with pytest.raises(InputError, match=r"may do more than compute: .* It was not loaded"):
         prediction.load(model)
-    with pytest.raises(ValueError, match=r"must do nothing but compute. Received: .* pass trust=True"):
+    with pytest.raises(ValueError, match=r"must do nothing but compute. Received: .* say so by trust=True"):
         HubLayer(model)
 
 

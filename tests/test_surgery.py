@@ -295,7 +295,7 @@ def test_training_goes_to_the_layers_that_take_it_and_to_no_others(case):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.moving_mean.assign(np.arange(layer.moving_mean.shape[0]))
     outer = keras.Input((8, 8, 3))
-    around = keras.Model(outer, model(outer))  # so that all of it is called anew
+    around = keras.Model(outer, model(outer))  # so that all of it is called again
     expected = model(photos)
     flat = kc.unnest(around)
     assert flat.compute_output_shape((1, 8, 8, 3)) == (1, 2)

@@ -2,11 +2,11 @@
 
 import importlib
 
-from keras_cnn.analysis.effective import effective_field
-from keras_cnn.analysis.gradients import grad_cam
+from keras_cnn.analysis.explain.class_activation import grad_cam
+from keras_cnn.analysis.explain.effective import effective_field
 from keras_cnn.analysis.inspection import analyze, receptive_field
-from keras_cnn.analysis.matrix import convolution_matrix
-from keras_cnn.analysis.record import Analysis, Row
+from keras_cnn.analysis.matrices.matrix import convolution_matrix
+from keras_cnn.analysis.result import Analysis, Row
 
 __all__ = [
     "Analysis",
@@ -20,12 +20,19 @@ __all__ = [
     "plot_grad_cam",
     "receptive_field",
 ]
-_PICTURES = {"matrix_picture": ["plot_convolution_matrix"], "overlays": ["plot_effective_field", "plot_grad_cam"]}
+# They need Matplotlib, which is imported when one of them is asked for.
+_MODULE_OF_PLOT = {
+    "plot_convolution_matrix": "matrices.matrix_figure",
+    "plot_effective_field": "explain.overlays",
+    "plot_grad_cam": "explain.overlays",
+}
 
 
 def __getattr__(name):
-    # They need matplotlib, which is imported when a picture is asked for.
-    for module, functions in _PICTURES.items():
-        if name in functions:
-            return getattr(importlib.import_module(f"keras_cnn.analysis.{module}"), name)
+    if name in _MODULE_OF_PLOT:
+        return getattr(importlib.import_module(f"keras_cnn.analysis.{_MODULE_OF_PLOT[name]}"), name)
     raise AttributeError(f"module 'keras_cnn.analysis' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

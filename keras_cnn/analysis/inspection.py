@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import keras
 
-from keras_cnn.analysis.following import Follower
-from keras_cnn.analysis.graph import UntraceableError, calls_of
-from keras_cnn.analysis.inputs import own_shapes, symbolic_inputs
-from keras_cnn.analysis.record import Analysis
-from keras_cnn.analysis.rows import fields_of, ids_of, rows_of
-from keras_cnn.analysis.rules import rule
-from keras_cnn.analysis.texts import shape_text
+from keras_cnn.analysis.fields.propagation import Propagation
+from keras_cnn.analysis.fields.registry import find_rule
+from keras_cnn.analysis.formatting import format_shape
+from keras_cnn.analysis.model_inputs import built_shapes, symbolic_inputs
+from keras_cnn.analysis.result import Analysis
+from keras_cnn.analysis.rows import fields_of_unit, make_rows, row_ids
+from keras_cnn.analysis.tracing import UntraceableError, trace_calls
 from keras_cnn.backbones import Backbone
 from keras_cnn.geometry import Field
 
+Shape = Sequence[int | None]
 
-def analyze(model: keras.Model, input_shape=None) -> Analysis:
+
+def analyze(model: keras.Model | Backbone, input_shape: Shape | Sequence[Shape] | None = None) -> Analysis:
     """Receptive field, parameters and cost of every layer of a model, without running it.
 
-    Nested models are laid open; a layer that is called twice has two rows. Layers without a rule (attention, layers of
-    others) are followed through their `call` where that is written in Keras layers and `keras.ops`; a layer that cannot
-    be followed has an unknown field and cost, and `notes` names it. Fields are those at inference, within the first input;
-    `others` has those within each other one.
+    The layers of nested models have rows of their own; a layer that is called twice has two rows. Layers without a rule
+    (attention, layers of others) are followed through their `call` where that is written in Keras layers and `keras.ops`; a
+    layer that cannot be followed has an unknown field and cost, and `notes` names it. Fields are those at inference, within
+    the first input; `other_inputs` has those within each other one.
 
     Args:
         model: Any built `keras.Model`: functional, Sequential, nested, or a subclass whose `call` can be followed; or a
             `keras_cnn.Backbone`.
         input_shape: Without batch, such as (320, 320, 3); for several inputs a list of shapes. None: the model's own. A
-            size of None leaves MACs and memory unknown, and the padding of "same" behind a stride.
+            size of None leaves MACs and memory unknown, and the padding of "same" after a stride.
 
     Returns:
         `Analysis`, with `rows`, `receptive_field`, `misaligned`, `parameters`, `macs`, `to_text()`, `to_dict()`,
@@ -51,18 +54,18 @@ def analyze(model: keras.Model, input_shape=None) -> Analysis:
     backbone = isinstance(model, Backbone)
     model = model.model if backbone else model
     inputs = symbolic_inputs(model, input_shape)
-    calls, outputs = _calls(model, inputs)
+    calls, outputs = _trace(model, inputs)
     first, *others = (_analysis(model, backbone, inputs, name, calls, outputs) for name in inputs)
-    return replace(first, others={other.input: other for other in others})
+    return replace(first, other_inputs={other.input: other for other in others})
 
 
-def receptive_field(model: keras.Model, output: str | None = None) -> tuple[Field, ...]:
+def receptive_field(model: keras.Model | Backbone, output: str | None = None) -> tuple[Field, ...]:
     """What one unit of a layer sees of the model's input.
 
     Output cell i sees the input cells from i · stride − padding to i · stride − padding + size − 1 (Araujo et al., 2019,
-    *Computing Receptive Fields of Convolutional Neural Networks*, Distill 4(11), doi:10.23915/distill.00021). Behind an
-    upsampling, where units take turns, the stride is a `fractions.Fraction`, the size the largest of all units, and the
-    padding one that covers them all; `Row.box` has the exact cells of each. Stride 0: every unit sees the same.
+    *Computing Receptive Fields of Convolutional Neural Networks*, Distill 4(11), doi:10.23915/distill.00021). After an
+    upsampling, where units alternate in what they see, the stride is a `fractions.Fraction`, the size the largest of all
+    units, and the padding one that covers them all; `Row.box` has the exact cells of each. Stride 0: every unit sees the same.
 
     Args:
         model: As in `analyze`.
@@ -82,9 +85,9 @@ def receptive_field(model: keras.Model, output: str | None = None) -> tuple[Fiel
     return analysis.receptive_field if output is None else analysis.row(output).field
 
 
-def _calls(model, inputs):
+def _trace(model, inputs):
     try:
-        return calls_of(model, list(inputs.values()), lambda operation: rule(operation) is not None)
+        return trace_calls(model, list(inputs.values()), lambda operation: find_rule(operation) is not None)
     except UntraceableError as error:
         raise ValueError(
             f"analyze: the model must be functional, or have a `call` written in Keras layers and `keras.ops`. Received: "
@@ -92,24 +95,28 @@ def _calls(model, inputs):
             "with the functional API."
         ) from error
     except ValueError as error:
-        own = own_shapes(model)
-        if own == [tuple(x.shape[1:]) for x in inputs.values()]:
+        built = built_shapes(model)
+        if built == [tuple(x.shape[1:]) for x in inputs.values()]:
             raise
-        shapes = " and ".join(shape_text(x.shape[1:]) for x in inputs.values())
-        # Behind the colon is what Keras says, which speaks of other things than the caller does.
+        shapes = " and ".join(format_shape(x.shape[1:]) for x in inputs.values())
+        # After the colon is what Keras says, which speaks of other things than the caller does.
         layer, end, _ = str(error).removeprefix("analyze: ").partition("): ")
-        made = f" It was built for {' and '.join(map(shape_text, own))}." if own else ""
-        raise ValueError(f"analyze: the model does not take an input of {shapes}: {layer}{end[:1]}.{made}") from error
+        built_for = f" It was built for {' and '.join(map(format_shape, built))}." if built else ""
+        raise ValueError(
+            f"analyze: the model does not take an input of {shapes}: {layer}{end[:1]}.{built_for}"
+        ) from error
 
 
 def _analysis(model, backbone, inputs, name, calls, outputs) -> Analysis:
     """The analysis with the fields within input `name`."""
-    follower = Follower([inputs[name], *(x for other, x in inputs.items() if other != name)])
+    propagation = Propagation([inputs[name], *(x for other, x in inputs.items() if other != name)])
     for call in calls:
-        follower.follow(call)
-    ids = ids_of(calls, inputs)
-    shapes = {one: tuple(x.shape[1:]) for one, x in inputs.items()}
-    rows = rows_of(model, calls, follower, ids)
+        propagation.step(call)
+    ids = row_ids(calls, inputs)
+    shapes = {input_name: tuple(x.shape[1:]) for input_name, x in inputs.items()}
+    rows = make_rows(model, calls, propagation, ids)
+    output_field, _ = propagation.by_position(outputs[0])
+    receptive_field, _ = fields_of_unit(output_field, propagation.spatial_axes)
     return Analysis(
         name=model.name,
         backbone=backbone,
@@ -117,18 +124,19 @@ def _analysis(model, backbone, inputs, name, calls, outputs) -> Analysis:
         input=name,
         rows=rows,
         outputs=tuple((ids[id(x)], tuple(x.shape[1:])) for x in outputs),
-        receptive_field=fields_of(follower.placed(outputs[0])[0], follower.spatial)[0],
-        notes=(*follower.notes(follower.spatial), *_notes(shapes, name, rows)),
+        receptive_field=receptive_field,
+        notes=(*propagation.notes(), *_notes_on_inputs(shapes, name), *_notes_on_sizes(shapes, name, rows)),
     )
 
 
-def _notes(shapes, name, rows):
+def _notes_on_inputs(shapes, name):
     if len(shapes) > 1:
         first, *others = map(repr, shapes)
-        where = (
-            f"; `others`, in JSON `other_inputs`, has those within {', '.join(others)}" if repr(name) == first else ""
-        )
+        where = f"; `other_inputs` has those within {', '.join(others)}" if repr(name) == first else ""
         yield f"Fields are those within input {name!r}{where}."
+
+
+def _notes_on_sizes(shapes, name, rows):
     unknown = {
         "MACs": any(row.macs is None for row in rows),
         "memory": any(row.memory is None for row in rows),

@@ -6,122 +6,140 @@ import math
 import re
 from collections import Counter
 
-from keras_cnn.analysis.costs import Cost, elements
-from keras_cnn.analysis.reach import centres_apart
-from keras_cnn.analysis.record import Row
-from keras_cnn.analysis.rules import rule
+from keras_cnn.analysis.fields.axis_field import centre_distance
+from keras_cnn.analysis.fields.costs import Cost, num_elements
+from keras_cnn.analysis.fields.registry import find_rule
+from keras_cnn.analysis.result import Row
 from keras_cnn.geometry import Field
 
 NO_FIELD = Field(0, 0, 0)
-NOT_KNOWN = Cost(*(None,) * len(vars(Cost())))
+UNKNOWN_COST = Cost(*(None,) * len(vars(Cost())))
 
 
-def ids_of(calls, inputs) -> dict:
+def row_ids(calls, inputs) -> dict:
     """For each tensor, by its `id`, the `Row.id` of the call that gives it, or the name of the input."""
     ids = {id(x): name for name, x in inputs.items()}
-    number, so_far = Counter(call.name for call in calls), Counter()
+    total = Counter(call.name for call in calls)
+    so_far = Counter()
     for call in calls:
         so_far[call.name] += 1
-        name = call.name if number[call.name] == 1 else f"{call.name}#{so_far[call.name]}"
-        ids.update((id(x), name) for x in call.outputs)
+        row_id = call.name if total[call.name] == 1 else f"{call.name}#{so_far[call.name]}"
+        ids.update((id(x), row_id) for x in call.outputs)
     return ids
 
 
-def rows_of(model, calls, follower, ids) -> tuple[Row, ...]:
+def make_rows(model, calls, propagation, ids) -> tuple[Row, ...]:
     """A row for each call, and one for weights that belong to none, such as those of a subclassed model itself."""
-    spatial, counted = follower.spatial, set()
-    sizes = tuple(follower.inputs[0].shape[source + 1] for source in spatial)
-    rows = [_row(call, follower, spatial, sizes, ids, counted) for call in calls]
-    parameters, trainable = _parameters(model.weights, counted)
+    counted = set()
+    rows = [_row(call, propagation, ids, counted) for call in calls]
+    parameters, trainable = _count_parameters(model.weights, counted)
     if parameters:
-        name = "(other weights)"
-        rows.append(
-            Row(
-                id=name,
-                name=name,
-                kind="",
-                inputs=(),
-                output_shape=(),
-                field=(NO_FIELD,) * len(spatial),
-                global_field=None,
-                misaligned=None,
-                parameters=parameters,
-                trainable_parameters=trainable,
-                cost=Cost(),
-                memory=0,
-                reaches=((None, None, None),) * len(spatial),
-                places=(),
-                input_sizes=sizes,
-            )
-        )
+        rows.append(_row_of_other_weights(propagation, parameters, trainable))
     return tuple(rows)
 
 
-def fields_of(view, spatial):
-    """(field, global field) of one unit: for each spatial axis."""
-    near, far = [], []
-    for source in spatial:
-        local, whole = view.local[source], view.whole[source]
-        if whole and whole.step is None:
-            local = whole
-        near.append((local or whole).field if local or whole else NO_FIELD)
-        far.append(whole.field if whole and local and local is not whole else NO_FIELD)
-    return tuple(near), tuple(far) if any(axis is not NO_FIELD for axis in far) else None
+def fields_of_unit(tensor_field, spatial_axes):
+    """(field, global field) of one unit, for each spatial axis."""
+    local_result = []
+    global_result = []
+    for axis in spatial_axes:
+        local = tensor_field.local_fields[axis]
+        global_ = tensor_field.global_fields[axis]
+        if global_ and global_.step is None:
+            local = global_
+        local_result.append((local or global_).field if local or global_ else NO_FIELD)
+        global_result.append(global_.field if global_ and local and local is not global_ else NO_FIELD)
+    sees_more = any(field is not NO_FIELD for field in global_result)
+    return tuple(local_result), tuple(global_result) if sees_more else None
 
 
-def _row(call, follower, spatial, sizes, ids, counted):
-    (view, places), batch = follower.placed(call.outputs[0]), follower.inputs[0].shape[0]
-    near, far = fields_of(view, spatial)
-    parameters, trainable = _parameters(getattr(call.operation, "weights", ()), counted)
-    memory = [_bytes(x) for x in call.outputs]
+def _row(call, propagation, ids, counted):
+    output = call.outputs[0]
+    spatial_axes = propagation.spatial_axes
+    tensor_field, output_axes = propagation.by_position(output)
+    field, global_field = fields_of_unit(tensor_field, spatial_axes)
+    batch = propagation.inputs[0].shape[0]
+    parameters, trainable = _count_parameters(getattr(call.operation, "weights", ()), counted)
+    memory = [_num_bytes(x) for x in call.outputs]
     return Row(
-        id=ids[id(call.outputs[0])],
+        id=ids[id(output)],
         name=call.name,
         kind=type(call.operation).__name__,
         inputs=tuple(dict.fromkeys(ids[id(x)] for x in call.inputs)),
-        output_shape=tuple(call.outputs[0].shape[1:]),
-        field=near,
-        global_field=far,
-        misaligned="; ".join(_misaligned(call, follower, spatial)) or None,
+        output_shape=tuple(output.shape[1:]),
+        field=field,
+        global_field=global_field,
+        misaligned="; ".join(_misaligned(call, propagation)) or None,
         parameters=parameters,
         trainable_parameters=trainable,
         cost=Cost(*(None if n is None else n // batch for n in vars(_cost(call)).values())),
         memory=None if None in memory else sum(memory) // batch,
-        reaches=tuple((view.local[s], view.whole[s], view.units(s)) for s in spatial),
-        places=places,
-        input_sizes=sizes,
+        axis_fields=tuple(
+            (tensor_field.local_fields[axis], tensor_field.global_fields[axis], tensor_field.units(axis))
+            for axis in spatial_axes
+        ),
+        output_axes=output_axes,
+        input_sizes=_input_sizes(propagation),
     )
 
 
-def _misaligned(call, follower, spatial):
+def _row_of_other_weights(propagation, parameters, trainable):
+    rank = len(propagation.spatial_axes)
+    name = "(other weights)"
+    return Row(
+        id=name,
+        name=name,
+        kind="",
+        inputs=(),
+        output_shape=(),
+        field=(NO_FIELD,) * rank,
+        global_field=None,
+        misaligned=None,
+        parameters=parameters,
+        trainable_parameters=trainable,
+        cost=Cost(),
+        memory=0,
+        axis_fields=((None, None, None),) * rank,
+        output_axes=(),
+        input_sizes=_input_sizes(propagation),
+    )
+
+
+def _input_sizes(propagation):
+    return tuple(propagation.inputs[0].shape[axis + 1] for axis in propagation.spatial_axes)
+
+
+def _misaligned(call, propagation):
     """A sentence for each place in the call where branches meet whose centres differ."""
     for part in call.parts:
-        yield from _misaligned(part, follower, spatial)
-    if call.parts or call.name not in follower.misaligned:
+        yield from _misaligned(part, propagation)
+    if call.parts or call.name not in propagation.misaligned:
         return
-    views = [follower.views[id(x)] for x in call.inputs]
-    along = [[view.local[source] for view in views if view.local[source]] for source in spatial]
-    if apart := max(map(centres_apart, along), default=0):
-        cells = "cell" if apart == 1 else "cells"
-        yield f"{call.name} joins branches whose centres lie up to {apart:g} {cells} of the input apart"
+    fields = [propagation.fields[id(x)] for x in call.inputs]
+    along = [
+        [field.local_fields[axis] for field in fields if field.local_fields[axis]] for axis in propagation.spatial_axes
+    ]
+    if distance := max(map(centre_distance, along), default=0):
+        cells = "cell" if distance == 1 else "cells"
+        yield f"{call.name} joins branches whose centres lie up to {distance:g} {cells} of the input apart"
 
 
 def _cost(call):
     if call.parts:
         return sum(map(_cost, call.parts), Cost())
-    known = rule(call.operation)
-    return known[1](call) if known else NOT_KNOWN
+    rule = find_rule(call.operation)
+    return rule.cost(call) if rule else UNKNOWN_COST
 
 
-def _parameters(weights, counted):
-    """(all, trainable) of the weights that are not `counted` yet; from then on they are."""
+def _count_parameters(weights, counted):
+    """(all, trainable) of the weights that are not `counted` yet; afterwards they are."""
     new = [weight for weight in weights if id(weight) not in counted]
     counted.update(map(id, new))
     sizes = [(math.prod(weight.shape), weight.trainable) for weight in new]
     return sum(size for size, _ in sizes), sum(size for size, trainable in sizes if trainable)
 
 
-def _bytes(tensor):
+def _num_bytes(tensor):
     bits = re.search(r"\d+", tensor.dtype)  # "float32", "bfloat16", "bool"
-    count = elements(tensor)
+    count = num_elements(tensor)
     return None if count is None else count * (int(bits.group()) // 8 if bits else 1)

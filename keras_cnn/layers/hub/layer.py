@@ -12,7 +12,7 @@ from keras import ops, tree
 
 from keras_cnn import fetching
 from keras_cnn.arguments import message
-from keras_cnn.layers.hub.program import Program, check_harmless, check_safe_mode
+from keras_cnn.layers.hub.program import Program, check_trust, require_harmless
 
 
 @keras.saving.register_keras_serializable(package="keras_cnn")
@@ -35,8 +35,7 @@ class HubLayer(keras.layers.Layer):
         output_key: Which output to return of a module that returns a dict (a key) or a list (an index). None: all.
         arguments: Dict of other arguments of the module, by name, with plain values. `training` is not one of them: the
             layer passes it if the module takes it.
-        trust: Whether to load a module that may do more than compute, such as reading files. Otherwise such a module
-            raises.
+        trust: Whether to load a module that may do more than compute, such as reading files, which is refused otherwise.
         kwargs: `name` and `dtype`, as in every layer.
     Call arguments:
         inputs: The tensor, or the list or dict of tensors, that the module takes. They are cast to its dtypes.
@@ -44,8 +43,8 @@ class HubLayer(keras.layers.Layer):
     Output shape: the shape that the module returns. Floats are cast to the compute dtype of the layer; weights keep the
         dtype of the module.
     Raises:
-        ValueError: If an argument or `inputs` do not fit the module; the message says what the module takes. If the
-            module may do more than compute (docs/security.md) and `trust` is False.
+        ValueError: If an argument or `inputs` do not fit the module (the message says what the module takes), or if the
+            module may do more than compute (see docs/security.md) and is not trusted.
         RuntimeError: If Keras does not run on TensorFlow.
 
     Example:
@@ -91,7 +90,7 @@ class HubLayer(keras.layers.Layer):
         if program is None:
             directory = fetching.saved_model_directory(self.handle)
             if not trust:
-                check_harmless(self.handle, directory)
+                require_harmless(self.handle, directory)
             self._program = Program.read(self, directory)
         else:
             self._program = Program.of(self, program)
@@ -158,7 +157,7 @@ class HubLayer(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> HubLayer:
         if not isinstance(config.get("program"), Program):
-            check_safe_mode()
+            check_trust()
         return super().from_config(config)
 
     # By name, so that files fit for every `freeze`: Keras numbers the weights, trainable ones first.

@@ -55,18 +55,18 @@ class Program(str):
         return self  # Keras makes deep copies of configs; the layer must not be copied with them
 
 
-def check_harmless(handle: str, directory: Path) -> None:
-    """ValueError if the SavedModel may do more than compute; nothing of it is loaded for that."""
+def require_harmless(handle: str, directory: Path) -> None:
+    """Raise if the SavedModel may do more than compute, before anything of it is loaded."""
     found = safety.suspicions(safety.read(directory), directory)
     if found:
         raise ValueError(
             f"HubLayer: the module must do nothing but compute. Received: {handle!r}, which may do more: "
-            f"{'; '.join(found[:5])}. It was not loaded. If you trust its source, pass trust=True, which HubLayer and "
-            "load_backbone take."
+            f"{'; '.join(found[:5])}. It was not loaded. If you trust where it comes from, say so by trust=True, which "
+            "HubLayer and load_backbone take."
         )
 
 
-def check_safe_mode() -> None:
+def check_trust() -> None:
     """ValueError if Keras loads in safe mode.
 
     Safe mode has no public name, so this tries to load a Lambda, which safe mode does not allow.

@@ -1,0 +1,1 @@
+"""An analysis as a table and as a figure."""

@@ -1,0 +1,1 @@
+"""What moves one output of a network: gradients as maps over the image."""
