@@ -53,7 +53,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_values_come_back_with_their_type(value):
     found = there_and_back(value)
     assert found == value and type(found) is type(value)

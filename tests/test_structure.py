@@ -12,7 +12,17 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # A room may import itself, its neighbours and the rooms before it.
 ROOMS = (
-    {"version", "geometry", "arguments", "preprocessing", "keras_internals", "fetching", "durable", "scratch", "safety"},
+    {
+        "version",
+        "geometry",
+        "arguments",
+        "preprocessing",
+        "keras_internals",
+        "fetching",
+        "durable",
+        "scratch",
+        "safety",
+    },
     {"layers"},
     {"blocks", "heads"},
     {"builder", "surgery"},
