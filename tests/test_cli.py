@@ -16,7 +16,7 @@ from pipelines import Catalog, InputError, cli
 from pipelines.names import printable
 from pipelines.prediction import Prediction, load, predict
 from pipelines.sample import DIRECTORY
-from pipelines.trained_on import trained_on
+from pipelines.training_images import trained_on
 
 
 @pytest.fixture
