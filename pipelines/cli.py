@@ -50,7 +50,7 @@ def main(arguments=None) -> int:
         if not durable.is_full(error):
             raise
         remedy = "Make room and run the same command again"
-        print(f"keras-cnn {options.command}: a disk has no room left: {error}. {remedy}.", file=sys.stderr)
+        print(f"keras-cnn {options.command}: a disk has no room left: {printable(error)}. {remedy}.", file=sys.stderr)
         return 1
 
 

@@ -79,7 +79,9 @@ def test_the_range_of_values_and_the_output_can_be_chosen(modules, pixels):
         ValueError, match=r"must give one tensor, feature maps or feature vectors\. Received: .*output_key"
     ):
         kc.load_backbone(f"hub:{modules / 'both'}", (64, 48, 3))
-    with pytest.raises(ValueError, match=r"`input_range` must be two numbers, for black and for white"):
+    with pytest.raises(
+        ValueError, match=r"`input_range` must be two different finite numbers, for black and for white"
+    ):
         kc.load_backbone(f"hub:{modules / 'maps'}", input_range="0..1")
 
 

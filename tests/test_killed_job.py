@@ -69,8 +69,12 @@ def test_what_keras_makes_while_it_saves_a_model_lies_in_the_staging_folder(tmp_
         return made[-1]
 
     monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
-    empty = SimpleNamespace(to_dict=dict, to_csv=Path.touch)
-    records.write(tmp_path / "staging" / "run", backbone.model, backbone, empty, empty, [], {})
+    catalog = SimpleNamespace(to_csv=lambda path, fingerprints: path.touch(), paths=())
+    images, chosen = SimpleNamespace(fingerprints=lambda count: []), SimpleNamespace(to_dict=dict)
+    learning = SimpleNamespace(
+        model=backbone.model, network=backbone, catalog=catalog, images=images, chosen=chosen, history=[]
+    )
+    records.write(tmp_path / "staging" / "run", learning, {})
     assert made and {Path(folder).parent for folder in made} == {tmp_path / "staging"}
     assert [path.name for path in (tmp_path / "staging").iterdir()] == ["run"]
     assert tempfile.gettempdir() == str(tmp_path / "temporary")

@@ -233,7 +233,9 @@ def test_the_command_line_ends_with_status_1_where_a_disk_is_full(tmp_path, monk
         raise OSError(errno.ENOSPC, FULL, "answers.csv")
 
     monkeypatch.setattr("pipelines.prediction.predict", full)
-    assert cli.main(["predict", "model", "photo.jpg"]) == 1
+    photo = tmp_path / "photo.jpg"
+    photo.touch()
+    assert cli.main(["predict", "model", str(photo)]) == 1
     said = f"a disk has no room left: [Errno 28] {FULL}: 'answers.csv'. Make room and run the same command again."
     assert capsys.readouterr().err == f"keras-cnn predict: {said}\n"
 

@@ -13,7 +13,7 @@ import keras_cnn as kc
 from keras_cnn.serving import verification
 from keras_cnn.serving.classifier import in_float32, require_classifier
 from keras_cnn.serving.network import Network
-from keras_cnn.serving.probabilities import require_probabilities
+from keras_cnn.serving.served_outputs import require_probabilities
 
 L = keras.layers
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3)).astype("float32")

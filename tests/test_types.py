@@ -72,6 +72,8 @@ def public_callables():
         for name in module.__all__:
             value = getattr(module, name)
             path = f"{suffix[1:]}.{name}" if suffix else name
+            if inspect.isclass(value) and issubclass(value, Exception):
+                continue
             if callable(value):
                 found[path] = value
             if inspect.isclass(value):

@@ -10,7 +10,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from keras_cnn import arguments, surgery
 from keras_cnn.serving import precision as precisions
-from keras_cnn.serving.probabilities import independent, probabilities
+from keras_cnn.serving.served_outputs import independent, probabilities
 from keras_cnn.surgery.graph import graph_of
 
 # A graph is one protobuf message, which cannot exceed 2 GiB; a larger network keeps its variables.
@@ -33,7 +33,7 @@ class Network(tf.Module):
 
     Args:
         model: Of `classifier.require_classifier`.
-        precision: One of `keras_cnn.serving.precision.PRECISIONS`.
+        precision: A key of `keras_cnn.serving.verification.LIMITS`.
         temperature: The logits are divided by it.
         activation: "softmax" or "sigmoid" for a model that gives logits.
         binary: Whether its only output is the probability of the second of two classes.

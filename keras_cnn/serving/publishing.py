@@ -12,7 +12,6 @@ from keras_cnn.preprocessing import Preprocessing
 from keras_cnn.serving import card, folder, journal, server_files, verification
 from keras_cnn.serving.agreement import truth_of
 from keras_cnn.serving.classifier import in_float32, require_classifier
-from keras_cnn.serving.probabilities import ACTIVATIONS, require_probabilities
 
 # Unicode categories that no list of labels can carry: control signs, halves of signs, ends of lines.
 UNUSABLE = {"Cc", "Cs", "Zl", "Zp"}
@@ -136,6 +135,7 @@ def write(
     """
     from keras_cnn.serving import samples, signatures, warm_up
     from keras_cnn.serving.network import Network
+    from keras_cnn.serving.served_outputs import ACTIVATIONS, require_probabilities
 
     arguments.one_of("export", "precision", precision, verification.LIMITS)
     arguments.one_of("export", "activation", activation, (None, *ACTIVATIONS))
@@ -194,7 +194,7 @@ def publish(staging: Path, number: int, job: dict | None = None, unfinished: boo
 def check_labels(model, labels) -> None:
     """ValueError unless the labels fit the outputs of `model` and can stand in a list, one a line.
 
-    Two fit a single output, too: that of a sigmoid, see `probabilities`.
+    Two fit a single output, too: that of a sigmoid, see `keras_cnn.serving.served_outputs.probabilities`.
     """
     classes = model.output_shape[-1]
     if len(set(labels)) != len(labels) or len(labels) not in {classes, 2 if classes == 1 else classes}:

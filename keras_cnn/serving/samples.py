@@ -14,7 +14,7 @@ from keras_cnn import images
 from keras_cnn.images.resizing import middle
 from keras_cnn.serving import verification
 from keras_cnn.serving.network import Network, as_input, parts
-from keras_cnn.serving.probabilities import probabilities
+from keras_cnn.serving.served_outputs import probabilities
 
 ORIENTATION = 0x0112  # the EXIF field
 HUGE = (2000, 3000)

@@ -13,9 +13,7 @@ import keras
 
 from keras_cnn import arguments
 from keras_cnn.training import job_identity
-from keras_cnn.training.callback_state import CallbackState
 from keras_cnn.training.checkpoints import Checkpoints
-from keras_cnn.training.plain_values import from_plain, to_plain
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -50,6 +48,8 @@ class ExactResume(keras.callbacks.Callback):
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds < 0:
             raise ValueError(arguments.message("ExactResume", "seconds", "a number of at least 0", seconds))
         self._checkpoints, self._seconds = Checkpoints(directory), seconds
+        from keras_cnn.training.callback_state import CallbackState  # imports TensorFlow, and the package does without
+
         self._others, self._settings, self._source = list(map(CallbackState, callbacks)), dict(settings or {}), None
 
     def data(self, dataset):
@@ -151,6 +151,8 @@ class ExactResume(keras.callbacks.Callback):
             self.model.train_function = nothing
 
     def _save(self, epoch, step):
+        from keras_cnn.training.plain_values import to_plain
+
         arrays = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
         state = {"epoch": epoch, "step": step, "job": self._job, "variables": len(arrays)}
         state["history"] = to_plain([self.model.history.history, self.model.history.epoch], arrays)
@@ -173,6 +175,8 @@ class ExactResume(keras.callbacks.Callback):
 
     def _put_back(self):
         """All as it was at this point, whatever callbacks have done since `fit` began."""
+        from keras_cnn.training.plain_values import from_plain
+
         self._assign()
         (arrays, state), self._pending, self._saved = self._pending, None, time.monotonic()
         self.model.history.history, self.model.history.epoch = from_plain(state["history"], arrays)
