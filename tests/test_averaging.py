@@ -92,7 +92,7 @@ def loss_of_file(path):
     return loss(model)
 
 
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("first", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_what_validation_judged_is_what_others_keep(first, tmp_path):
     best = keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), save_best_only=True)
     weights = keras.callbacks.ModelCheckpoint(

@@ -1,11 +1,10 @@
-import doctest
 from functools import partial
 
 import keras
 import numpy as np
 import pytest
 
-from keras_cnn import blocks, builder, heads
+from keras_cnn import blocks, heads
 from keras_cnn.builder import attach, build
 
 pytestmark = pytest.mark.any_backend
@@ -22,11 +21,6 @@ def small_resnet(classes=2):
         head=heads.classification(classes),
         name="small",
     )
-
-
-def test_the_example_in_the_docstring_runs():
-    result = doctest.testmod(builder)
-    assert (result.attempted, result.failed) == (7, 0)
 
 
 def test_stages_are_addressable_and_blocks_are_named_after_them():

@@ -134,6 +134,7 @@ def test_the_same_weights_in_another_network_have_activations_of_their_own(front
     assert not np.allclose(*found)
 
 
+@pytest.mark.slow  # to rewrite the network takes half a minute
 def test_the_rewritten_network_gives_the_same():
     model = kc.load_backbone("efficientnet_lite0", input_shape=(64, 64, 3)).model
     pixels = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3))
