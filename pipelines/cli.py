@@ -81,7 +81,7 @@ def _joined(arguments):
 
 
 def _print_warning(message, *_, **__):
-    print(f"keras-cnn: warning: {message}", file=sys.stderr)
+    print(f"keras-cnn: warning: {printable(message)}", file=sys.stderr)
 
 
 def _parser():
@@ -118,7 +118,7 @@ def _add_fit(commands):
     fit.add_argument(
         "--crop",
         type=_share,
-        help="share of height and width, the middle, that is seen (default: 0.875; of few images all is tried)",
+        help="central share of each side that is used (default: 0.875; with few images 1.0 is tried as well)",
     )
     fit.add_argument(
         "--train",
@@ -128,33 +128,41 @@ def _add_fit(commands):
     fit.add_argument(
         "--epochs", type=_count, help="passes over the training images, 0: the head only (default: by the data)"
     )
-    fit.add_argument("--batch-size", type=_count, help="images a step (default: 32)")
-    fit.add_argument("--learning-rate", type=float, help="the highest of the schedule (default: by the data)")
+    fit.add_argument("--batch-size", type=_count, help="images per step (default: 32)")
+    fit.add_argument(
+        "--learning-rate", type=float, help="peak learning rate of the schedule (default: depends on the data)"
+    )
     fit.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,
-        help="whether mirror images are as good: not for text, digits, traffic signs (default: as validation says)",
+        help="whether to learn from flipped images; not for text, digits, traffic signs (default: decided by validation)",
     )
     fit.add_argument(
         "--augmentation",
         choices=("none", "light", "medium", "strong"),
-        help="how pictures are varied; strong: with all also MixUp and CutMix (default: light, for head and last none)",
+        help="data augmentation; strong adds MixUp and CutMix with --train all (default: light; none for head and last)",
     )
     fit.add_argument(
         "--views",
         type=_count,
-        help="varied views kept of each picture, itself among them (default: 4; from STAGE on one an epoch, 2 to 8)",
+        help="augmented copies of each image whose features are cached, itself included (default: 4; with STAGE one per epoch)",
     )
     fit.add_argument("--optimizer", choices=("adamw", "sgd"), help="default: adamw")
     fit.add_argument(
-        "--layer-decay", type=float, help="factor of the rate from layer to layer, to the front (default: 1)"
+        "--layer-decay",
+        type=float,
+        help="multiply the learning rate by this for each layer nearer to the input (default: 1)",
     )
     fit.add_argument(
         "--average", type=float, help="momentum of a running average of weights, such as 0.99 (default: 0)"
     )
-    fit.add_argument("--clip-norm", type=float, help="longest gradient, over all weights; 0: no limit (default: 1)")
-    fit.add_argument("--accumulate", type=_count, help="steps whose gradients make one update (default: 1)")
-    fit.add_argument("--patience", type=_count, help="epochs without a better one before it ends (default: all epochs)")
+    fit.add_argument(
+        "--clip-norm", type=float, help="clip the global gradient norm to this; 0: no clipping (default: 1)"
+    )
+    fit.add_argument(
+        "--accumulate", type=_count, help="accumulate gradients over this many steps per update (default: 1)"
+    )
+    fit.add_argument("--patience", type=_count, help="stop after this many epochs without improvement (default: never)")
     fit.add_argument(
         "--depthwise",
         action=argparse.BooleanOptionalAction,

@@ -12,6 +12,7 @@ from pipelines.objective import measure
 MOST_RESTARTS = 2
 RATE_FACTOR = 0.25  # of a restart's learning rate to the one that diverged
 FAR_ABOVE = 2.0  # times the loss at the start, or of a uniform guess where that is higher
+ROUNDING = 1e-6  # Keras reports metrics in float32
 SMOOTHING = 0.95  # of the moving average of batch losses: one bad batch is not divergence
 
 
@@ -51,7 +52,7 @@ class DivergenceGuard(keras.callbacks.Callback):
     It has where the loss is NaN or infinite; where the moving average of the batch losses, or the validation cross-entropy of
     an epoch, is above twice what it was at the start (or above twice the loss of a uniform guess, if that is higher); or where
     validation says that the network has come to know nothing: an epoch is no better than always guessing by the class
-    frequencies, although the start was better than that by more than two standard errors.
+    frequencies, although the start was better than that by more than two standard errors of such guesses.
 
     Its state is plain values, for `keras_cnn.training.ExactResume`.
 
@@ -70,9 +71,9 @@ class DivergenceGuard(keras.callbacks.Callback):
         self.reason: str | None = None
         self._measure, self._uniform = measure(start), uniform
         self._highest = FAR_ABOVE * max(start["loss"], uniform)
-        p, lowest = start[self._measure], chance[self._measure]
-        self._was_above_chance = p - lowest > 2 * math.sqrt(p * (1 - p) / examples)
-        self._chance = lowest
+        self._chance = chance[self._measure]
+        error = math.sqrt(self._chance * (1 - self._chance) / examples)
+        self._was_above_chance = start[self._measure] - self._chance > 2 * error
         self._smoothed = self._limit = self._mean = None
         self._batch = 0
 
@@ -82,8 +83,6 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Look at the loss of this batch."""
-        if not logs:  # a step that was done before an interruption
-            return
         loss = self._batch_loss(float(logs["loss"]))
         if self._smoothed is None:
             self._smoothed, self._limit = loss, FAR_ABOVE * max(loss, self._uniform)
@@ -101,7 +100,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         name = self._measure.replace("_", " ")
         if not loss <= self._highest:
             self._stop(f"the validation cross-entropy rose to {loss:.3g}, above {self._highest:.3g}")
-        elif self._was_above_chance and score <= self._chance:
+        elif self._was_above_chance and score <= self._chance + ROUNDING:
             self._stop(f"the validation {name} fell to {100 * score:.1f} %, no better than a constant guess")
 
     def _batch_loss(self, mean):

@@ -96,7 +96,7 @@ def fine_tune(
     Raises:
         InputError: If no classifier can be learned from the data, an option is out of range, `out` is not a folder for it, or
             holds an unfinished job with other settings. Nothing is written then.
-        TrainingError: If the loss is no number any more, or memory does not suffice to train by a batch of this size.
+        TrainingError: If memory does not suffice to train by a batch of this size, or a disk is full.
     """
     _check_names(overruled)
     output.check(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 
 import keras
@@ -46,6 +47,8 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Remember the weights if they are the best so far."""
         score = [float(logs[f"val_{self._measure}"]), float(logs["val_crossentropy"])]
+        if self.model.stop_training or not math.isfinite(score[1]):  # training diverged within this epoch
+            score[1] = math.inf
         self._waited += 1
         if self._best is None or self._better(score, self._best):
             self._best, self._waited = score, 0

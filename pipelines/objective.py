@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 
@@ -97,7 +99,12 @@ def objective_of(catalog):
 
 
 def quality(score: dict) -> tuple[float, float]:
-    """What "better on validation" means, in all of a job: higher accuracy or mean average precision, then a lower loss."""
+    """What "better on validation" means, in all of a job: higher accuracy or mean average precision, then a lower loss.
+
+    A network whose loss is NaN or infinite is worse than any other, whatever class it happens to name.
+    """
+    if not math.isfinite(score["loss"]):
+        return -math.inf, -math.inf
     return score[measure(score)], -score["loss"]
 
 

@@ -38,11 +38,16 @@ def load_network(backbone, weights="default", size: int | None = None, input_ran
         InputError: If there is no such network, or it cannot be made so.
     """
     if isinstance(backbone, kc.Backbone):
-        if input_range is not None:
-            raise InputError(
-                f"fine_tune: `input_range` must be None for a keras_cnn.Backbone. Received: {input_range!r}. Give it to "
-                "load_backbone."
-            )
+        for name, value, default in (
+            ("weights", weights, "default"),
+            ("size", size, None),
+            ("input_range", input_range, None),
+        ):
+            if value != default:
+                raise InputError(
+                    f"fine_tune: `{name}` must be {default!r} for a keras_cnn.Backbone. Received: {value!r}. Give it to "
+                    "load_backbone."
+                )
         _check(backbone)
         return backbone
     if not isinstance(backbone, str | os.PathLike):
@@ -154,7 +159,9 @@ def _warn_of_large_numbers(network):
 def _largest_input(network):
     """The largest number that the first layer with a kernel gets of a black and of a white image."""
     model = network.model
-    first = next(node for node in nodes_of(graph_of(model)) if _has_kernel(node.operation))
+    first = next((node for node in nodes_of(graph_of(model)) if _has_kernel(node.operation)), None)
+    if first is None:
+        return 0.0
     front = keras.Model(model.input, first.input_tensors[0])
     black_and_white = np.zeros((2, *network.preprocessing.size, 3), "float32")
     black_and_white[1] = WHITE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 
 from keras_cnn import scratch
 from keras_cnn.serving import card
@@ -28,7 +29,7 @@ def metrics(catalog, evaluation, validation, temperature, proof, seconds) -> dic
         "images": {split: len(catalog.used(split)) for split in ("train", "validation", "test")},
         "left_out": sum(bool(reason) for reason in catalog.reasons),
         "kept": max(validation, key=lambda name: quality(validation[name])),
-        "validation": validation,
+        "validation": {name: _finite(score) for name, score in validation.items()},
         "temperature": temperature,
         "by_class": evaluation.by_class(),
         "verification": {"images": proof.images, "largest_difference": proof.difference},
@@ -61,6 +62,11 @@ def write(run, learning, figures) -> None:
         writer.writerows({"epoch": number, **row} for number, row in enumerate(history, 1))
     with scratch.temporary_files_in(run.parent):  # where what a kill leaves is removed
         learning.model.save(run / "model.keras")
+
+
+def _finite(score):
+    """None where training diverged before it had a loss: JSON has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in score.items()}
 
 
 def read_metrics(run) -> dict:

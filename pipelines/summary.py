@@ -38,7 +38,7 @@ def print_summary(result) -> None:
         rows["Without leaks"] = (
             f"{100 * metrics['accuracy_without_leaks']:.1f} % of test images that are in no other split"
         )
-    if metrics["restarts"]:
+    if metrics.get("restarts"):
         rows["Diverged"] = "\n".join(Restart(**restart).to_text() for restart in metrics["restarts"])
     faults = [
         f"{found['level']}: {printable(found['text'])}" for found in metrics["findings"] if found["level"] != "note"
@@ -46,7 +46,7 @@ def print_summary(result) -> None:
     if faults:
         rows["Data"] = escape("\n".join(faults))
     if images["validation"] < FEW:
-        rows["Mind"] = f"only {images['validation']} images to choose by: with more, the choice would be a better one"
+        rows["Warning"] = f"only {images['validation']} validation images: which network is better is uncertain"
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, text in rows.items():
         table.add_row(f"{name:<{WIDTH}}", text)

@@ -1,5 +1,7 @@
 """What training is fed with: every example once an epoch, in views and orders that the seed alone decides."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -146,6 +148,8 @@ def test_the_rewritten_network_gives_the_same():
 class Weights:
     """A stand-in for a model: its weights are whatever was set last."""
 
+    stop_training = False
+
     def __init__(self):
         self.value = "start"
 
@@ -161,6 +165,11 @@ class Weights:
     [
         ((0.5, 1.0), [(0.6, 1.0), (0.8, 0.9), (0.8, 0.7), (0.7, 0.1)], "epoch 3"),  # accuracy first, then the loss
         ((0.9, 1.0), [(0.6, 0.1), (0.8, 0.1)], "start"),
+        (
+            (0.75, 1.0),
+            [(0.9, math.nan), (0.8, math.inf)],
+            "start",
+        ),  # NaN everywhere names class 0, which may be frequent
         ((0.5, 1.0), [(0.5, 1.0)], "start"),
     ],
 )

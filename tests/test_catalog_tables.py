@@ -391,3 +391,12 @@ def test_rows_that_are_added_to_the_table_of_a_run_need_no_fingerprint(photos):
         f"{photos}/a/0.jpg,x,,,,123",
     ]
     assert Catalog.from_csv(photos / "catalog.csv").labels == ("x", "y", "x", "y")
+
+
+def test_the_table_of_a_run_that_a_spreadsheet_saved_is_refused_by_its_columns(tmp_path):
+    table = tmp_path / "catalog.csv"
+    table.write_text("path;label;split\na.png;cat;train\n")
+    with pytest.raises(
+        InputError, match=r"must have the columns path and split, .* Received: path;label;split\. Save it"
+    ):
+        saved_rows(table)

@@ -13,7 +13,7 @@ from pipelines import settings
 from pipelines.cached import CachedBatches, indicators
 from pipelines.divergence import DivergenceGuard, Restart
 from pipelines.fitting import Task, fit
-from pipelines.objective import OneLabel, SeveralLabels
+from pipelines.objective import OneLabel, SeveralLabels, quality
 
 
 class Interrupted(keras.callbacks.Callback):
@@ -134,17 +134,21 @@ def guard(start, loss, chance, classes, examples):
         ((0.74, 1.0, 0.02, 81, 296), (0.50, 2.2), False),
         ((0.897, 0.4, 0.2, 7, 68), (0.735, 0.9), False),
         ((0.762, 0.65, 0.55, 4, 250), (0.26, 22.0), True),
-        # All images of one class, at a small loss.
+        # All images of one class, at a small loss. float32(1/3) is above 1/3.
+        ((0.9, 0.4, 1 / 3, 3, 60), (1 / 3, 1.1), True),
         ((0.762, 0.65, 0.55, 4, 250), (0.55, 1.1), True),
         ((0.762, 0.65, 0.55, 4, 250), (0.56, 1.1), False),
-        # A start that is itself no better than chance by two standard errors (0.6 of 20: 0.11 each).
+        # One image of ten is another class, and all were right at first: 0.1 is one standard error of guesses.
+        ((1.0, 0.01, 0.9, 2, 10), (0.9, 0.3), False),
+        # A start that is itself no better than chance by two standard errors (0.55 of 20: 0.11 each).
         ((0.6, 0.69, 0.55, 2, 20), (0.5, 0.9), False),
         ((0.9, 0.3, 0.5, 2, 20), (0.9, math.nan), True),
     ],
 )
 def test_what_validation_shows(of, epoch, diverged):
     made = guard(*of)
-    made.on_epoch_end(0, {"val_accuracy": epoch[0], "val_crossentropy": epoch[1]})
+    accuracy, loss = map(float, np.array(epoch, "float32"))  # as Keras gives them
+    made.on_epoch_end(0, {"val_accuracy": accuracy, "val_crossentropy": loss})
     assert bool(made.reason) == made.model.stop_training == diverged
 
 
@@ -173,6 +177,12 @@ def test_training_losses_that_rise_far_above_the_start(losses, at):
         total += loss
         made.on_train_batch_end(step, {"loss": total / (step + 1)})
         assert bool(made.reason) == (at is not None and step >= at), step
+
+
+def test_a_network_of_nan_is_never_the_better_one():
+    """It names class 0 for every image, and that may be the right one more often than not."""
+    scores = [{"accuracy": 0.8, "loss": math.nan}, {"accuracy": 0.75, "loss": 0.6}, {"accuracy": 0.9, "loss": math.inf}]
+    assert max(scores, key=quality) == scores[1]
 
 
 def test_a_restart_is_plain_values():

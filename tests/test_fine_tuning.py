@@ -113,7 +113,7 @@ def test_the_summary_says_what_a_person_asks(job, capsys):
     assert "Images 13 to train, 6 to choose, 5 to test, 3 left out (see catalog.csv)" in text
     low, high = wilson_interval(round(5 * job[0].accuracy), 5)
     assert f"Test accuracy {100 * job[0].accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in text
-    assert "reading images" in text and "fine-tuning" in text and "only 6 images to choose by" in text
+    assert "reading images" in text and "fine-tuning" in text and "only 6 validation images" in text
     assert f"For TF Serving {job[0].export}" in text and f"Report {job[0].report}" in text
     alone = {name: score for name, score in job[0].metrics["validation"].items() if name == "solved head"}
     print_summary(replace(job[0], metrics={**job[0].metrics, "validation": alone}))

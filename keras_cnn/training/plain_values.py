@@ -10,6 +10,7 @@ import json
 import random
 import sys
 import types
+import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from functools import singledispatch
 
@@ -178,7 +179,13 @@ def _named(name):
 
 
 def _object(content, arrays, live):
-    if live is not None:
+    if live is None:
+        warnings.warn(
+            f"An object with the attributes {', '.join(content)} cannot be restored: the callback did not have it when it was "
+            "made. It is None now. Make it in __init__.",
+            stacklevel=2,
+        )
+    else:
         put_back(live, content, arrays)
     return live
 

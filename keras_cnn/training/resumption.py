@@ -7,6 +7,7 @@ of an epoch sees some batches twice. Here the state is (epoch, step), the data b
 
 from __future__ import annotations
 
+import math
 import time
 
 import keras
@@ -104,8 +105,9 @@ class ExactResume(keras.callbacks.Callback):
             self._put_back()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Write a checkpoint when it is time."""
-        if not self._pending and time.monotonic() - self._saved >= self._seconds:
+        """Write a checkpoint when it is time, unless the weights are spoiled: an older one leads here again."""
+        due = not self._pending and time.monotonic() - self._saved >= self._seconds
+        if due and all(math.isfinite(float(value)) for value in (logs or {}).values()):
             self._save(self._epoch, batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -44,9 +44,19 @@ def rows(table, path, label, split, group, root):
 
 
 def saved_rows(table) -> list[dict]:
-    """The rows of a table that `Catalog.to_csv` wrote, dicts by column; whether the files are still there or not."""
+    """The rows of a table that `Catalog.to_csv` wrote, dicts by column; whether the files are still there or not.
+
+    Raises:
+        InputError: If it has other columns, as one that a spreadsheet saved.
+    """
     with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return [{name: from_cell(cell or "") for name, cell in row.items() if name} for row in csv.DictReader(file)]
+        rows = csv.DictReader(file)
+        if not {"path", "split"} <= set(rows.fieldnames or ()):
+            raise InputError(
+                f"{table} must have the columns path and split, separated by commas, as `fit` wrote it. Received: "
+                f"{', '.join(rows.fieldnames or ()) or 'an empty file'}. Save it as CSV with commas."
+            )
+        return [{name: from_cell(cell or "") for name, cell in row.items() if name} for row in rows]
 
 
 def _csv(table, wanted):

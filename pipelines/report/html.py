@@ -49,6 +49,7 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         for position, number in evaluation.worst_mistakes()
     ]
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    restarts = metrics.get("restarts", ())
     chosen_by = measure(metrics["validation"][metrics["kept"]])
     page = _page(
         "template.html",
@@ -57,10 +58,8 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         findings=shown(metrics["findings"], root),
         settings=json.loads((run / "settings.json").read_text(encoding="utf-8")),
         sheet=None if sheet is None else pictures.jpeg(sheet),
-        curves=pictures.curves(history, chosen_by, tuple(one["epoch"] for one in metrics["restarts"]))
-        if history
-        else None,
-        restarts=[Restart(**one).to_text() for one in metrics["restarts"]],
+        curves=pictures.curves(history, chosen_by, tuple(one["epoch"] for one in restarts)) if history else None,
+        restarts=[Restart(**one).to_text() for one in restarts],
         **_confusions(evaluation),
         mistakes=mistakes,
         wrong=evaluation.wrong,
