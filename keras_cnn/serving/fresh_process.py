@@ -38,6 +38,7 @@ def main(path, stored, more):
     differences = compare_signatures(signatures, stored[0])
     differences["serving_default"] = compare_files(serve, stored)
     found |= {"images": len(stored) + len(more), "differences": differences}
+    found["logit_range"] = logit_range(np.array([record["scores"] for record in (*stored, *more)]))
     found["examples"] = base64.b64encode(scores(serve, more).tobytes()).decode() if more else ""
     found["warm_up"] = replay(signatures, Path(path) / "assets.extra" / "tf_serving_warmup_requests")
     print(json.dumps(found))
@@ -55,6 +56,12 @@ def scores(serve, records):
     return np.concatenate(
         [serve(image_bytes=tf.constant([record["image"] for record in batch]))["scores"] for batch in batches]
     )
+
+
+def logit_range(expected):
+    """By how much the logits of an image differ at most, as far as its scores `(images, classes)` show it."""
+    known = np.maximum(expected[expected.any(1)], np.finfo("float32").tiny)
+    return float(np.ptp(np.log(known), axis=1).max(initial=0.0))
 
 
 def compare_files(serve, records):

@@ -18,6 +18,8 @@ from keras_cnn.serving.agreement import Agreement
 
 # By how much a score may differ from the one on record, on the images that a version holds: in float32 each, otherwise the
 # median. What another precision does to the accuracy shows on examples alone: see `Agreement.objection`.
+# Where logits are far apart, float32 leaves more: it rounds them to some 1e-6 of their range, and a score follows its logit.
+ROUNDING = 1e-5
 LIMITS = {"float32": 1e-4, "bfloat16": 0.25, "float16": 0.25, "int8": 0.25}
 # In `assets.extra`, which SavedModel keeps for files that are none of TensorFlow's business.
 EXAMPLES = Path("assets.extra") / "verification.tfrecord"
@@ -112,8 +114,9 @@ def verify(path, trust: bool = False) -> Verification:
         trust: Whether to load it whatever its operations do.
 
     Raises:
-        VerificationError: If it does not load, a score is off by more than 1e-4 (in other precisions than float32: the median
-            of an image by more than 0.25), or its network is not the file that was exported.
+        VerificationError: If it does not load; if a score is off by more than 1e-4, or by 1e-5 of the range of the logits
+            where that is more (in other precisions than float32: the median of an image by more than 0.25); or if its
+            network is not the file that was exported.
         FileNotFoundError: If there is no such SavedModel, or it holds no recorded scores.
     """
     path = inspection.existing(path)
@@ -154,7 +157,7 @@ def compare(
     found = _run(path, examples.samples)
     agreement = examples.agreement(found["examples"]) if examples.samples else None
     if agreement:
-        _check_examples(agreement, precision, max_accuracy_drop)
+        _check_examples(agreement, precision, max_accuracy_drop, found["logit_range"])
     _check_stored(path, found, precision)
     _check_files(path, about)
     return _result(path, content, found, agreement)
@@ -162,15 +165,20 @@ def compare(
 
 def _check_stored(path, found, precision):
     """float32 must give the scores on record, each; other precisions, which another processor rounds otherwise, most."""
-    limit = LIMITS.get(precision, LIMITS["float32"])
-    typical, which = (np.max, "largest") if limit == LIMITS["float32"] else (np.median, "median")
+    limit, typical, which = LIMITS.get(precision), np.median, "median"
+    if precision not in LIMITS or precision == "float32":
+        limit, typical, which = _float32_limit(found["logit_range"]), np.max, "largest"
     for name, differences in found["differences"].items():
         difference = float(typical(differences))
         if not difference <= limit:
             raise VerificationError(
-                f"The SavedModel {path} must give the recorded scores within {limit}. Received: a difference of "
+                f"The SavedModel {path} must give the recorded scores within {limit:.2g}. Received: a difference of "
                 f"{difference:.3g}, the {which} of {len(differences)} images, by its signature {name}."
             )
+
+
+def _float32_limit(logit_range):
+    return max(LIMITS["float32"], ROUNDING * logit_range)
 
 
 def _check_files(path, about):
@@ -183,15 +191,15 @@ def _check_files(path, about):
         )
 
 
-def _check_examples(agreement, precision, max_accuracy_drop):
+def _check_examples(agreement, precision, max_accuracy_drop, logit_range):
     """float32 must give the scores themselves; of other precisions see `Agreement.objection`."""
     if precision != "float32":
         objection = agreement.objection(precision, max_accuracy_drop)
-    elif agreement.differences.max() <= LIMITS["float32"]:
+    elif agreement.differences.max() <= (limit := _float32_limit(logit_range)):
         objection = None
     else:
         objection = (
-            f"export: in float32 the network must give the scores of the model within {LIMITS['float32']}. Received: a "
+            f"export: in float32 the network must give the scores of the model within {limit:.2g}. Received: a "
             f"difference of {agreement.differences.max():.3g} on {len(agreement.names)} images; the scores differ most for "
             f"{agreement.furthest()}."
         )
