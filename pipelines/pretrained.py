@@ -72,7 +72,8 @@ def _of_colours(network):
 
 def _check(network):
     """Refuse what a job could not bring to its end."""
-    handle, shapes = network.source.handle, [tensor.shape[1:] for tensor in network.model.inputs]
+    handle = getattr(network.source, "handle", network.source)  # a Backbone of the user's may name its source in words
+    shapes = [tensor.shape[1:] for tensor in network.model.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][-1] != 3:
         raise InputError(
             f"fine_tune: `backbone` must take RGB images, (height, width, 3). Received: {handle}, which takes "
