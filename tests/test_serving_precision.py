@@ -18,7 +18,7 @@ from pipelines import cli
 from pipelines.sample import DIRECTORY
 
 PRECISIONS = ("bfloat16", "float16", "int8")
-EACH = ["int8", *(pytest.param(precision, marks=pytest.mark.slow) for precision in PRECISIONS[:2])]
+EACH = [pytest.param(precision, marks=pytest.mark.slow) for precision in PRECISIONS]
 
 
 @pytest.fixture
