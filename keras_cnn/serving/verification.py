@@ -18,9 +18,9 @@ from keras_cnn.serving.agreement import Agreement
 
 # By how much a score may differ from the one on record, on the images that a version holds: in float32 each, otherwise the
 # median. What another precision does to the accuracy shows on examples alone: see `Agreement.objection`.
-# Where logits are far apart, float32 leaves more: it rounds them to some 1e-6 of their range, and a score follows its logit.
-ROUNDING = 1e-5
 LIMITS = {"float32": 1e-4, "bfloat16": 0.25, "float16": 0.25, "int8": 0.25}
+# Where logits are far apart, float32 rounds scores by more than that: this share of the range of the logits.
+ROUNDING = 1e-5
 # In `assets.extra`, which SavedModel keeps for files that are none of TensorFlow's business.
 EXAMPLES = Path("assets.extra") / "verification.tfrecord"
 PROGRAM = Path(__file__).parent / "fresh_process.py"
