@@ -195,3 +195,14 @@ def test_with_several_labels_the_mean_average_precision_decides(tmp_path):
         keeper.on_epoch_end(0, {"val_mean_average_precision": precision, "val_crossentropy": loss})
     keeper.on_train_end()
     assert model.value == "second" and keeper.best == {"mean_average_precision": 0.6, "loss": 0.3}
+
+
+def test_an_epoch_in_which_training_diverged_is_not_kept_however_accurate_it_was():
+    model, start = Weights(), {"accuracy": 0.5, "loss": 1.0}
+    keeper = KeepBest(start)
+    keeper.set_model(model)
+    keeper.on_train_begin()
+    model.value, model.stop_training = "diverged", True
+    keeper.on_epoch_end(0, {"val_accuracy": 0.9, "val_crossentropy": 40.0})
+    keeper.on_train_end()
+    assert model.value == "start" and keeper.kept == start
