@@ -47,8 +47,8 @@ def _export(options):
 
     run = _run(options.trained)
     settings, metrics = _read(run / "settings.json"), _read(run / "metrics.json")
-    # A head that is trained alone learns from the validation images too, at the end.
-    split = "test" if settings.get("trained") == "head" else "validation"
+    # A solved head learns from the validation images too, at the end.
+    split = "validation" if metrics["kept"] == "fine-tuned" else "test"
     examples, targets = _examples(run, split, metrics)
     if options.precision == "int8" and not examples:
         raise InputError(f"--precision int8 needs the {split} images of {run}, and none of them is there any more.")

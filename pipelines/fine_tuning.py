@@ -137,7 +137,9 @@ def fine_tune(
                 temperature=temperature,
                 metadata=about,
             )
-        metrics = records.metrics(catalog, evaluation, learning.validation, temperature, proof, steps.seconds)
+        metrics = records.metrics(
+            catalog, evaluation, learning.validation, learning.selected, temperature, proof, steps.seconds
+        )
         metrics["restarts"] = [restart.to_dict() for restart in learning.restarts]
         metrics |= _honest(evaluation, catalog, likeness, findings)
         records.write(files.run, learning, metrics)

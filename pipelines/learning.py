@@ -45,6 +45,7 @@ class Learning:
         chosen: The settings, with what was decided on the way.
         objective: What is learned, from `pipelines.objective`.
         validation: Its scores on the validation images, of the solved head and of the fine-tuned network.
+        selected: Which of the two the model is.
         history: A dict an epoch.
         restarts: What divergence there was, `pipelines.divergence.Restart`s.
         sheet: A picture of how training images were varied, `(height, width, 3)` uint8, or None.
@@ -53,7 +54,7 @@ class Learning:
     def __init__(self, network, catalog, images, chosen, cache, steps):
         keras.utils.set_random_seed(chosen.seed)
         self.chosen, self.validation, self.history, self.sheet = chosen, {}, [], None
-        self.restarts = ()
+        self.restarts, self.selected = (), SOLVED
         self.network, self.catalog, self.images, self._cache, self._steps = network, catalog, images, cache, steps
         self.objective = objective_of(catalog)
         self._classes = self.objective.classes
@@ -98,12 +99,15 @@ class Learning:
             self._solve_on_all()
 
     def train(self, folder, callbacks=()) -> None:
-        """Train the network from the solved head on.
+        """Train the network from the solved head on; keep it only where validation says that it is clearly better.
+
+        Otherwise the model is the solved head again, and that learns from the validation images too.
 
         Args:
             folder: Where the state is kept; an interrupted training goes on from there.
             callbacks: Keras callbacks.
         """
+        before = self.model.get_weights()
         prepare = self._on_pictures if self.chosen.on_pictures else self._on_activations
         model, batches, validation, named = prepare()
         with (
@@ -118,15 +122,20 @@ class Learning:
             watching = [EpochBar(advance, measure(start)), *callbacks]
             found = fit(model, batches, validation, task, self.chosen, folder, watching)
         self.history, self.restarts, self.validation[TUNED] = found.history, found.restarts, found.best
+        if self.objective.clearly_better(found.best, start, self._validation_scores, truth):
+            self.selected = TUNED
+        else:
+            self.model.set_weights(before)
+            self._solve_on_all()
 
     def scores(self, split, advance=lambda count: None) -> np.ndarray:
         """What the model, trained by now, gives for the images of a split: `(images, classes)`; for test all in float32.
 
-        For validation what it gave before it learned from them, where the head alone has been solved.
+        For validation what it gave before it learned from them, where that is the solved head.
         """
+        if split == "validation" and self.selected == SOLVED:  # by now the head has learned from them
+            return self._validation_scores
         if not self.chosen.on_pictures:
-            if split == "validation" and self.chosen.trained == "head":  # by now the head has learned from them
-                return self._validation_scores
             activations = self._held_out  # they are there, as exact as is needed to choose by
             if split != "validation":
                 activations = self._exact_front.activations(self._batches(split), self._key(split), "plain", advance)

@@ -9,8 +9,11 @@ import numpy as np
 
 from keras_cnn import heads
 from keras_cnn.training import MeanAveragePrecision
+from keras_cnn.training.ranking import average_precision
 from pipelines.evaluate import Evaluation
 from pipelines.evaluate_multi_label import MultiLabelEvaluation
+
+RESAMPLES = 100  # of the bootstrap
 
 
 class OneLabel:
@@ -44,6 +47,27 @@ class OneLabel:
         likelihood = scores[np.arange(len(targets)), targets]
         accuracy = float((scores.argmax(1) == targets).mean())
         return {"accuracy": accuracy, "loss": float(-np.log(likelihood + 1e-12).mean())}
+
+    def standard_error(self, scores, targets) -> float:
+        """Of the accuracy. One more right and one more wrong are counted, so that it is not 0 where all are right."""
+        right, count = (scores.argmax(1) == targets).sum() + 1, len(targets) + 2
+        return math.sqrt(right * (count - right) / count**2 / len(targets))
+
+    def clearly_better(self, score: dict, start: dict, scores, targets) -> bool:
+        """Whether a network is better by more than a standard error than the one it began as.
+
+        So much is needed to prefer what has learned more to what has learned less: the one-standard-error rule (Breiman,
+        Friedman, Olshen & Stone, 1984, *Classification and Regression Trees*, section 3.4.3).
+
+        Args:
+            score: Of that network on the validation images.
+            start: The same of the one it began as.
+            scores: Probabilities of the one it began as, `(images, classes)`.
+            targets: Of the validation images.
+        """
+        name = measure(start)
+        finite = math.isfinite(score["loss"])
+        return finite and score[name] - start[name] > self.standard_error(scores, targets)
 
     def chance(self, training_targets, targets) -> dict:
         """The score of always guessing by the class frequencies of the training images."""
@@ -81,6 +105,15 @@ class SeveralLabels:
         ranking.update_state(targets, scores)
         loss = -np.log(np.where(targets, scores, 1 - scores) + 1e-12).mean()
         return {ranking.name: float(ranking.result()), "loss": float(loss)}
+
+    def standard_error(self, scores, targets) -> float:
+        """Of the mean average precision, by the bootstrap: images drawn with replacement."""
+        random = np.random.default_rng(0)
+        drawn = random.integers(len(targets), size=(RESAMPLES, len(targets)))
+        values = [np.nanmean(average_precision(scores[rows], targets[rows])) for rows in drawn if targets[rows].any()]
+        return float(np.std(values))
+
+    clearly_better = OneLabel.clearly_better
 
     def chance(self, training_targets, targets) -> dict:
         """As in `OneLabel`: every image gets each label with its frequency."""

@@ -9,16 +9,16 @@ import math
 from keras_cnn import scratch
 from keras_cnn.serving import card
 from pipelines.names import to_json
-from pipelines.objective import quality
 
 
-def metrics(catalog, evaluation, validation, temperature, proof, seconds) -> dict:
+def metrics(catalog, evaluation, validation, selected, temperature, proof, seconds) -> dict:
     """All figures of a run, as plain values.
 
     Args:
         catalog: The `Catalog` with splits and reasons.
         evaluation: `Evaluation` or `MultiLabelEvaluation` of the test split.
         validation: Scores on the validation split, of the solved head and of the fine-tuned network.
+        selected: The name of the one that was exported.
         temperature: That the exported network divides its logits by.
         proof: `Verification` of the exported version.
         seconds: Dict of step -> seconds.
@@ -28,7 +28,7 @@ def metrics(catalog, evaluation, validation, temperature, proof, seconds) -> dic
         "classes": list(catalog.classes),
         "images": {split: len(catalog.used(split)) for split in ("train", "validation", "test")},
         "left_out": sum(bool(reason) for reason in catalog.reasons),
-        "kept": max(validation, key=lambda name: quality(validation[name])),
+        "kept": selected,
         "validation": {name: _finite(score) for name, score in validation.items()},
         "temperature": temperature,
         "by_class": evaluation.by_class(),

@@ -26,7 +26,8 @@ def print_summary(result) -> None:
     left_out = f", {metrics['left_out']} left out (see catalog.csv)" if metrics["left_out"] else ""
     compared = ", ".join(f"{name} {100 * score[measure(score)]:.1f} %" for name, score in validation.items())
     several = " mean average precision" if "mean_average_precision" in metrics else ""
-    choosing = "to choose and then learn from" if len(validation) == 1 else "to choose"  # as a head alone does
+    # A solved head learns from them once all is decided.
+    choosing = "to choose" if metrics["kept"] == "fine-tuned" else "to choose and then learn from"
     rows = {
         "Classes": f"{len(metrics['classes'])}: {_shortened(metrics['classes'])}",
         "Images": f"{images['train']} to train, {images['validation']} {choosing}, {images['test']} to test{left_out}",

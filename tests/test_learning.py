@@ -97,6 +97,7 @@ def test_a_head_alone_learns_from_validation_images_once_they_have_judged_it():
     learning = Learning.__new__(Learning)
     learning.chosen, learning.objective, learning._classes = settings.choose(NETWORK, 60, train="head"), OneLabel(3), 3
     learning._steps, learning.validation, learning.truth = Steps(visible=False), {}, truth.get
+    learning.selected = "solved head"
     learning._rest = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax", name="logits")])
     learning._run_tail = features.inference(learning._rest)
     learning._views, learning._pooled_held_out = [pooled["train"]], pooled["validation"]

@@ -18,7 +18,8 @@ def run(tmp_path_factory):
     folder.mkdir(parents=True)
     make_model().save(folder / "model.keras")
     (folder / "settings.json").write_text(json.dumps({"preprocessing": RECORD.to_dict()}))
-    (folder / "metrics.json").write_text(json.dumps({"classes": LABELS, "accuracy": 0.5}), encoding="utf-8")
+    metrics = {"classes": LABELS, "accuracy": 0.5, "kept": "fine-tuned"}
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     image = folder.parent.parent.parent / "a.jpg"
     image.write_bytes(picture("JPEG"))
     with open(folder / "catalog.csv", "w", encoding="utf-8", newline="") as file:
