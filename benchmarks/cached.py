@@ -20,10 +20,10 @@ import numpy as np
 
 import keras_cnn as kc
 from keras_cnn import surgery
-from pipelines import features
-from pipelines.batches import Batches
-from pipelines.cache import Cache
-from pipelines.cached import CachedBatches, indicators
+from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.feature_batches import CachedBatches, indicators
+from pipelines.datasets.image_batches import Batches
+from pipelines.training import feature_extractor
 
 CLASSES, BATCH, SIZE = 10, 32, (224, 224)
 # What is trained -> the last layer before it, and the first of its own.
@@ -53,7 +53,7 @@ def measure(part, images, turns):
     in_order = Batches(pictures, labels, SIZE, BATCH, classes=CLASSES, shuffle=False)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        kept = features.Front(front, backbone, Cache(folder), 10 * images)
+        kept = feature_extractor.Front(front, backbone, Cache(folder), 10 * images)
         activations = kept.activations(in_order, "random", "plain", lambda count: None)
         once = images / (time.perf_counter() - start)
         cached = CachedBatches([activations], indicators(labels, CLASSES), BATCH, seed=0)

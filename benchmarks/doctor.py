@@ -26,9 +26,9 @@ from skimage import data
 
 import keras_cnn as kc
 from pipelines import Catalog, doctor
-from pipelines.cache import Cache
+from pipelines.commands.doctor import SEEN, checked
+from pipelines.datasets.array_cache import Cache
 from pipelines.doctor.near_duplicates import near_pairs
-from pipelines.doctor_command import SEEN, checked
 
 SIDE, PART = 640, 160  # pixels of a mosaic and of its parts
 COMPARED = (10_000, 100_000)

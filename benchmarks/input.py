@@ -26,9 +26,9 @@ from PIL import Image
 
 import keras_cnn as kc
 from pipelines.augment import PRESETS, Augmentation
-from pipelines.batches import Batches
-from pipelines.cache import Cache
-from pipelines.input import stored
+from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.image_batches import Batches
+from pipelines.datasets.image_files import stored
 
 BATCH_SIZE = 32
 # Height and width, number of different files, and how often each of them stands in the folder.

@@ -20,9 +20,9 @@ from PIL import Image
 
 import keras_cnn as kc
 from pipelines import augment
-from pipelines.batches import Batches
-from pipelines.cache import Cache
-from pipelines.input import stored
+from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.image_batches import Batches
+from pipelines.datasets.image_files import stored
 
 EVERY = 10  # epochs
 

@@ -11,10 +11,15 @@ import sys
 import warnings
 from contextlib import contextmanager
 
-from pipelines import analyze_command, doctor_command, evaluate_command, export_command, source_options, verify_command
+from pipelines.commands import analyze as analyze_command
+from pipelines.commands import data_options
+from pipelines.commands import doctor as doctor_command
+from pipelines.commands import evaluate as evaluate_command
+from pipelines.commands import export as export_command
+from pipelines.commands import verify as verify_command
+from pipelines.commands.quiet import load_tensorflow
 from pipelines.errors import InputError, TrainingError
 from pipelines.names import path_to_cell, printable, to_cell
-from pipelines.quiet import load_tensorflow
 
 # Options of `fit` that are settings by the same name.
 OVERRULING = (
@@ -55,9 +60,9 @@ def main(arguments=None) -> int:
 
 
 def _unfinished(options):
-    from pipelines import unfinished
+    from pipelines.training import job_state
 
-    return options.command == "fit" and unfinished.exists(options.out)
+    return options.command == "fit" and job_state.exists(options.out)
 
 
 def _parsed(arguments):
@@ -103,7 +108,7 @@ def _parser():
 
 def _add_fit(commands):
     fit = commands.add_parser("fit", help="fine-tune a pretrained network on labelled images and export it")
-    source_options.add_to(fit)
+    data_options.add_to(fit)
     fit.add_argument(
         "--out", required=True, metavar="DIR", help="such as saved_models/photos; a second fit adds version 2"
     )
@@ -182,10 +187,10 @@ def _add_fit(commands):
 
 def _fit(options):
     from pipelines import fine_tune
-    from pipelines.summary import print_summary
+    from pipelines.commands.summary import print_summary
 
     result = fine_tune(
-        source_options.read(options, options.out),
+        data_options.read(options, options.out),
         options.out,
         options.backbone,
         input_range=options.input_range,
@@ -221,7 +226,7 @@ def _add_predict(commands):
 
 
 def _predict(options):
-    from pipelines.prediction import SURE, UNREADABLE, find_images, predict, skipped
+    from pipelines.evaluation.prediction import SURE, UNREADABLE, find_images, predict, skipped
 
     with _table(options.csv) as table:
         paths, others = find_images(options.images)

@@ -10,14 +10,16 @@ import numpy as np
 import keras_cnn as kc
 from keras_cnn.serving import publishing
 from keras_cnn.training import calibration
-from pipelines import device, doctor, output, records, settings, unfinished
-from pipelines.cache import Cache
+from pipelines import device, doctor, settings
 from pipelines.catalog import Catalog, open_data
+from pipelines.datasets.array_cache import Cache
 from pipelines.errors import InputError
-from pipelines.learning import SOLVED, Learning
-from pipelines.pretrained import load_network
 from pipelines.progress import Steps
 from pipelines.report import write_report
+from pipelines.runs import output_folder, records
+from pipelines.training import job_state
+from pipelines.training.learning import SOLVED, Learning
+from pipelines.training.pretrained import load_network
 
 EXAMPLES_TO_VERIFY = 16
 IN_METRICS = 20  # sets of files of a finding
@@ -99,10 +101,10 @@ def fine_tune(
         TrainingError: If memory does not suffice to train by a batch of this size, or a disk is full.
     """
     _check_names(overruled)
-    output.check(out)
+    output_folder.check(out)
     catalog = data if isinstance(data, Catalog) else open_data(data, out)
     steps, cache = Steps(visible=progress), Cache()
-    with output.opened(out) as files, steps.shown():
+    with output_folder.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
         options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
@@ -116,9 +118,9 @@ def fine_tune(
             return _result(out, *paths, records.read_metrics(paths[0]))
         if learning.chosen.epochs:
             try:
-                learning.train(unfinished.opened(out, learning.description, restart), callbacks)
+                learning.train(job_state.opened(out, learning.description, restart), callbacks)
             except kc.training.FrozenWeightsError:  # what was trained is not what was asked for: nothing to resume
-                unfinished.remove(out)
+                job_state.remove(out)
                 raise
         with steps.step("Testing", len(catalog.used("test")) + len(catalog.used("validation"))) as advance:
             scores = {split: learning.scores(split, advance) for split in ("test", "validation")}

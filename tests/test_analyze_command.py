@@ -7,7 +7,8 @@ import zipfile
 import keras
 import pytest
 
-from pipelines import analyze_command, cli
+from pipelines import cli
+from pipelines.commands import analyze as analyze_command
 from pipelines.errors import InputError
 
 

@@ -13,7 +13,6 @@ from scipy.special import softmax
 
 import keras_cnn as kc
 from keras_cnn.training import solve_head
-from pipelines import features
 from pipelines.augment import (
     PRESETS,
     Augmentation,
@@ -29,9 +28,10 @@ from pipelines.augment import (
 )
 from pipelines.augment.colour import hue, jitter
 from pipelines.augment.draws import Draws
-from pipelines.cache import Cache
-from pipelines.input import stored
+from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.image_files import stored
 from pipelines.sample import DIRECTORY
+from pipelines.training import feature_extractor
 
 SIZE = (24, 32)
 MANY = 400
@@ -416,13 +416,13 @@ def test_with_few_images_flips_are_judged_by_cross_validation(independent):
 def test_a_pretrained_network_tells_arrows_from_drawings(tmp_path):
     """Mirroring is harmless for the drawings of the sample, and harmful where left and right are classes."""
     backbone = kc.load_backbone("efficientnet_lite0", input_shape=(96, 96, 3))
-    run = features.inference(
+    run = feature_extractor.inference(
         keras.Model(backbone.model.input, keras.layers.GlobalAveragePooling2D()(backbone.model.output))
     )
 
     def judge(images, targets):
         learn, check = np.arange(len(targets)) % 3 > 0, np.arange(len(targets)) % 3 == 0
-        plain, mirrored = (features.in_batches(run, view) for view in (images, images[:, :, ::-1]))
+        plain, mirrored = (feature_extractor.in_batches(run, view) for view in (images, images[:, :, ::-1]))
         classes = targets.max() + 1
         head = solve_head(plain[learn], targets[learn], classes, plain[check], targets[check])
         logits = [view[check] @ head.kernel + head.bias for view in (plain, mirrored)]

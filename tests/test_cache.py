@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 from keras_cnn import durable, fetching
-from pipelines import cache
-from pipelines.cache import Cache, NoRoomError, digest, stamps
-from pipelines.catalog import kept as kept_images
+from pipelines.catalog import image_store as kept_images
+from pipelines.datasets import array_cache
+from pipelines.datasets.array_cache import Cache, NoRoomError, digest, stamps
 
 ROOT = Path(__file__).parent.parent
 KILOBYTE = 2**10
 # A process that fills an array of eight numbers, tells when it has begun, and ends when its input does.
 WRITER = """
 import sys
-from pipelines.cache import Cache
+from pipelines.datasets.array_cache import Cache
 def fill(array):
     array[:4] = 1
     print("begun", flush=True)
@@ -38,7 +38,7 @@ def kept(tmp_path):
     """A function that asks a cache for `size` bytes under a key, and the keys that had to be computed."""
     computed = []
 
-    def ask(key, size=KILOBYTE, limit=cache.LIMIT):
+    def ask(key, size=KILOBYTE, limit=array_cache.LIMIT):
         def fill(array):
             computed.append(key)
             array[:] = np.arange(size) % 251
@@ -173,7 +173,7 @@ def test_the_room_on_the_disk_is_taken_before_it_is_written(tmp_path):
 
 
 def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "RESERVE", 2**60)
+    monkeypatch.setattr(array_cache, "RESERVE", 2**60)
     with pytest.warns(UserWarning, match="No space left on device"):
         Cache(tmp_path).array("a", (8,), "uint8", lambda array: array.fill(7))
 

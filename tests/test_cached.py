@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 
 import keras_cnn as kc
-from pipelines import features
 from pipelines.augment import Augmentation
-from pipelines.batches import Batches
-from pipelines.cache import Cache
-from pipelines.cached import CachedBatches, indicators
+from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.feature_batches import CachedBatches, indicators
+from pipelines.datasets.image_batches import Batches
 from pipelines.errors import TrainingError
-from pipelines.keep_best import KeepBest
+from pipelines.training import feature_extractor
+from pipelines.training.best_weights import KeepBest
 
 
 def epoch(batches, number, step=0):
@@ -73,7 +73,7 @@ def front(tmp_path):
     model = kc.build((4, 6, 3), {"stage": lambda x: x})
     network = kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here")
     examples = Batches(pixels, np.zeros(2, int), (4, 6), 2, classes=1, shuffle=False)
-    made = lambda images=0: features.Front(model, network, Cache(tmp_path / "cache"), images)  # noqa: E731
+    made = lambda images=0: feature_extractor.Front(model, network, Cache(tmp_path / "cache"), images)  # noqa: E731
     return made, examples, pixels
 
 
@@ -100,10 +100,10 @@ def test_every_epoch_of_varied_batches_is_another_view(front):
 def test_activations_are_computed_once(front, monkeypatch):
     made, examples, pixels = front
     made().activations(examples, "two", "plain", lambda count: None)
-    monkeypatch.setattr(features, "inference", None)  # nothing is computed from here on
+    monkeypatch.setattr(feature_extractor, "inference", None)  # nothing is computed from here on
     np.testing.assert_array_equal(made().activations(examples, "two", "plain", lambda count: None), pixels)
-    for images, key in ((0, "others"), (features.FOLDED_FROM, "two")):
-        if images and not features.device.has_bfloat16():
+    for images, key in ((0, "others"), (feature_extractor.FOLDED_FROM, "two")):
+        if images and not feature_extractor.device.has_bfloat16():
             continue
         with pytest.raises(TypeError):
             made(images).activations(examples, key, "plain", lambda count: None)
@@ -113,7 +113,7 @@ def test_activations_are_computed_once(front, monkeypatch):
 def test_activations_that_do_not_fit_are_refused_and_not_kept(front, tmp_path, factor):
     _, examples, _ = front
     model = kc.build((4, 6, 3), {"stage": keras.layers.Rescaling(factor, name="large")})
-    made = features.Front(
+    made = feature_extractor.Front(
         model, kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here"), Cache(tmp_path / "cache"), 0
     )
     with pytest.raises(
@@ -130,7 +130,7 @@ def test_the_same_weights_in_another_network_have_activations_of_their_own(front
     for options in ({"scale": 1 / 255}, {"scale": 1 / 255, **change}):
         model = kc.build((4, 6, 3), {"stage": keras.layers.Rescaling(name="rescaling", **options)})
         network = kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here")
-        made = features.Front(model, network, Cache(tmp_path / "cache"), 0)
+        made = feature_extractor.Front(model, network, Cache(tmp_path / "cache"), 0)
         found.append(made.activations(examples, "two", "plain", lambda count: None))
         np.testing.assert_allclose(found[-1], pixels * options["scale"] + options.get("offset", 0), atol=2e-3)
     assert not np.allclose(*found)
@@ -141,7 +141,7 @@ def test_the_rewritten_network_gives_the_same():
     model = kc.load_backbone("efficientnet_lite0", input_shape=(64, 64, 3)).model
     pixels = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3))
     expected = model(pixels, training=False).numpy()
-    found = features.inference(model, features.FOLDED_FROM)(tf.constant(pixels))
+    found = feature_extractor.inference(model, feature_extractor.FOLDED_FROM)(tf.constant(pixels))
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 

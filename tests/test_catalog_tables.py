@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines import Catalog, InputError
 from pipelines.catalog import open_data
-from pipelines.catalog.tables import saved_rows
+from pipelines.catalog.csv_and_parquet import saved_rows
 
 
 @pytest.fixture

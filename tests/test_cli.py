@@ -13,10 +13,10 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines import Catalog, InputError, cli
+from pipelines.evaluation.prediction import Prediction, load, predict
+from pipelines.evaluation.training_images import trained_on
 from pipelines.names import printable
-from pipelines.prediction import Prediction, load, predict
 from pipelines.sample import DIRECTORY
-from pipelines.training_images import trained_on
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, sentence, version, sample
 def test_more_images_than_a_batch_keep_their_order(version, sample_photos, monkeypatch):
     names = sorted(map(str, sample_photos.rglob("*.png")))
     whole = list(predict(version, names))
-    monkeypatch.setattr("pipelines.prediction.BATCH_SIZE", 7)
+    monkeypatch.setattr("pipelines.evaluation.prediction.BATCH_SIZE", 7)
     found = list(predict(version, names))
     assert [one.path for one in found] == names and len(names) == 24
     for first, second in zip(whole, found, strict=True):
@@ -239,8 +239,8 @@ def odd_predictions(monkeypatch):
         Prediction("=1.jpg", "sure", ("=1+1",), "=1+1", 0.5, (("=1+1", 0.5),)),
         Prediction(os.fsdecode(b"caf\xe9\x1b[31m.jpg"), "sure", ("é\u202e", "-x"), "é\u202e", 0.5, ()),
     ]
-    monkeypatch.setattr("pipelines.prediction.predict", lambda *_: found)
-    monkeypatch.setattr("pipelines.prediction.find_images", lambda images: (images, {}))
+    monkeypatch.setattr("pipelines.evaluation.prediction.predict", lambda *_: found)
+    monkeypatch.setattr("pipelines.evaluation.prediction.find_images", lambda images: (images, {}))
     return found
 
 

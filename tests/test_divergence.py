@@ -10,10 +10,10 @@ import pytest
 
 import keras_cnn as kc
 from pipelines import settings
-from pipelines.cached import CachedBatches, indicators
-from pipelines.divergence import DivergenceGuard, Restart
-from pipelines.fitting import Task, fit
-from pipelines.objective import OneLabel, SeveralLabels, quality
+from pipelines.datasets.feature_batches import CachedBatches, indicators
+from pipelines.training.divergence import DivergenceGuard, Restart
+from pipelines.training.fitting import Task, fit
+from pipelines.training.task import OneLabel, SeveralLabels, quality
 
 
 class Interrupted(keras.callbacks.Callback):

@@ -15,11 +15,11 @@ from skimage import data
 
 import keras_cnn as kc
 from pipelines import Catalog, InputError, cli, doctor, fine_tuning
-from pipelines.cache import Cache
+from pipelines.datasets.array_cache import Cache
 from pipelines.doctor import findings
 from pipelines.doctor.headers import header
 from pipelines.doctor.near_duplicates import ALIKE, near_pairs
-from pipelines.evaluate import Evaluation
+from pipelines.evaluation.single_label import Evaluation
 from pipelines.names import printable
 
 FILES = Path(__file__).parent / "data" / "images"
@@ -276,7 +276,7 @@ def test_records_and_images_are_read_once(tmp_path, monkeypatch):
     def unexpected(*_, **__):
         raise AssertionError("the files are read again")
 
-    monkeypatch.setattr("pipelines.input.decoded", unexpected)
+    monkeypatch.setattr("pipelines.datasets.image_files.decoded", unexpected)
     again = doctor.read(catalog_of(rows), kc.Preprocessing(32), cache, counts.append)
     assert sum(counts) == 10
     np.testing.assert_array_equal(again[1].records, first[1].records)

@@ -178,4 +178,4 @@ def test_temporary_files_are_made_where_they_are_looked_after():
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "tempfile"
         if node.attr not in ("gettempdir", "TemporaryFile", "tempdir")
     }
-    assert uses == {"keras_cnn/scratch.py", "keras_cnn/serving/folder.py", "pipelines/cache.py"}
+    assert uses == {"keras_cnn/scratch.py", "keras_cnn/serving/folder.py", "pipelines/datasets/array_cache.py"}

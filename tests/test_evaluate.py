@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.evaluate import Evaluation, wilson_interval
-from pipelines.evaluate_multi_label import MultiLabelEvaluation
+from pipelines.evaluation.multi_label import MultiLabelEvaluation
+from pipelines.evaluation.single_label import Evaluation, wilson_interval
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import tensorflow as tf
 import keras_cnn as kc
 from pipelines import Catalog, InputError, cli, fine_tune
 from pipelines.catalog import open_data
-from pipelines.evaluate import Evaluation, wilson_interval
+from pipelines.commands.summary import print_summary
+from pipelines.evaluation.single_label import Evaluation, wilson_interval
 from pipelines.report import write_report
 from pipelines.sample import DIRECTORY
-from pipelines.summary import print_summary
 
 
 def test_what_is_written(job):

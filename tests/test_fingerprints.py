@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from pipelines.fingerprints import network_digest
+from pipelines.training.fingerprints import network_digest
 
 FACTOR = 2.0
 
@@ -210,7 +210,7 @@ def test_a_saved_network_is_the_one_that_was_saved(tmp_path):
 
 PROGRAM = """
 import keras
-from pipelines.fingerprints import network_digest
+from pipelines.training.fingerprints import network_digest
 layers = [keras.layers.Lambda(lambda x: x / 255 if x is not None else {"a", "b"}), keras.layers.Conv2D(2, 1)]
 model = keras.Sequential([keras.Input((4, 4, 3)), *layers])
 model.set_weights([w * 0 + 1 for w in model.get_weights()])

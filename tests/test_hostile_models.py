@@ -11,7 +11,8 @@ from test_serving_inspection import run
 
 from keras_cnn import safety, serving
 from keras_cnn.layers import HubLayer
-from pipelines import InputError, prediction
+from pipelines import InputError
+from pipelines.evaluation import prediction
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_cnn as kc
-from pipelines import InputError, order
-from pipelines import input as inputs
+from pipelines import InputError
 from pipelines.augment import Augmentation, preset
-from pipelines.batches import Batches
-from pipelines.cache import Cache
-from pipelines.input import stored
+from pipelines.datasets import image_files, order
+from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.image_batches import Batches
+from pipelines.datasets.image_files import stored
 
 ROOT = Path(__file__).parent.parent
 SIZE = (8, 6)
@@ -234,7 +234,7 @@ def test_decoded_images_are_kept(photos, tmp_path, monkeypatch):
     first = stored(photos, preprocessing, cache, done.append)
     assert sum(done) == 12 and first.dtype == np.uint8
     np.testing.assert_array_equal(first, numbered(12, (20, 30)))
-    monkeypatch.setattr(inputs, "decoded", None)  # nothing is decoded from here on
+    monkeypatch.setattr(image_files, "decoded", None)  # nothing is decoded from here on
     np.testing.assert_array_equal(stored(photos, preprocessing, cache, done.append), first)
     assert sum(done) == 24
 
@@ -248,7 +248,7 @@ def test_what_is_kept_is_forgotten_when_anything_changes(photos, tmp_path, monke
         images = np.zeros((len(paths), *preprocessing.size, 3), "uint8")
         return tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), images))
 
-    monkeypatch.setattr(inputs, "decoded", decode)
+    monkeypatch.setattr(image_files, "decoded", decode)
     stored(photos, preprocessing, cache)
     if change == "content":
         Path(photos[5]).write_bytes(b"another")
@@ -259,7 +259,7 @@ def test_what_is_kept_is_forgotten_when_anything_changes(photos, tmp_path, monke
     elif change == "order":
         photos = photos[::-1]
     elif change == "decoder":
-        monkeypatch.setattr(inputs, "code", lambda package: ["another"])
+        monkeypatch.setattr(image_files, "code", lambda package: ["another"])
     stored(photos, preprocessing, cache)
     assert len(decoded) == (1 if change == "nothing" else 2)
 
@@ -278,19 +278,19 @@ def test_files_are_decoded_each_time_where_nothing_can_be_kept(photos, tmp_path,
 
 def test_a_file_that_vanishes_is_named(photos, tmp_path):
     preprocessing = kc.Preprocessing((20, 30))
-    files = inputs.Files(photos, preprocessing)
+    files = image_files.Files(photos, preprocessing)
     batches = Batches(files, np.arange(12), (20, 30), 5, classes=12)
     os.remove(photos[7])
     text = f"^{photos[7]} was readable a moment ago and is not any more. Keep the data as it is while a job runs.$"
     with pytest.raises(InputError, match=text), files.named_in_errors():
         list(batches(0))
     for make in (
-        lambda: inputs.Files(photos, preprocessing),
+        lambda: image_files.Files(photos, preprocessing),
         lambda: stored(photos, preprocessing, Cache(tmp_path / "c")),
     ):
         with pytest.raises(InputError, match=text):
             make()
-    with pytest.raises(tf.errors.OpError), inputs.Files(photos[:7], preprocessing).named_in_errors():
+    with pytest.raises(tf.errors.OpError), image_files.Files(photos[:7], preprocessing).named_in_errors():
         tf.io.decode_image(b"")  # not the files' fault
 
 
@@ -360,7 +360,7 @@ def test_images_on_disk_stay_there(tmp_path):
 ENDS = """
 import numpy as np
 from pipelines.augment import preset
-from pipelines.batches import Batches
+from pipelines.datasets.image_batches import Batches
 images = np.zeros((64, 256, 256, 3), "uint8")
 batches = Batches(images, np.zeros(64, int), (224, 224), 16, classes=1, augmentation=preset("light"))
 iterator = iter(batches.epochs(50))

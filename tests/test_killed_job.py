@@ -14,7 +14,8 @@ from serving_cases import in_this_process
 
 import keras_cnn as kc
 from keras_cnn.serving import verification
-from pipelines import fine_tune, records
+from pipelines import fine_tune
+from pipelines.runs import records
 
 PLACES = 8
 

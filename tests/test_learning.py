@@ -13,11 +13,12 @@ import keras_cnn as kc
 from keras_cnn import surgery
 from keras_cnn.builder import attach
 from keras_cnn.training import solve_head
-from pipelines import features, settings
-from pipelines.cache import Cache
-from pipelines.learning import Learning
-from pipelines.objective import OneLabel
+from pipelines import settings
+from pipelines.datasets.array_cache import Cache
 from pipelines.progress import Steps
+from pipelines.training import feature_extractor
+from pipelines.training.learning import Learning
+from pipelines.training.task import OneLabel
 
 NETWORK = SimpleNamespace(stages=[], model=None)
 
@@ -99,7 +100,7 @@ def test_a_head_alone_learns_from_validation_images_once_they_have_judged_it():
     learning._steps, learning.validation, learning.truth = Steps(visible=False), {}, truth.get
     learning.selected = "solved head"
     learning._rest = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax", name="logits")])
-    learning._run_tail = features.inference(learning._rest)
+    learning._run_tail = feature_extractor.inference(learning._rest)
     learning._views, learning._pooled_held_out = [pooled["train"]], pooled["validation"]
     learning._solve()
     judged, score = learning.scores("validation"), learning.validation["solved head"]
@@ -138,7 +139,7 @@ def test_where_more_is_trained_the_head_does_not_see_validation_images(monkeypat
         learned.append(len(labels))
         return solve_head(features, labels, *others, **options)
 
-    monkeypatch.setattr("pipelines.learning.solve_head", solve)
+    monkeypatch.setattr("pipelines.training.learning.solve_head", solve)
     learning.solve()
     assert learned == [12, 18][:expected]
     assert len(learning._views) == (learning.chosen.views if train == "stage2" else 1)
@@ -157,7 +158,7 @@ def test_no_more_views_are_made_than_the_cache_can_keep(tmp_path):
     learning.chosen, learning._rows = settings.choose(network, 10, train="stage2", epochs=8), lambda split: range(10)
     eight = 8 * 10 * 16 * 16 * 4 * 2  # bytes of eight views of ten examples in float16
     for limit, views in ((eight, 6), (10, 2), (2**30, 8)):
-        chosen, learning._front = learning.chosen, features.Front(front, network, Cache(tmp_path, limit), 10)
+        chosen, learning._front = learning.chosen, feature_extractor.Front(front, network, Cache(tmp_path, limit), 10)
         learning._limit_views()
         assert learning.chosen.views == views
         learning.chosen = chosen

@@ -15,8 +15,9 @@ import keras_cnn as kc
 from keras_cnn import blocks, serving
 from keras_cnn.backbones import Source, Stage
 from keras_cnn.training.ranking import average_precision
-from pipelines import Catalog, InputError, cli, evaluate_command, fine_tune
-from pipelines.summary import print_summary
+from pipelines import Catalog, InputError, cli, fine_tune
+from pipelines.commands import evaluate as evaluate_command
+from pipelines.commands.summary import print_summary
 
 CLASSES = ("blue", "framed", "red")
 SHARES = (0.4, 0.1, 0.4)

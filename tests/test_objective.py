@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.objective import OneLabel, SeveralLabels
+from pipelines.training.task import OneLabel, SeveralLabels
 
 
 def answers(right, count):

@@ -11,7 +11,7 @@ from keras import layers
 
 import keras_cnn as kc
 from pipelines import InputError, cli, fine_tune
-from pipelines.pretrained import load_network
+from pipelines.training.pretrained import load_network
 
 
 def network(channels=3, policy="float32", first=(), size=(32, 32), **image):

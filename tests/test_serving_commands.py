@@ -8,7 +8,9 @@ import pytest
 from serving_cases import LABELS, RECORD, in_this_process, make_model, picture
 
 from keras_cnn.serving import verification
-from pipelines import InputError, export_command, verify_command
+from pipelines import InputError
+from pipelines.commands import export as export_command
+from pipelines.commands import verify as verify_command
 
 
 @pytest.fixture(scope="module")

@@ -300,7 +300,8 @@ def test_a_full_disk(version, tmp_path):
 
 def test_the_whole_way_by_the_command_line(job, tmp_path, capsys):
     """`export` of a run in 8 bits, `verify` of what it wrote, and its card."""
-    from pipelines import export_command, verify_command
+    from pipelines.commands import export as export_command
+    from pipelines.commands import verify as verify_command
 
     result, _, _ = job
     status, output = command(

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from keras_cnn.serving import FolderError, folder, fresh_process, samples, server_files, verification, warm_up
-from pipelines import InputError, output
+from pipelines import InputError
+from pipelines.runs import output_folder
 
 
 def test_numbers_are_encoded_as_in_the_documentation_of_protocol_buffers():
@@ -53,10 +54,17 @@ def test_the_name_of_a_folder_cannot_inject(tmp_path, name, expected):
 
 
 def test_all_writers_share_one_lock(tmp_path):
-    with output.opened(tmp_path), pytest.raises(FolderError, match=r"Another job is writing to .*\. Wait for it"):
+    with (
+        output_folder.opened(tmp_path),
+        pytest.raises(FolderError, match=r"Another job is writing to .*\. Wait for it"),
+    ):
         with folder.staged(tmp_path):
             pass
-    with folder.staged(tmp_path), pytest.raises(InputError, match="Another job is writing"), output.opened(tmp_path):
+    with (
+        folder.staged(tmp_path),
+        pytest.raises(InputError, match="Another job is writing"),
+        output_folder.opened(tmp_path),
+    ):
         pass
 
 

@@ -9,7 +9,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 import keras_cnn as kc
 from keras_cnn import serving
 from keras_cnn.serving import verification
-from pipelines import InputError, prediction
+from pipelines import InputError
+from pipelines.evaluation import prediction
 
 
 def saved(function, directory, dtype=tf.string):
@@ -120,7 +121,7 @@ def test_the_command_line(reader, tmp_path, capsys):
 def run(*arguments):
     import argparse
 
-    from pipelines import verify_command
+    from pipelines.commands import verify as verify_command
 
     parser = argparse.ArgumentParser()
     verify_command.add_to(parser.add_subparsers())

@@ -8,7 +8,8 @@ from keras import layers
 
 import keras_cnn as kc
 from keras_cnn.backbones import Source, Stage
-from pipelines import fitting, settings
+from pipelines import settings
+from pipelines.training import fitting
 
 
 def backbone(*stages, around=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from pipelines.augment.settings import Augmentation
+from pipelines.augment.presets import Augmentation
 from pipelines.augment.views import augment
 
 GAP = 4  # pixels

@@ -7,7 +7,7 @@ import tensorflow as tf
 from pipelines.augment import colour, erasing, geometry, policies
 from pipelines.augment.draws import Draws
 from pipelines.augment.mixing import mix
-from pipelines.augment.settings import Augmentation
+from pipelines.augment.presets import Augmentation
 
 
 def augment(images, targets, size, augmentation: Augmentation, seed: int, epoch, positions):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_cnn.serving.publishing import UNUSABLE
-from pipelines.catalog import folders, kept, splits, tables
-from pipelines.catalog.tables import CLASS, COLUMNS
+from pipelines.catalog import csv_and_parquet, folders, image_store, splits
+from pipelines.catalog.csv_and_parquet import CLASS, COLUMNS
 from pipelines.errors import InputError
 from pipelines.names import to_cell
 
@@ -89,7 +89,7 @@ class Catalog:
             InputError: If the table cannot be read, a column, file or label is missing, or a file has two lines.
         """
         root = os.path.dirname(os.fspath(table)) if root is None else os.fspath(root)
-        return cls(*_columns(tables.rows(os.fspath(table), path, label, split, group, root)), root)
+        return cls(*_columns(csv_and_parquet.rows(os.fspath(table), path, label, split, group, root)), root)
 
     @classmethod
     def from_arrays(cls, images, labels, classes=None, split=None, group=None, folder=None) -> Catalog:
@@ -106,9 +106,9 @@ class Catalog:
         Raises:
             InputError: If the arrays are none of those, or `folder` cannot be written.
         """
-        from pipelines.catalog import streams
+        from pipelines.catalog import arrays_and_records
 
-        return cls._kept(streams.from_arrays(images, labels, classes, split, group), folder)
+        return cls._kept(arrays_and_records.from_arrays(images, labels, classes, split, group), folder)
 
     @classmethod
     def from_dataset(cls, dataset, classes=None, folder=None) -> Catalog:
@@ -122,9 +122,9 @@ class Catalog:
         Raises:
             InputError: If the data set gives anything else.
         """
-        from pipelines.catalog import streams
+        from pipelines.catalog import arrays_and_records
 
-        return cls._kept(streams.from_dataset(dataset, classes), folder)
+        return cls._kept(arrays_and_records.from_dataset(dataset, classes), folder)
 
     @classmethod
     def from_tfrecord(
@@ -151,9 +151,9 @@ class Catalog:
         Raises:
             InputError: If a file or a feature is missing or damaged.
         """
-        from pipelines.catalog import streams
+        from pipelines.catalog import arrays_and_records
 
-        return cls._kept(streams.from_tfrecord(files, image, label, split, group, classes), folder)
+        return cls._kept(arrays_and_records.from_tfrecord(files, image, label, split, group, classes), folder)
 
     @classmethod
     def from_tfds(cls, name: str, data_dir=None, image: str = "image", label: str = "label", folder=None) -> Catalog:
@@ -169,14 +169,14 @@ class Catalog:
         Raises:
             InputError: If TFDS is not installed, or has no such data set or feature.
         """
-        from pipelines.catalog import streams
+        from pipelines.catalog import arrays_and_records
 
-        return cls._kept(streams.from_tfds(name, data_dir, image, label), folder)
+        return cls._kept(arrays_and_records.from_tfds(name, data_dir, image, label), folder)
 
     @classmethod
     def _kept(cls, examples, folder):
-        folder = kept.default_folder() if folder is None else os.fspath(folder)
-        paths, labels, official, groups = _columns(kept.keep(examples, folder)) or ((),) * 4
+        folder = image_store.default_folder() if folder is None else os.fspath(folder)
+        paths, labels, official, groups = _columns(image_store.keep(examples, folder)) or ((),) * 4
         if all(isinstance(label, tuple) and len(label) == 1 for label in labels):
             labels = tuple(label[0] for label in labels)  # one-hot
         return cls(paths, labels, official, groups, ("",) * len(paths), folder)
@@ -277,7 +277,7 @@ class Catalog:
             fingerprints: For each row a number for the content of its file, or ""; None for no such column.
         """
         several = self.classes if self.multi_label else ()
-        last = () if fingerprints is None else (tables.FINGERPRINT,)
+        last = () if fingerprints is None else (csv_and_parquet.FINGERPRINT,)
         with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow((*COLUMNS, *(CLASS + name for name in several), *last))

@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from keras_cnn.images import decoding, png
 from pipelines import doctor
-from pipelines import input as inputs
-from pipelines.cache import Cache, digest
 from pipelines.catalog import Catalog
+from pipelines.datasets import image_files
+from pipelines.datasets.array_cache import Cache, digest
 from pipelines.doctor.headers import FORMATS, HEAD, TRAITS, header
-from pipelines.doctor.reasons import why_unreadable
+from pipelines.doctor.unreadable import why_unreadable
 
 THUMBNAIL = 8  # pixels a side
 RECORD = np.dtype(
@@ -37,7 +37,7 @@ class Images:
     """The decoded images of a catalog, and a record of each file.
 
     Attributes:
-        source: As `pipelines.input.stored` gives it; None if the images were not to be kept.
+        source: As `pipelines.datasets.image_files.stored` gives it; None if the images were not to be kept.
         records: `(files,)` of `RECORD`, for the files that were in use.
         rows: Their rows in the catalog, ascending.
         preprocessing: How the images became as they are.
@@ -73,7 +73,7 @@ def read(catalog: Catalog, preprocessing, cache: Cache, progress=lambda count: N
         The catalog, and the `Images` of all its rows that were in use.
     """
     rows = catalog.used()
-    files = inputs.Files([catalog.paths[row] for row in rows], preprocessing)
+    files = image_files.Files([catalog.paths[row] for row in rows], preprocessing)
     source, done = None, False
 
     def look(records, pixels=None):
@@ -84,15 +84,15 @@ def read(catalog: Catalog, preprocessing, cache: Cache, progress=lambda count: N
     def fill(records):
         nonlocal source
         if keep:
-            source = inputs.kept(files, cache, lambda pixels: look(records, pixels))
+            source = image_files.kept(files, cache, lambda pixels: look(records, pixels))
         if not done:
             look(records)
 
     records = cache.array(
-        digest("records", files.key, inputs.code(doctor), PIL.__version__), (len(files),), RECORD, fill
+        digest("records", files.key, image_files.code(doctor), PIL.__version__), (len(files),), RECORD, fill
     )
     if keep and source is None:
-        source = inputs.kept(files, cache, lambda pixels: look(np.zeros(len(files), RECORD), pixels))
+        source = image_files.kept(files, cache, lambda pixels: look(np.zeros(len(files), RECORD), pixels))
     if not done:
         progress(len(files))
     suspects = np.flatnonzero(~records["readable"])
@@ -104,7 +104,7 @@ def _look(files, progress, records, pixels):
     """Fill `records`, and `pixels` unless they are None; files that cannot be read leave zeros."""
     records["readable"], end = False, 0
     for positions, batch, *noted in (
-        inputs.decoded(files.paths, files.preprocessing, tf.uint8, _notes).batch(BATCH).prefetch(1)
+        image_files.decoded(files.paths, files.preprocessing, tf.uint8, _notes).batch(BATCH).prefetch(1)
     ):
         positions, start, end = positions.numpy(), end, int(positions[-1]) + 1
         if pixels is not None:

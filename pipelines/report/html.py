@@ -10,12 +10,12 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from pipelines.divergence import Restart
-from pipelines.evaluate import Evaluation
+from pipelines.evaluation.single_label import Evaluation
 from pipelines.names import printable
-from pipelines.objective import measure
 from pipelines.report import pictures
 from pipelines.report.findings import shown
+from pipelines.training.divergence import Restart
+from pipelines.training.task import measure
 
 FOLDER = Path(__file__).parent
 MOST_LEFT_OUT = 200
@@ -70,7 +70,7 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
 
 
 def doctor_page(found, root) -> str:
-    """A page with what `pipelines.doctor_command.checked` gives; paths are told from the folder `root`."""
+    """A page with what `pipelines.commands.doctor.checked` gives; paths are told from the folder `root`."""
     return _page("doctor.html", found=found, findings=shown(found["findings"], root), title=os.path.basename(root))
 
 

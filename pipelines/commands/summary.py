@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.divergence import Restart
 from pipelines.names import printable
-from pipelines.objective import measure
+from pipelines.training.divergence import Restart
+from pipelines.training.task import measure
 
 FEW = 20
 WIDTH = len("For TF Serving")

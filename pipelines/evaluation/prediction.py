@@ -16,7 +16,7 @@ from keras_cnn.serving.folder import highest_version
 from keras_cnn.serving.verification import require_harmless
 from pipelines.catalog import folders
 from pipelines.errors import InputError
-from pipelines.evaluate_multi_label import DECISION
+from pipelines.evaluation.multi_label import DECISION
 
 BATCH_SIZE = 32
 SURE, UNSURE, UNREADABLE = "sure", "unsure", "unreadable"

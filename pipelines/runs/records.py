@@ -42,7 +42,7 @@ def write(run, learning, figures) -> None:
 
     Args:
         run: A path.
-        learning: `pipelines.learning.Learning`, once it is done.
+        learning: `pipelines.training.learning.Learning`, once it is done.
         figures: From `metrics`.
     """
     network, history = learning.network, learning.history

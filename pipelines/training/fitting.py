@@ -11,10 +11,10 @@ import tensorflow as tf
 
 import keras_cnn as kc
 from pipelines import device
-from pipelines.divergence import MOST_RESTARTS, RATE_FACTOR, DivergenceGuard, Restart
 from pipelines.errors import TrainingError
-from pipelines.keep_best import KeepBest
-from pipelines.objective import OneLabel, SeveralLabels, quality
+from pipelines.training.best_weights import KeepBest
+from pipelines.training.divergence import MOST_RESTARTS, RATE_FACTOR, DivergenceGuard, Restart
+from pipelines.training.task import OneLabel, SeveralLabels, quality
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Task:
     """What training starts from.
 
     Attributes:
-        objective: From `pipelines.objective`.
+        objective: From `pipelines.training.task`.
         start: The validation score of the weights that training begins with.
         chance: That of always guessing by the class frequencies.
         examples: Number of validation images.
@@ -43,7 +43,7 @@ class Fitted:
     Attributes:
         history: A dict per epoch, in the order in which they ran.
         best: The validation score of the best epoch.
-        restarts: What divergence there was, `pipelines.divergence.Restart`s.
+        restarts: What divergence there was, `pipelines.training.divergence.Restart`s.
     """
 
     history: list[dict]

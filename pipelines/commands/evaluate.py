@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import replace
 
-from pipelines import source_options
+from pipelines.commands import data_options
 from pipelines.errors import InputError
 from pipelines.names import printable
 
@@ -21,14 +21,14 @@ def add_to(commands) -> None:
     evaluate.add_argument(
         "saved_model", metavar="SAVED_MODEL", help="a version, or the folder of versions for the highest"
     )
-    source_options.add_to(evaluate)
+    data_options.add_to(evaluate)
     evaluate.add_argument("--trust", action="store_true", help="load it even if it may do more than compute")
     evaluate.add_argument("--json", action="store_true", help="print the result as JSON")
     evaluate.set_defaults(run=_evaluate)
 
 
 def _evaluate(options):
-    catalog = source_options.read(options)
+    catalog = data_options.read(options)
     evaluation, unreadable, seen = measure(options.saved_model, catalog, options.trust)
     found = {
         **evaluation.figures(),
@@ -59,10 +59,10 @@ def measure(saved_model, catalog, trust: bool = False):
     """How good a version is on the official test split of a catalog or, without one, on all of it.
 
     Args:
-        saved_model: As in `pipelines.prediction.predict`.
+        saved_model: As in `pipelines.evaluation.prediction.predict`.
         catalog: A `Catalog`, with several labels an image if that is what the version gives. A class of the version that it
             does not know is one that no image has.
-        trust: As in `pipelines.prediction.predict`.
+        trust: As in `pipelines.evaluation.prediction.predict`.
 
     Returns:
         The `Evaluation` or `MultiLabelEvaluation`; the paths of the images that cannot be read, which it does not count; and
@@ -76,10 +76,10 @@ def measure(saved_model, catalog, trust: bool = False):
     import numpy as np
     import tensorflow as tf
 
-    from pipelines import prediction
-    from pipelines.evaluate import Evaluation
-    from pipelines.evaluate_multi_label import MultiLabelEvaluation
-    from pipelines.training_images import trained_on
+    from pipelines.evaluation import prediction
+    from pipelines.evaluation.multi_label import MultiLabelEvaluation
+    from pipelines.evaluation.single_label import Evaluation
+    from pipelines.evaluation.training_images import trained_on
 
     serve, names = prediction.load(saved_model, trust), prediction.class_names(saved_model)
     several = prediction.has_several_labels(saved_model)
@@ -109,7 +109,7 @@ def measure(saved_model, catalog, trust: bool = False):
 
 def _seen(evaluation, paths, splits):
     """Which of the images were used to train, and how good the version is on the others."""
-    from pipelines.training_images import SPLITS
+    from pipelines.evaluation.training_images import SPLITS
 
     images = {split: [path for path, own in zip(paths, splits, strict=True) if own == split] for split in SPLITS}
     others = splits == ""

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from pipelines import order
-from pipelines.batches import as_tensor, options
+from pipelines.datasets import order
+from pipelines.datasets.image_batches import as_tensor, options
 
 
 class CachedBatches:

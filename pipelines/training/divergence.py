@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import keras
 
-from pipelines.objective import measure
+from pipelines.training.task import measure
 
 MOST_RESTARTS = 2
 RATE_FACTOR = 0.25  # of a restart's learning rate to the one that diverged

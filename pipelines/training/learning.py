@@ -12,16 +12,17 @@ import keras_cnn as kc
 from keras_cnn import surgery
 from keras_cnn.builder import attach
 from keras_cnn.training import calibration, solve_head
-from pipelines import augment, features, settings
-from pipelines import input as inputs
+from pipelines import augment, settings
 from pipelines.augment import cross_validated, mirroring
-from pipelines.batches import Batches
-from pipelines.cache import digest
-from pipelines.cached import CachedBatches, indicators
-from pipelines.fingerprints import network_digest
-from pipelines.fitting import Task, fit
-from pipelines.objective import measure, objective_of
+from pipelines.datasets import image_files
+from pipelines.datasets.array_cache import digest
+from pipelines.datasets.feature_batches import CachedBatches, indicators
+from pipelines.datasets.image_batches import Batches
 from pipelines.progress import EpochBar
+from pipelines.training import feature_extractor
+from pipelines.training.fingerprints import network_digest
+from pipelines.training.fitting import Task, fit
+from pipelines.training.task import measure, objective_of
 
 SOLVED, TUNED = "solved head", "fine-tuned"
 IN_SHEET = 6
@@ -43,11 +44,11 @@ class Learning:
         description: All that decides the outcome, as plain values by name.
         model: The classifier.
         chosen: The settings, with what was decided on the way.
-        objective: What is learned, from `pipelines.objective`.
+        objective: What is learned, from `pipelines.training.task`.
         validation: Its scores on the validation images, of the solved head and of the fine-tuned network.
         selected: Which of the two the model is.
         history: A dict an epoch.
-        restarts: What divergence there was, `pipelines.divergence.Restart`s.
+        restarts: What divergence there was, `pipelines.training.divergence.Restart`s.
         sheet: A picture of how training images were varied, `(height, width, 3)` uint8, or None.
     """
 
@@ -74,10 +75,12 @@ class Learning:
         varied = not self.chosen.on_pictures and self.chosen.augmentation != "none"
         views = self.chosen.views if varied else 1
         learned, tested = views * len(self._rows("train")) + len(self._rows("validation")), len(self._rows("test"))
-        self._front = features.Front(front, self.network, self._cache, learned)
-        self._exact_front = features.Front(front, self.network, self._cache, tested, exact=True)
-        self._run_middle = features.inference(middle, learned, features.precision(learned)) if middle else None
-        self._run_tail = features.inference(tail)
+        self._front = feature_extractor.Front(front, self.network, self._cache, learned)
+        self._exact_front = feature_extractor.Front(front, self.network, self._cache, tested, exact=True)
+        self._run_middle = (
+            feature_extractor.inference(middle, learned, feature_extractor.precision(learned)) if middle else None
+        )
+        self._run_tail = feature_extractor.inference(tail)
         if varied:
             self._limit_views()
         self._views = [self._activations("train", "plain")]
@@ -139,8 +142,8 @@ class Learning:
             activations = self._held_out  # they are there, as exact as is needed to choose by
             if split != "validation":
                 activations = self._exact_front.activations(self._batches(split), self._key(split), "plain", advance)
-            return features.in_batches(features.inference(self._rest, len(activations)), activations)
-        run, found = features.inference(self.model, len(self._rows(split))), []
+            return feature_extractor.in_batches(feature_extractor.inference(self._rest, len(activations)), activations)
+        run, found = feature_extractor.inference(self.model, len(self._rows(split))), []
         for batch, _ in self._batches(split)():
             found.append(run(batch))
             advance(len(batch))
@@ -160,7 +163,7 @@ class Learning:
             self.images.source,
             self.truth(split),
             size,
-            features.BATCH_SIZE,
+            feature_extractor.BATCH_SIZE,
             classes=self._classes,
             shuffle=False,
             rows=positions,
@@ -174,9 +177,9 @@ class Learning:
     def _varied(self):
         """Activations of random views of the training images."""
         augmentation, views = replace(self._augmentation(), mixup=0.0, cutmix=0.0), self.chosen.views - 1
-        batches = self._varied_batches(augmentation, features.BATCH_SIZE, shuffle=False)
-        larger = inputs.Files(*self._larger(augmentation)).key
-        key = digest(larger, augmentation.to_dict(), inputs.code(augment), self.chosen.seed)
+        batches = self._varied_batches(augmentation, feature_extractor.BATCH_SIZE, shuffle=False)
+        larger = image_files.Files(*self._larger(augmentation)).key
+        key = digest(larger, augmentation.to_dict(), image_files.code(augment), self.chosen.seed)
         with self._steps.step("Features of train, varied", views * batches.examples) as advance, _named(batches.source):
             return [self._front.activations(batches, key, "plain", advance, epoch) for epoch in range(1, 1 + views)]
 
@@ -195,7 +198,7 @@ class Learning:
         with self._steps.step("Solving the head"):
             held_out, truth = self._pooled_held_out, self.truth("validation")
             self._put(solve_head(self._learned(), self._labels(), self._classes, held_out, truth))
-            self._validation_scores = features.in_batches(self._run_tail, held_out)
+            self._validation_scores = feature_extractor.in_batches(self._run_tail, held_out)
             self.validation[SOLVED] = self.objective.score(self._validation_scores, truth)
 
     def _solve_on_all(self):
@@ -220,7 +223,7 @@ class Learning:
         """What the solved head is computed from, in float32."""
         if self.chosen.boundary == "pool":
             return activations.astype("float32")
-        return features.in_batches(self._run_middle, activations)
+        return feature_extractor.in_batches(self._run_middle, activations)
 
     def _mirror_is_harmless(self):
         """As a head says that has seen no flipped images: on the validation images, or by cross-validation where they are few.
@@ -233,7 +236,7 @@ class Learning:
         flipped = self._pooled(self._activations("validation", "mirrored"))
         if len(truth) >= calibration.FEWEST:
             views = (self._pooled_held_out, flipped)
-            return mirroring(*(features.in_batches(self._run_tail, view) for view in views), truth).harmless
+            return mirroring(*(feature_extractor.in_batches(self._run_tail, view) for view in views), truth).harmless
         plain = np.concatenate([self._pooled(self._views[0]), self._pooled_held_out])
         flipped = np.concatenate([self._pooled(self._activations("train", "mirrored")), flipped])
         return cross_validated(
@@ -246,7 +249,7 @@ class Learning:
         targets = indicators(self.truth("train"), self._classes)
         batches = CachedBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
         truth = indicators(self.truth("validation"), self._classes)
-        validation = CachedBatches([self._held_out], truth, features.BATCH_SIZE, self.chosen.seed)(0)
+        validation = CachedBatches([self._held_out], truth, feature_extractor.BATCH_SIZE, self.chosen.seed)(0)
         return _to_train(self._rest), batches, validation, nullcontext()
 
     def _on_pictures(self):
@@ -266,9 +269,9 @@ class Learning:
         """The training images, varied; `sheet` shows how."""
         paths, larger = self._larger(augmentation)
         with self._steps.step("Reading larger images", len(paths)) as advance:
-            source = inputs.stored(paths, larger, self._cache, advance)
+            source = image_files.stored(paths, larger, self._cache, advance)
         size, seed = self.network.preprocessing.size, self.chosen.seed
-        if not isinstance(source, inputs.Files):
+        if not isinstance(source, image_files.Files):
             self.sheet = augment.contact_sheet(source[:: -(-len(paths) // IN_SHEET)], size, augmentation, seed)
         return Batches(
             source,
@@ -295,4 +298,4 @@ def _to_train(model):
 
 def _named(source):
     """Within it, an error in reading a file says which."""
-    return source.named_in_errors() if isinstance(source, inputs.Files) else nullcontext()
+    return source.named_in_errors() if isinstance(source, image_files.Files) else nullcontext()

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from pipelines import source_options
+from pipelines.commands import data_options
 from pipelines.errors import InputError
 from pipelines.names import printable
 
@@ -23,7 +23,7 @@ def add_to(commands) -> None:
         help="look for broken files, copies, leaks between splits and other faults of a data set",
         description="Reads every file once. `fit` does the same, and puts what it finds into its report.",
     )
-    source_options.add_to(doctor)
+    data_options.add_to(doctor)
     doctor.add_argument(
         "--size",
         type=int,
@@ -44,7 +44,7 @@ def _doctor(options):
     report = options.report and os.path.abspath(options.report)
     if report and (os.path.isdir(report) or not os.path.isdir(os.path.dirname(report))):
         raise InputError(f"--report must name a file in a folder that exists. Received: {options.report}.")
-    catalog = source_options.read(options)
+    catalog = data_options.read(options)
     found = checked(catalog, options.size, not options.quiet)
     if report:
         page = doctor_page(found, os.path.abspath(catalog.root))
@@ -68,7 +68,7 @@ def checked(catalog, size: int = SIZE, progress: bool = True) -> dict:
     """
     import keras_cnn as kc
     from pipelines import doctor
-    from pipelines.cache import Cache
+    from pipelines.datasets.array_cache import Cache
     from pipelines.progress import Steps
 
     count, steps = len(catalog.used()), Steps(visible=progress)

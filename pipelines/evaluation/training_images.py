@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from keras_cnn.serving import card
-from pipelines.catalog import tables
+from pipelines.catalog import csv_and_parquet
 from pipelines.doctor.reading import fingerprint
 
 # Of validation, settings are chosen, and a head that is trained alone learns too. An image in both counts as the first one.
@@ -17,13 +17,15 @@ class TrainedOn:
     """The images of the splits train and validation of a run.
 
     Args:
-        rows: Dicts by column, from `pipelines.catalog.tables.saved_rows`.
+        rows: Dicts by column, from `pipelines.catalog.csv_and_parquet.saved_rows`.
     """
 
     def __init__(self, rows):
         rows = [row for split in SPLITS[::-1] for row in rows if row["split"] == split]
         self._by_path = {_real(row["path"]): row["split"] for row in rows}
-        self._by_content = {row[tables.FINGERPRINT]: row["split"] for row in rows if row.get(tables.FINGERPRINT)}
+        self._by_content = {
+            row[csv_and_parquet.FINGERPRINT]: row["split"] for row in rows if row.get(csv_and_parquet.FINGERPRINT)
+        }
 
     def splits(self, paths, contents) -> list[str]:
         """For each image "train", "validation", or "" if it is neither: known by its path, or by its content elsewhere.
@@ -46,7 +48,11 @@ def trained_on(version: Path) -> TrainedOn | None:
     run = str(about.get("run", version.name) if isinstance(about, dict) else version.name)
     catalog = version.parent / "runs" / run / "catalog.csv"
     # The name of a run comes from a file that may be anybody's.
-    return TrainedOn(tables.saved_rows(catalog)) if run.isascii() and run.isdigit() and catalog.is_file() else None
+    return (
+        TrainedOn(csv_and_parquet.saved_rows(catalog))
+        if run.isascii() and run.isdigit() and catalog.is_file()
+        else None
+    )
 
 
 def _real(path):

@@ -11,9 +11,9 @@ import tensorflow as tf
 from keras_cnn import surgery
 from keras_cnn.serving.network import constant
 from pipelines import device
-from pipelines.cache import Cache, digest
+from pipelines.datasets.array_cache import Cache, digest
 from pipelines.errors import TrainingError
-from pipelines.fingerprints import network_digest
+from pipelines.training.fingerprints import network_digest
 
 BATCH_SIZE = 32
 FOLDED_FROM = 1000  # images: to rewrite the network takes time, too
@@ -81,7 +81,7 @@ class Front:
         Float16 is half the size, with a rounding (2^-11) far below what training adds as noise.
 
         Args:
-            batches: `pipelines.batches.Batches`, not shuffled.
+            batches: `pipelines.datasets.image_batches.Batches`, not shuffled.
             key: A digest of the images, and of how `batches` vary them.
             view: "plain", or "mirrored": left and right turned round.
             progress: Called with the number of images done since the last call.

@@ -10,8 +10,8 @@ import numpy as np
 from keras_cnn import heads
 from keras_cnn.training import MeanAveragePrecision
 from keras_cnn.training.ranking import average_precision
-from pipelines.evaluate import Evaluation
-from pipelines.evaluate_multi_label import MultiLabelEvaluation
+from pipelines.evaluation.multi_label import MultiLabelEvaluation
+from pipelines.evaluation.single_label import Evaluation
 
 RESAMPLES = 100  # of the bootstrap
 

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_cnn import arguments
-from pipelines import order
 from pipelines.augment import PRESETS, Augmentation, augment
-from pipelines.input import Files
+from pipelines.datasets import order
+from pipelines.datasets.image_files import Files
 
 PARALLEL = 2  # batches in the making: each uses several cores by itself, and takes its memory
 ALIGNMENT = 64  # bytes

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import keras
 
-from pipelines.objective import measure, quality
+from pipelines.training.task import measure, quality
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -18,7 +18,7 @@ class KeepBest(keras.callbacks.Callback):
     takes other weights for the best.
 
     Args:
-        start: The score of the weights that training begins with: `accuracy` (or what else `pipelines.objective.measure`
+        start: The score of the weights that training begins with: `accuracy` (or what else `pipelines.training.task.measure`
             finds there), and `loss`, the cross-entropy in nats.
         patience: Epochs in a row without a better one after which training ends; 0: it goes on to the last.
         averaged: `keras_cnn.training.AveragedWeights` whose averages are what validation has seen, or None.

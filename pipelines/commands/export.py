@@ -107,7 +107,7 @@ def _read(file):
 
 def _examples(run, split, metrics):
     """Paths of the images of a split that are still there, and their class numbers, or with several labels rows of 0 and 1."""
-    from pipelines.catalog.tables import saved_rows
+    from pipelines.catalog.csv_and_parquet import saved_rows
 
     classes = metrics["classes"]
     rows = [row for row in saved_rows(run / "catalog.csv") if row["split"] == split and Path(row["path"]).is_file()]

@@ -40,7 +40,7 @@ class Output:
 
         Args:
             job: Plain values by name: all that decides what the job gives.
-            unfinished: Whether the job has an unfinished one's folder, which goes now (see `pipelines.unfinished`).
+            unfinished: Whether the job has an unfinished one's folder, which goes now (see `pipelines.training.job_state`).
         """
         shutil.copyfile(self.run / "report.html", self.staging / "report.html")
         publishing.publish(self.staging, self.number, job, unfinished)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_cnn import images
 from pipelines import device
-from pipelines.cache import Cache, NoRoomError, digest, stamps
+from pipelines.datasets.array_cache import Cache, NoRoomError, digest, stamps
 from pipelines.errors import InputError
 
 

@@ -1,0 +1,1 @@
+"""From a catalog to batches: decoding, order, the cache of arrays."""
