@@ -110,7 +110,7 @@ def test_the_summary_says_what_a_person_asks(job, capsys):
     print_summary(job[0])
     text = " ".join(capsys.readouterr().out.split())
     assert "Classes 3: birds, music, plants" in text
-    assert "Images 13 to train, 6 to choose, 5 to test, 3 left out (see catalog.csv)" in text
+    assert "Images 13 to train, 6 to choose and then learn from, 5 to test, 3 left out (see catalog.csv)" in text
     low, high = wilson_interval(round(5 * job[0].accuracy), 5)
     assert f"Test accuracy {100 * job[0].accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in text
     assert "reading images" in text and "fine-tuning" in text and "only 6 validation images" in text
