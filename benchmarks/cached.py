@@ -53,8 +53,8 @@ def measure(part, images, turns):
     in_order = Batches(pictures, labels, SIZE, BATCH, classes=CLASSES, shuffle=False)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        kept = feature_extractor.Front(front, backbone, Cache(folder), 10 * images)
-        activations = kept.activations(in_order, "random", "plain", lambda count: None)
+        kept = feature_extractor.FeatureExtractor(front, backbone, Cache(folder), 10 * images)
+        activations = kept.features(in_order, "random", lambda count: None)
         once = images / (time.perf_counter() - start)
         cached = CachedBatches([activations], indicators(labels, CLASSES), BATCH, seed=0)
         ways = {"recomputed": (whole, plain), "kept": (compiled(rest), cached)}

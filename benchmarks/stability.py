@@ -50,7 +50,7 @@ def job(data, out, options, seed, **settings):
         "test": result.accuracy,
         "test_images": found["images"]["test"],
         "validation": scores,
-        "selected": found["kept"],
+        "selected": found["selected"],
         "restarts": found["restarts"],
     }
 
@@ -81,7 +81,7 @@ def summary(rows):
         "trained": float(np.mean([value[-1] for value in values])),
         "head_test": float(np.mean([row["head"]["test"] for row in rows])),
         "test": float(np.mean([row["default"]["test"] for row in rows])),
-        "selected": sum(row["default"]["selected"] == "fine-tuned" for row in rows),
+        "selected": sum(row["default"]["selected"] == "fine_tuned" for row in rows),
         "restarts": sum(len(row["default"]["restarts"]) for row in rows),
         "worst": min(differences),
         "seconds": float(np.mean([row["default"]["seconds"] for row in rows])),

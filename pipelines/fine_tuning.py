@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 
 import keras_cnn as kc
 from keras_cnn.serving import publishing
 from keras_cnn.training import calibration
-from pipelines import device, doctor, settings
+from pipelines import defaults, device, doctor, settings
 from pipelines.catalog import Catalog, open_data
 from pipelines.datasets.array_cache import Cache
+from pipelines.doctor import Finding, Images, Likeness
 from pipelines.errors import InputError
 from pipelines.progress import Steps
 from pipelines.report import write_report
 from pipelines.runs import output_folder, records
 from pipelines.training import job_state
-from pipelines.training.learning import SOLVED, Learning
+from pipelines.training.classifier import select
+from pipelines.training.fitting import fit
+from pipelines.training.head import HeadFit, fit_head
 from pipelines.training.pretrained import load_network
+from pipelines.training.split_images import SplitImages
 
 EXAMPLES_TO_VERIFY = 16
-IN_METRICS = 20  # sets of files of a finding
+IN_METRICS = 20  # sets of files per finding
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Result:
     """What a job gave.
 
     Attributes:
-        accuracy: Share of the test images that are classified rightly: of several labels an image, each one.
+        accuracy: Share of the test images that are classified correctly; with several labels per image, all labels.
         interval: Its 95 % interval.
         export: Path of the version that TF Serving loads.
         run: Path of the run's records.
@@ -43,170 +50,171 @@ class Result:
     export: Path
     run: Path
     report: Path
-    metrics: dict
+    metrics: dict[str, Any]
 
 
+@settings.with_setting_keywords
 def fine_tune(
-    data,
-    out,
-    backbone="efficientnet_lite0",
-    callbacks=(),
+    data: str | Path | Catalog,
+    out: str | Path,
+    backbone: str | Path | kc.Backbone = "efficientnet_lite0",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     *,
-    weights="default",
-    input_range=None,
-    size=None,
-    crop=None,
-    train=None,
-    epochs=None,
-    seed=0,
-    restart=False,
-    progress=True,
-    **overruled,
+    weights: str | None = "default",
+    input_range: tuple[float, float] | None = None,
+    size: int | None = None,
+    crop_fraction: float | None = None,
+    restart: bool = False,
+    progress: bool = True,
+    **overrides: Any,
 ) -> Result:
     """Fine-tune a pretrained network on labelled images and export it.
 
-    A job that was interrupted while it trained goes on where it was when it is started again with the same data and
-    settings, and ends with the same weights to the bit (on a CPU). Seeds Python, NumPy and TensorFlow by `seed`. A
-    `keras_cnn.Backbone` that is given is trained in place.
+    When a job was interrupted while it trained, the same call resumes it; it ends with bit-for-bit the same weights (on a
+    CPU). Seeds Python, NumPy and TensorFlow. A `keras_cnn.Backbone` is trained in place.
 
     Args:
-        data: A folder with a folder of images for each class, a table (`Catalog.from_csv`), or a `Catalog`, which may have
-            several labels an image.
+        data: A folder with one folder of images per class, a table (`Catalog.from_csv`), or a `Catalog`, which may have
+            several labels per image.
         out: The folder to write; a second job into it writes version 2.
         backbone: A handle of `keras_cnn.load_backbone`, or a `keras_cnn.Backbone`.
         callbacks: Keras callbacks for the part that trains with `model.fit`. Their model has the weights of the network, but
             not its layers: batch norms are part of convolutions (`keras_cnn.fold_frozen`), and it cannot be saved.
         weights: As in `keras_cnn.load_backbone`.
         input_range: As in `keras_cnn.load_backbone`: (0, 1), (-1, 1) or (0, 255), for a `.keras` file that was trained on
-            such values and does not scale images itself. None: what the handle's origin says. For handles.
-        size: Height and width of the network's input in pixels; None for the one it was pretrained with. For handles.
-        crop: Share of height and width, the middle of the picture, that the network sees; None for
-            7/8, or with few images for what validation says.
-        train: "head", "last" (the last stage too), the name of a stage (it and all behind it), "all" (the whole network);
-            None for what fits the data and the machine: see `pipelines.settings.choose`.
-        epochs: Passes over the training images; None for a number that fits the data, 0 to solve the head only.
-        seed: Of splits, order, views and dropout: the same data and seed give the same split.
-        restart: Whether to drop what an interrupted job has left, instead of going on with it.
+            such values and does not scale images itself. None: as the origin of the handle says. For handles.
+        size: Height and width of the network's input in pixels; None: as pretrained. For handles.
+        crop_fraction: Share of height and width, from the centre of the image, that the network sees. None: 7/8, or with
+            few images the better of 7/8 and 1 on validation.
+        restart: Whether to discard what an interrupted job has left, instead of resuming it.
         progress: Whether to show progress bars, on a terminal.
-        overruled: Other values for attributes of `pipelines.settings.Settings`, such as `batch_size`, `learning_rate`,
-            `mirror` (False where left and right matter: text, digits, traffic signs), `augmentation`, `layer_decay`,
-            `views`, `average`, `patience`, `depthwise`, `mixed_precision`; None leaves the default.
+        {settings}
 
     Returns:
         A `Result`.
 
     Raises:
-        InputError: If no classifier can be learned from the data, an option is out of range, `out` is not a folder for it, or
+        InputError: If no classifier can be trained on the data, an option is out of range, `out` is not a folder for it, or
             holds an unfinished job with other settings. Nothing is written then.
-        TrainingError: If memory does not suffice to train by a batch of this size, or a disk is full.
+        TrainingError: If memory does not suffice for a batch of this size, or a disk is full.
+        TypeError: If there is no such setting.
     """
-    _check_names(overruled)
+    settings.check_names(overrides)
     output_folder.check(out)
     catalog = data if isinstance(data, Catalog) else open_data(data, out)
+    seed = 0 if overrides.get("seed") is None else overrides["seed"]
     steps, cache = Steps(visible=progress), Cache()
     with output_folder.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
-        options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
-        _chosen(network, max(1, len(catalog.used())), options)  # what is out of range is told before the work
-        networks = _cropped(network, settings.crops(len(catalog.used()), crop))
-        catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
+        choose_settings(network, catalog, len(catalog.used()), overrides)  # refuses before the work
+        networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.used()), crop_fraction))
+        catalog, images, likeness = read_and_split(networks[0], catalog, seed, cache, steps)
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
-        learning = min((_solved(one, catalog, images, options, cache, steps) for one in networks), key=_loss)
-        network, catalog = learning.network, learning.catalog
-        if not restart and (paths := files.published(learning.description)):  # it was killed after that
-            return _result(out, *paths, records.read_metrics(paths[0]))
-        if learning.chosen.epochs:
+        heads = [fit_head_on(each, catalog, images, overrides, cache, steps) for each in networks]
+        head = min(heads, key=lambda each: each.score["loss"])  # with few images accuracy is mostly chance
+        if not restart and (paths := files.published(head.description)):  # killed after that
+            return _result(out, *paths)
+        fitted = None
+        if head.settings.epochs:
             try:
-                learning.train(job_state.opened(out, learning.description, restart), callbacks)
-            except kc.training.FrozenWeightsError:  # what was trained is not what was asked for: nothing to resume
+                fitted = fit(head, job_state.opened(out, head.description, restart), cache, steps, callbacks)
+            except kc.training.FrozenWeightsError:  # not what was asked for: nothing to resume
                 job_state.remove(out)
                 raise
-        with steps.step("Testing", len(catalog.used("test")) + len(catalog.used("validation"))) as advance:
-            scores = {split: learning.scores(split, advance) for split in ("test", "validation")}
-            temperature = calibration.temperature(scores["validation"], learning.truth("validation"))
-            scores = calibration.calibrated(scores["test"], temperature, independent=catalog.multi_label)
-            evaluation = learning.objective.evaluation(scores, learning.truth("test"), catalog.classes)
+        classifier = select(head, fitted, steps)
+        catalog = head.data.catalog
+        with steps.step("Testing", len(catalog.used("test"))) as advance:
+            validated, truth = classifier.validation_probabilities, head.data.targets("validation")
+            temperature = calibration.temperature(validated, truth)
+            tested = classifier.test_probabilities(cache, advance)
+            tested = calibration.calibrated(tested, temperature, independent=catalog.multi_label)
+            evaluation = head.task.evaluation(tested, head.data.targets("test"), catalog.classes)
         with steps.step("Exporting and verifying"):
-            contents = (Path(catalog.paths[row]).read_bytes() for row in catalog.used("test")[:EXAMPLES_TO_VERIFY])
-            about = {**evaluation.figures(), "data": learning.images.key}
+            contents = (Path(catalog.paths[index]).read_bytes() for index in catalog.used("test")[:EXAMPLES_TO_VERIFY])
             proof = publishing.write(
-                learning.model,
+                head.model,
                 files.version,
                 catalog.classes,
-                network.preprocessing,
+                head.backbone.preprocessing,
                 contents,
                 temperature=temperature,
-                metadata=about,
+                metadata={**evaluation.figures(), "data": head.data.images.key},
             )
-        metrics = records.metrics(
-            catalog, evaluation, learning.validation, learning.selected, temperature, proof, steps.seconds
-        )
-        metrics["restarts"] = [restart.to_dict() for restart in learning.restarts]
-        metrics |= _honest(evaluation, catalog, likeness, findings)
-        records.write(files.run, learning, metrics)
-        write_report(files.run, evaluation, catalog, network.preprocessing, learning.sheet)
-        # A job of the head alone has left nothing unfinished, but another one may have.
-        paths = files.publish(learning.description, unfinished=bool(learning.chosen.epochs))
-    return _result(out, *paths, metrics)
+        metrics = records.metrics(classifier, evaluation, temperature, proof, steps.seconds)
+        metrics |= leak_report(evaluation, catalog, likeness, findings)
+        records.write(files.run, classifier, evaluation, metrics)
+        write_report(files.run)
+        # A job that trains the head only has left nothing unfinished, but another one may have.
+        paths = files.publish(head.description, unfinished=bool(head.settings.epochs))
+    return _result(out, *paths)
 
 
-def _result(out, run, export, metrics):
-    interval = tuple(metrics["interval_95"])
-    return Result(metrics["accuracy"], interval, export, run, Path(out) / "report.html", metrics)
+def choose_settings(
+    network: kc.Backbone, catalog: Catalog, training_images: int, overrides: dict[str, Any]
+) -> settings.Settings:
+    """The settings for a network and so many training images.
 
-
-def _check_names(overruled):
-    unknown = [name for name in overruled if name not in settings.OVERRULED]
-    if unknown:
-        known = ", ".join(settings.OVERRULED)
-        raise TypeError(f"fine_tune: a setting must be one of {known}. Received: {unknown[0]}.")
-
-
-def _cropped(network, shares):
-    """The network once for each share of height and width that it is to see."""
+    Raises:
+        InputError: If an option is out of range.
+    """
+    machine = {"gpu": device.has_gpu(), "bfloat16": device.has_bfloat16()}
     try:
-        return [replace(network, preprocessing=replace(network.preprocessing, crop_fraction=share)) for share in shares]
+        return defaults.choose(
+            network, max(1, training_images), multi_label=catalog.multi_label, **machine, **overrides
+        )
     except ValueError as error:
         raise InputError(str(error)) from None
 
 
-def _examined(network, catalog, seed, cache, steps):
-    """The catalog without files that cannot be read and with splits; its images, and which of them are the same."""
+def with_crop_fractions(network: kc.Backbone, crop_fractions: Sequence[float]) -> list[kc.Backbone]:
+    """The network once per crop fraction.
+
+    Raises:
+        InputError: If one is out of range.
+    """
+    try:
+        return [
+            replace(network, preprocessing=replace(network.preprocessing, crop_fraction=crop_fraction))
+            for crop_fraction in crop_fractions
+        ]
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def read_and_split(
+    network: kc.Backbone, catalog: Catalog, seed: int, cache: Cache, steps: Steps
+) -> tuple[Catalog, Images, Likeness]:
+    """The catalog with splits and without files that cannot be read; its images, and which of them are duplicates."""
     with steps.step("Reading images", len(catalog.used())) as advance:
         catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
         likeness = doctor.likeness(images)
         return doctor.held_together(catalog.check(), likeness).split(seed), images, likeness
 
 
-def _solved(network, catalog, images, options, cache, steps):
-    """A network with its head solved."""
+def fit_head_on(
+    network: kc.Backbone, catalog: Catalog, images: Images, overrides: dict[str, Any], cache: Cache, steps: Steps
+) -> HeadFit:
+    """A head on a network, fitted to images; they are read again where the network sees another part of them."""
     if images.preprocessing != network.preprocessing:
         with steps.step("Reading images", len(catalog.used())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
-    chosen = _chosen(network, len(catalog.used("train")), options)
-    learning = Learning(network, catalog, images, chosen, cache, steps)
-    learning.solve()
-    return learning
+    chosen = choose_settings(network, catalog, len(catalog.used("train")), overrides)
+    keras.utils.set_random_seed(chosen.seed)
+    return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, steps)
 
 
-def _chosen(network, training_images, options):
-    try:
-        machine = {"gpu": device.has_gpu(), "bfloat16": device.has_bfloat16()}
-        return settings.choose(network, training_images, **machine, **options)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-def _honest(evaluation, catalog, likeness, findings):
-    """What is to be known beside the accuracy: what the doctor found, and the accuracy without leaks into test."""
-    told = {"findings": [finding.to_dict(IN_METRICS) for finding in findings]}
+def leak_report(evaluation, catalog: Catalog, likeness: Likeness, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What to know beside the accuracy: what the doctor found, and the accuracy without test images that leaked."""
+    found: dict[str, Any] = {"findings": [finding.to_dict(IN_METRICS) for finding in findings]}
     clean = ~np.isin(catalog.used("test"), doctor.leaked(catalog, likeness))
     if clean.any() and not clean.all():
         rest = replace(evaluation, scores=evaluation.scores[clean], targets=evaluation.targets[clean])
-        told["accuracy_without_leaks"] = rest.accuracy
-    return told
+        found["accuracy_without_leaks"] = rest.accuracy
+    return found
 
 
-def _loss(learning):
-    return learning.validation[SOLVED]["loss"]  # with few images the accuracy is mostly chance
+def _result(out, run: Path, export: Path) -> Result:
+    metrics = records.read_metrics(run)
+    low, high = metrics["interval_95"]
+    return Result(metrics["accuracy"], (low, high), export, run, Path(out) / "report.html", metrics)

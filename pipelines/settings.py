@@ -1,237 +1,230 @@
-"""Every default of a job, as a pure function of the data, the backbone and the machine."""
+"""Every setting of a job, defined once: type, range, default, help, and whether users may set it.
+
+The command line, the keywords of `fine_tune`, the checks and the table in docs/training.md all come from the fields of
+`Settings`. To add a setting, add a field; where its default depends on the data, say how in `pipelines.defaults.choose`.
+
+Nothing here imports Keras before it is called: `keras-cnn fit --help` answers at once.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
+import inspect
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-import keras
+if TYPE_CHECKING:
+    from pipelines.augment import Augmentation
 
-from keras_cnn import Backbone, arguments, surgery
-from pipelines.augment import PRESETS
-
-GENTLE = ("head", "last")
-TRAINED = (*GENTLE, "all")  # or the name of a stage, but not of the first
-FEWEST_VIEWS, MOST_VIEWS = 2, 8
-FEW, MANY = 1_000, 20_000  # training images
-# Networks were pretrained on random parts of pictures and tested on the middle: 224 of 256 pixels.
-CROP = 0.875
-QUICK = 1_500  # images; up to here it takes seconds to ask validation how much of a picture to see
-OPTIMIZERS = ("adamw", "sgd")
-# The lowest and highest value of each number.
-RANGES = {
-    "learning_rate": (0.0, 1e6),
-    "warm_up": (0.0, 1.0),
-    "weight_decay": (0.0, 1.0),
-    "label_smoothing": (0.0, 0.9),
-    "dropout": (0.0, 0.99),
-    "layer_decay": (0.01, 1.0),
-    "average": (0.0, 0.99999),
-    "clip_norm": (0.0, 1e6),
-}
-# What a caller may overrule by name; the rest follows from it, from the data and from the network.
-OVERRULED = (
-    *("batch_size", "learning_rate", "mirror", "warm_up", "weight_decay", "label_smoothing", "dropout", "augmentation"),
-    *("optimizer", "layer_decay", "average", "clip_norm", "accumulate", "patience", "mixed_precision", "views"),
-    "depthwise",
-)
-IMAGES = 27_000  # that pass through the whole network in training, where the data do not ask for more or less
+LIGHT = ("head", "last")
+TRAIN = (*LIGHT, "all")  # or the name of a stage, but not of the first
+FEWEST_COPIES = 2
+AUGMENTATIONS = ("none", "light", "medium", "strong")  # the names of `pipelines.augment.PRESETS`
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a job does, in numbers.
+class Option:
+    """What a field of `Settings` is for its users.
 
     Attributes:
-        trained: "head": only the head, which is solved; "last": the last stage too, on kept activations of the stages
-            before it, gently; the name of a stage: it and all behind it, on kept activations of varied pictures; "all": the
-            whole network, on varied pictures.
-        boundary: Name of the layer whose activations are kept: what comes before it is not trained on them.
-        epochs: Passes over the training images; 0 leaves the solved head as it is.
-        batch_size: Images a step.
-        learning_rate: Peak of AdamW's rate: reached after `warm_up` of all steps, falling to zero along a cosine.
-        warm_up: Share of all steps.
-        weight_decay: AdamW's, decoupled.
-        label_smoothing: Share of the truth that is spread over all classes; 0 with several labels an image.
-        dropout: Share of the pooled features dropped in training.
-        augmentation: Name of a preset of `pipelines.augment`: how pictures are varied; without MixUp and CutMix where
-            activations are kept.
-        views: Views of each training picture whose activations are kept, where that is done and `augmentation` varies them:
-            the picture itself, and random ones. They come in turn, an epoch each. Lowered to what the cache can keep.
-        mirror: Whether a mirrored picture is as good an example as the picture itself; None: as validation says.
-        seed: Of splits, order, views and dropout.
-        optimizer: "adamw", or "sgd" with Nesterov's momentum of 0.9.
-        layer_decay: Factor of the learning rate from each layer to the one before it (`layerwise_optimizer`); 1: one rate.
-        average: Momentum of the running average of weights (`AveragedWeights`) that validation sees and that is kept; 0: none.
-        clip_norm: Longest gradient, over all weights together; longer ones are shortened to it. 0: no limit.
-        accumulate: Steps whose gradients are gathered for one update: as a batch so many times as large.
-        patience: Epochs without a better validation score after which training ends; 0: it goes on to the last.
-        depthwise: Whether layers of class DepthwiseConv2D are trained with the rest: few numbers, whose gradients take a
-            processor without GPU a quarter of a step.
-        mixed_precision: Whether the network trains in bfloat16, on weights in float32. Epochs are compared
-            as they are trained, the network is tested and exported in float32.
+        help: What it does, in which unit; one line.
+        default: What the default is, in words.
+        low: The smallest number allowed; None for no numbers.
+        high: The largest number allowed.
+        choices: The words allowed.
+        metavar: What stands for a value in the help of the command line.
     """
 
-    trained: str
-    boundary: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    warm_up: float
-    weight_decay: float
-    label_smoothing: float
-    dropout: float
-    augmentation: str
-    mirror: bool | None
-    seed: int
-    optimizer: str = "adamw"
-    layer_decay: float = 1.0
-    average: float = 0.0
-    clip_norm: float = 1.0
-    accumulate: int = 1
-    patience: int = 0
-    mixed_precision: bool = False
-    views: int = 4
-    depthwise: bool = True
+    help: str
+    default: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+
+
+def _option(help: str, default: str, low=None, high=None, choices=(), metavar=None, value=MISSING) -> Any:
+    return field(default=value, metadata={"option": Option(help, default, low, high, tuple(choices), metavar)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a job does, in numbers. `feature_layer` follows from `train`; all other fields can be set.
+
+    Attributes:
+        feature_layer: Name of the layer whose features are cached: what comes before it is not trained on them.
+    """
+
+    train: str = _option(
+        "what to train: the head only; the last stage too; from a stage on, such as stage3; all",
+        "last below 1,000 training images, else all",
+        metavar="{head,last,all,STAGE}",
+    )
+    feature_layer: str
+    epochs: int = _option(
+        "passes over the training images; 0 trains the head only", "depends on the number of images", 0
+    )
+    seed: int = _option("seed of the split, the order, augmentation and dropout", "0", 0, value=0)
+    batch_size: int = _option("images per step", "32", 1, value=32)
+    learning_rate: float = _option(
+        "peak learning rate; it rises during the warm-up and falls to zero along a cosine",
+        "depends on what is trained",
+        0,
+        1e6,
+    )
+    warmup_fraction: float = _option("share of all steps in which the learning rate rises", "0.07; 0.1 for last", 0, 1)
+    weight_decay: float = _option("decoupled weight decay", "0.02", 0, 1, value=0.02)
+    label_smoothing: float = _option(
+        "share of each label that is spread over all classes", "0.1; 0 with several labels per image", 0, 0.9
+    )
+    dropout: float = _option("share of the pooled features dropped in training", "0.2", 0, 0.99, value=0.2)
+    augmentation: str | Augmentation = _option(
+        "data augmentation; strong adds MixUp and CutMix with --train all",
+        "none for head and last, else light",
+        choices=AUGMENTATIONS,
+    )
+    augmented_copies: int = _option(
+        "augmented copies of each training image whose features are cached, the plain one included",
+        "4; from a stage on one per epoch, 2 to 8",
+        FEWEST_COPIES,
+    )
+    horizontal_flip: bool | None = _option(
+        "train on flipped images too; not for text, digits or traffic signs",
+        "decided by validation",
+        value=None,
+    )
+    class_balance: str | None = _option(
+        "balance the classes: sampling shows each class equally often, weights weighs the loss",
+        "none",
+        choices=("sampling", "weights"),
+        value=None,
+    )
+    optimizer: str = _option(
+        "optimizer; sgd has Nesterov momentum 0.9", "adamw", choices=("adamw", "sgd"), value="adamw"
+    )
+    layer_decay: float = _option(
+        "factor of the learning rate from each layer to the one before it", "1", 0.01, 1, value=1.0
+    )
+    ema_momentum: float = _option(
+        "momentum of an exponential moving average of the weights, such as 0.99; validation and export use the average",
+        "0: none",
+        0,
+        0.99999,
+        value=0.0,
+    )
+    global_clipnorm: float = _option(
+        "largest norm of the gradient of all weights together; 0: no clipping", "1", 0, 1e6, value=1.0
+    )
+    gradient_accumulation_steps: int = _option("steps whose gradients are added up for one update", "1", 1, value=1)
+    patience: int = _option("early stopping: epochs without a better validation score; 0: never", "0", 0, value=0)
+    train_depthwise: bool = _option("train depthwise convolutions too", "on a GPU, and for last")
+    mixed_precision: bool = _option("train in bfloat16 with float32 weights", "on GPUs that compute in bfloat16")
 
     def __post_init__(self):
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-                raise ValueError(arguments.message("fit", name, f"a number from {low:g} to {high:g}", value))
-        for name, lowest in (("batch_size", 1), ("accumulate", 1), ("views", FEWEST_VIEWS), ("patience", 0)):
-            arguments.integer("fit", name, getattr(self, name), lowest)
-        for name in ("mixed_precision", "depthwise"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(arguments.message("fit", name, "True or False", getattr(self, name)))
-        arguments.one_of("fit", "optimizer", self.optimizer, OPTIMIZERS)
-        arguments.one_of("fit", "augmentation", self.augmentation, tuple(PRESETS))
+        from keras_cnn import arguments
+
+        for each in options():
+            _check(each, getattr(self, each.name))
         if not self.learning_rate > 0:
             raise ValueError(arguments.message("fit", "learning_rate", "a positive number", self.learning_rate))
 
     @property
-    def on_pictures(self) -> bool:
-        """Whether varied pictures are trained on; otherwise kept activations."""
-        return self.trained == "all"
+    def trains_on_images(self) -> bool:
+        """Whether training reads augmented images; otherwise cached features."""
+        return self.train == "all"
 
     @property
-    def gentle(self) -> bool:
-        """Whether so little is trained that it is done at a low rate, and the pictures are enough as they are."""
-        return self.trained in GENTLE
+    def light(self) -> bool:
+        """Whether at most the last stage is trained: at a low learning rate, on images as they are."""
+        return self.train in LIGHT
 
-    def to_dict(self) -> dict:
+    @property
+    def augments(self) -> bool:
+        """Whether training images are changed at random."""
+        return self.augmentation != "none"
+
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
 
-def crops(images: int, crop: float | None = None) -> tuple[float, ...]:
-    """Which shares of height and width to try: the one that is given; with few images also the whole picture."""
-    if crop is not None:
-        return (crop,)
-    return (CROP, 1.0) if images < QUICK else (CROP,)
+def options() -> tuple[Field, ...]:
+    """The fields of `Settings` that users can set, in order; each has its `Option` in `metadata["option"]`."""
+    return tuple(each for each in fields(Settings) if "option" in each.metadata)
 
 
-def choose(
-    backbone: Backbone,
-    training_images: int,
-    *,
-    gpu: bool = False,
-    bfloat16: bool = False,
-    multi_label: bool = False,
-    train: str | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
-    **overruled,
-) -> Settings:
-    """The defaults, and what overrules them.
+def option_of(each: Field) -> Option:
+    """The `Option` of a field."""
+    return each.metadata["option"]
 
-    With fewer than 1,000 training images the last stage is trained, gently: more would learn them by heart. With more, the
-    whole network; on a processor without GPU up to 20,000, and the last stage again beyond, where an
-    epoch of the whole network takes too long.
 
-    A network that cannot be taken apart before its last stage (a module of TF Hub, which is one stage; NASNet, whose paths
-    run beside each other) has only its head trained instead of the last stage; so has one of one stage, whatever the data.
+def kind_of(each: Field) -> str:
+    """What a field holds: "int", "float", "bool" or "str"."""
+    return str(each.type).split(" | ")[0]
 
-    Args:
-        backbone: The network.
-        training_images: Number of images in the training split.
-        gpu: Whether there is one.
-        bfloat16: Whether it computes in bfloat16; a network then trains in mixed precision.
-        multi_label: Whether an image may have several labels.
-        train: "head", "last", "all" or the name of a stage but the first, to overrule what is trained.
-        epochs: To overrule their number; 0 trains the head only.
-        seed: Of splits, order, views and dropout.
-        overruled: Other values for attributes of `Settings` that are named in `OVERRULED`; None leaves the default.
 
-    Raises:
-        ValueError: If an option is out of range, or "last" or a stage is asked for and the network cannot be taken apart
-            before it.
+def table() -> str:
+    """All options as a Markdown table, as docs/training.md has it."""
+    rows = ["| option | Python | what | default |", "|---|---|---|---|"]
+    for each in options():
+        name, option = each.name, option_of(each)
+        flag = f"--{name.replace('_', '-')}"
+        choices = f": {', '.join(f'`{word}`' for word in option.choices)}" if option.choices else ""
+        rows.append(f"| `{flag}` | `{name}` | {option.help}{choices} | {option.default} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_setting_keywords(function):
+    """A decorator: the `**settings` of a function become keywords in its signature, and its docstring names them.
+
+    The docstring holds a line `{settings}` where they are to be listed.
     """
-    trained = _trained(backbone, training_images, gpu, train, epochs)
-    gentle = trained in GENTLE
-    given = {name: value for name, value in overruled.items() if value is not None}
-    depthwise = given.get("depthwise", gpu or gentle)
-    batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
-    update = batch_size * arguments.integer("fit", "accumulate", given.get("accumulate", 1))
-    epochs = 0 if trained == "head" else epochs or _epochs(training_images, update, gentle)
-    chosen = Settings(
-        trained=trained,
-        boundary="pool" if trained in ("head", "all") else _before(backbone, trained),
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=_learning_rate(backbone, training_images, trained, depthwise),
-        warm_up=0.1 if gentle else 0.07,
-        weight_decay=0.02,
-        # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
-        label_smoothing=0.0 if multi_label else 0.1,
-        dropout=0.2,
-        augmentation="none" if gentle else "light",
-        mirror=None,
-        seed=seed,
-        views=4 if gentle else min(max(FEWEST_VIEWS, epochs), MOST_VIEWS),
-        depthwise=depthwise,
-        mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
-    )
-    return replace(chosen, **given)
+    signature = inspect.signature(function)
+    known = set(signature.parameters)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    more = [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=f"{each.type} | None")
+        for each in options()
+        if each.name not in known
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *more])
+    lines = [
+        f"        {each.name}: {option_of(each).help[0].upper()}{option_of(each).help[1:]}. None: {option_of(each).default}."
+        for each in options()
+    ]
+    function.__doc__ = function.__doc__.replace("        {settings}", "\n".join(lines))
+    return function
 
 
-def _trained(backbone, training_images, gpu, train, epochs):
-    if train is not None:
-        arguments.one_of("fit", "train", train, TRAINED + tuple(stage.name for stage in backbone.stages[1:]))
-    if epochs is not None:
-        arguments.integer("fit", "epochs", epochs, 0)
-    if epochs == 0:
-        return "head"
-    kept = train not in (None, "head", "all")
-    divided = len(backbone.stages) > 1 and surgery.divides(backbone.model, _before(backbone, train if kept else "last"))
-    if kept and not divided:
-        where = "its last stage" if train == "last" else train
-        expected = f'"head" or "all" for a network that cannot be taken apart before {where}'
-        raise ValueError(arguments.message("fit", "train", expected, train))
-    if train:
-        return train
-    if len(backbone.stages) > 1 and training_images >= FEW and (gpu or training_images <= MANY):
-        return "all"
-    return "last" if divided else "head"
+def check_names(overrides: Mapping[str, Any]) -> None:
+    """TypeError with the list, unless all are names of settings."""
+    from keras_cnn import arguments
+
+    known = [each.name for each in options()]
+    for name in overrides:
+        if name not in known:
+            remedy = arguments.suggestion(name, known)
+            text = f"fine_tune: a setting must be one of {', '.join(known)}. Received: {name}."
+            raise TypeError(f"{text} {remedy}".rstrip())
 
 
-def _before(backbone, trained):
-    """Name of the stage before the first one that is trained."""
-    names = [stage.name for stage in backbone.stages]
-    return names[-2] if trained == "last" else names[names.index(trained) - 1]
+def _check(each, value):
+    from keras_cnn import arguments
 
-
-def _learning_rate(backbone, training_images, trained, depthwise):
-    if trained in GENTLE:
-        return 3e-5 if training_images < 500 else 1e-4
-    if trained == "all":  # twice that diverges on images unlike those of pretraining
-        return 6e-4
-    layers = backbone.model._flatten_layers()
-    spared = not depthwise and any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in layers)
-    return 1.2e-3 if spared else 6e-4  # what is left bears the higher one
-
-
-def _epochs(training_images, update, gentle):
-    if gentle:
-        return min(12, max(5, 1500 // math.ceil(training_images / update)))
-    return min(20, max(5, round(IMAGES / training_images)))
+    option, kind = option_of(each), kind_of(each)
+    if value is None and "None" in str(each.type):
+        return
+    if option.choices:
+        # An `Augmentation` says itself what is out of range.
+        if type(value).__name__ != "Augmentation":
+            arguments.one_of("fit", each.name, value, option.choices)
+    elif kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(arguments.message("fit", each.name, "True or False", value))
+    elif kind == "int":
+        arguments.integer("fit", each.name, value, int(option.low))
+    elif kind == "float":
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not option.low <= value <= option.high:
+            expected = f"a number from {option.low:g} to {option.high:g}"
+            raise ValueError(arguments.message("fit", each.name, expected, value))

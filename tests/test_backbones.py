@@ -468,8 +468,8 @@ def test_a_job_solves_the_head_of_a_network_that_cannot_be_taken_apart(sample_ph
 
     result = fine_tune(sample_photos, tmp_path / "out", "keras:NASNetMobile", weights=None, progress=False)
     chosen = json.loads((result.run / "settings.json").read_text())
-    assert (chosen["trained"], chosen["boundary"], chosen["epochs"]) == ("head", "pool", 0)
-    assert list(result.metrics["validation"]) == ["solved head"]
+    assert (chosen["train"], chosen["feature_layer"], chosen["epochs"]) == ("head", "pool", 0)
+    assert list(result.metrics["validation"]) == ["linear_probe"]
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_a_job_solves_the_head_of_a_saved_model(modules, kind, sample_photos, tm
 
     result = fine_tune(sample_photos, tmp_path / "out", f"hub:{modules / kind}", epochs=1, progress=False)
     chosen = json.loads((result.run / "settings.json").read_text())
-    assert (chosen["trained"], chosen["boundary"], chosen["epochs"]) == ("head", "pool", 0)
+    assert (chosen["train"], chosen["feature_layer"], chosen["epochs"]) == ("head", "pool", 0)
     trained = keras.models.load_model(result.run / "model.keras", safe_mode=False)
     np.testing.assert_array_equal(trained.get_layer("module").weights[0], Features(kind).kernel)
     assert result.metrics["verification"]["largest_difference"] <= 1e-4

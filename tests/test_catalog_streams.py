@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from killing import Files
+from helpers.killing import Files
 from PIL import Image
 
 from keras_cnn import images

@@ -8,9 +8,9 @@ from collections import Counter, defaultdict, deque
 import keras
 import numpy as np
 import pytest
-import resumable_job
 import tensorflow as tf
-from resumable_job import EPOCHS, STEPS, run
+from helpers import resumable_job
+from helpers.resumable_job import EPOCHS, STEPS, run
 
 from keras_cnn.training import AveragedWeights, ExactResume
 from keras_cnn.training.checkpoints import Checkpoints

@@ -47,8 +47,8 @@ def _export(options):
 
     run = _run(options.trained)
     settings, metrics = _read(run / "settings.json"), _read(run / "metrics.json")
-    # A solved head learns from the validation images too, at the end.
-    split = "validation" if metrics["kept"] == "fine-tuned" else "test"
+    # A selected linear probe is fitted to the validation images too.
+    split = "validation" if metrics["selected"] == "fine_tuned" else "test"
     examples, targets = _examples(run, split, metrics)
     if options.precision == "int8" and not examples:
         raise InputError(f"--precision int8 needs the {split} images of {run}, and none of them is there any more.")
@@ -112,7 +112,7 @@ def _examples(run, split, metrics):
     classes = metrics["classes"]
     rows = [row for row in saved_rows(run / "catalog.csv") if row["split"] == split and Path(row["path"]).is_file()]
     rows = rows[:: -(-len(rows) // MOST_EXAMPLES) or 1]
-    if "mean_average_precision" in metrics:
+    if metrics["task"] == "multi_label":
         targets = [[int(row[f"label:{name}"]) for name in classes] for row in rows]
     else:
         targets = [classes.index(row["label"]) for row in rows]

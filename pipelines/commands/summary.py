@@ -7,39 +7,40 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.names import printable
+from pipelines.training.classifier import FINE_TUNED
 from pipelines.training.divergence import Restart
-from pipelines.training.task import measure
+from pipelines.training.task import TASKS
 
 FEW = 20
+MOST_NAMES = 10
 WIDTH = len("For TF Serving")
+NAMES = {"linear_probe": "linear probe", "fine_tuned": "fine-tuned network"}
 
 
 def print_summary(result) -> None:
-    """Print classes, images, seconds of each step, how good it is on the test images, and where the files are.
+    """Print classes, images, seconds per phase, how good the model is on the test images, and where the files are.
 
     Args:
         result: `pipelines.Result`.
     """
     metrics = result.metrics
-    images, validation = metrics["images"], metrics["validation"]
-    low, high = (100 * bound for bound in result.interval)
-    left_out = f", {metrics['left_out']} left out (see catalog.csv)" if metrics["left_out"] else ""
-    compared = ", ".join(f"{name} {100 * score[measure(score)]:.1f} %" for name, score in validation.items())
-    several = " mean average precision" if "mean_average_precision" in metrics else ""
-    # A solved head learns from them once all is decided.
-    choosing = "to choose" if metrics["kept"] == "fine-tuned" else "to choose and then learn from"
+    images, validation, metric = metrics["images"], metrics["validation"], metrics["primary_metric"]
+    excluded = f", {metrics['excluded']} excluded (see catalog.csv)" if metrics["excluded"] else ""
+    compared = ", ".join(f"{NAMES[name]} {_percent(score[metric])}" for name, score in validation.items())
+    # The linear probe is fitted to them too, once it is selected.
+    also = "" if metrics["selected"] == FINE_TUNED else " (then also for training)"
     rows = {
         "Classes": f"{len(metrics['classes'])}: {_shortened(metrics['classes'])}",
-        "Images": f"{images['train']} to train, {images['validation']} {choosing}, {images['test']} to test{left_out}",
-        "Validation": f"{compared}{several}: kept the {metrics['kept']}",
-        **_tested(metrics, f"{100 * result.accuracy:.1f} %", f"(95 % interval {low:.1f} to {high:.1f} %)"),
+        "Images": f"{images['train']} training, {images['validation']} validation{also}, {images['test']} test{excluded}",
+        "Validation": f"{metric.replace('_', ' ')}: {compared}; selected: {NAMES[metrics['selected']]}",
+        "Test": _test(result),
         "Seconds": ", ".join(f"{name.lower()} {seconds:.0f}" for name, seconds in metrics["seconds"].items()),
     }
     if "accuracy_without_leaks" in metrics:
         rows["Without leaks"] = (
-            f"{100 * metrics['accuracy_without_leaks']:.1f} % of test images that are in no other split"
+            f"{_percent(metrics['accuracy_without_leaks'])} of test images that are in no other split"
         )
-    if metrics.get("restarts"):
+    if metrics["restarts"]:
         rows["Diverged"] = "\n".join(Restart(**restart).to_text() for restart in metrics["restarts"])
     faults = [
         f"{found['level']}: {printable(found['text'])}" for found in metrics["findings"] if found["level"] != "note"
@@ -47,7 +48,7 @@ def print_summary(result) -> None:
     if faults:
         rows["Data"] = escape("\n".join(faults))
     if images["validation"] < FEW:
-        rows["Warning"] = f"only {images['validation']} validation images: which network is better is uncertain"
+        rows["Warning"] = f"only {images['validation']} validation images: which model is better is uncertain"
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, text in rows.items():
         table.add_row(f"{name:<{WIDTH}}", text)
@@ -57,14 +58,20 @@ def print_summary(result) -> None:
         print(f"{name:<{WIDTH}}  {printable(path)}")
 
 
-def _tested(metrics, accuracy, interval):
-    if "mean_average_precision" not in metrics:
-        return {"Test accuracy": f"[bold]{accuracy}[/bold] {interval}"}
-    return {
-        "Test": f"[bold]{100 * metrics['mean_average_precision']:.1f} %[/bold] mean average precision",
-        "Labels right": f"every one on {accuracy} of the test images {interval}",
-    }
+def _test(result):
+    metrics, task = result.metrics, TASKS[result.metrics["task"]]
+    low, high = (100 * bound for bound in result.interval)
+    main = f"[bold]{_percent(metrics[task.primary_metric])}[/bold] {task.primary_metric.replace('_', ' ')}"
+    interval = f"(95 % interval {low:.1f} to {high:.1f} %)"
+    if task.primary_metric == "accuracy":
+        return f"{main} {interval}"
+    return f"{main}; {_percent(result.accuracy)} of the images {task.correct} {interval}"
 
 
-def _shortened(names, most=10):
-    return escape(printable(", ".join(names[:most])) + (f" and {len(names) - most} more" if len(names) > most else ""))
+def _percent(share):
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _shortened(names):
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return escape(printable(", ".join(names[:MOST_NAMES])) + more)

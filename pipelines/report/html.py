@@ -1,76 +1,105 @@
-"""Fills the template of the report from what a run has recorded."""
+"""Fills the templates of the pages from what a run, or the doctor, has recorded."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
+from PIL import Image
 
-from pipelines.evaluation.single_label import Evaluation
+from keras_cnn.preprocessing import Preprocessing
+from pipelines.catalog.csv_and_parquet import CLASS, saved_rows
+from pipelines.errors import InputError
 from pipelines.names import printable
 from pipelines.report import pictures
 from pipelines.report.findings import shown
+from pipelines.runs import records
 from pipelines.training.divergence import Restart
-from pipelines.training.task import measure
+from pipelines.training.task import TASKS
 
 FOLDER = Path(__file__).parent
-MOST_LEFT_OUT = 200
+MOST_EXCLUDED = 200
 MOST_IN_TABLE = 40
 MOST_CONFUSED = 30
+MOST_NAMES = 8
 
 
-def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> None:
-    """Write `run/report.html` from the records in `run` and the test scores.
+def write_report(run: Path) -> Path:
+    """Write `run/report.html` from the records in the folder `run`; returns its path.
 
-    Args:
-        run: The folder with settings.json, metrics.json and history.csv.
-        evaluation: `Evaluation` or `MultiLabelEvaluation` of the test split.
-        catalog: The `Catalog` with the paths of its images.
-        preprocessing: How the network saw them.
-        sheet: A picture of how training images were varied, `(height, width, 3)` uint8, or None.
+    Images that are no longer where they were are missing from the page.
+
+    Raises:
+        InputError: If the folder holds no records of a run.
     """
-    rows = catalog.used("test")
-    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in catalog.paths])
-    with open(run / "history.csv", newline="") as file:
-        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    left_out = [(path, reason) for path, reason in zip(catalog.paths, catalog.reasons, strict=True) if reason]
-    mistakes = [
-        {
-            "picture": pictures.thumbnail(catalog.paths[rows[position]], preprocessing),
-            "path": os.path.relpath(catalog.paths[rows[position]], root),
-            "truth": evaluation.truth(position),
-            "predicted": evaluation.classes[number],
-            "probability": float(evaluation.scores[position, number]),
-        }
-        for position, number in evaluation.worst_mistakes()
-    ]
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    restarts = metrics.get("restarts", ())
-    chosen_by = measure(metrics["validation"][metrics["kept"]])
-    page = _page(
+    try:
+        page = _run_page(run)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"RUN must be a run that `keras-cnn fit` wrote, such as saved_models/photos/runs/1. Received: {run} ({error})."
+        ) from None
+    report = run / "report.html"
+    report.write_text(page, encoding="utf-8")
+    return report
+
+
+def _run_page(run):
+    metrics, settings, history = records.read_metrics(run), records.read_settings(run), records.read_history(run)
+    rows = saved_rows(run / "catalog.csv")
+    root = os.path.commonpath([os.path.dirname(row["path"]) for row in rows])
+    task, preview = TASKS[metrics["task"]], run / records.PREVIEW
+    evaluation = _evaluation(run, metrics, rows)
+    tested = [row["path"] for row in rows if row["split"] == "test" and not row["reason"]]
+    excluded = [(row["path"], row["reason"]) for row in rows if row["reason"]]
+    restarts = [Restart(**each) for each in metrics["restarts"]]
+    diverged = tuple(restart.epoch for restart in restarts)
+    return _page(
         "template.html",
         metrics=metrics,
-        measure=chosen_by,
+        task=task,
         findings=shown(metrics["findings"], root),
-        settings=json.loads((run / "settings.json").read_text(encoding="utf-8")),
-        sheet=None if sheet is None else pictures.jpeg(sheet),
-        curves=pictures.curves(history, chosen_by, tuple(one["epoch"] for one in restarts)) if history else None,
-        restarts=[Restart(**one).to_text() for one in restarts],
-        **_confusions(evaluation),
-        mistakes=mistakes,
-        wrong=evaluation.wrong,
-        left_out=left_out[:MOST_LEFT_OUT],
-        title=run_title(catalog),
+        settings=settings,
+        preview=pictures.jpeg(np.asarray(Image.open(preview))) if preview.is_file() else None,
+        curves=pictures.curves(history, task.primary_metric, diverged) if history else None,
+        restarts=[restart.to_text() for restart in restarts],
+        **(_confusions(evaluation) if task.has_confusion_matrix else {"confusion": None, "confused": None}),
+        errors=_errors(evaluation, tested, root, Preprocessing.from_dict(settings["preprocessing"])),
+        num_errors=evaluation.wrong,
+        excluded=excluded[:MOST_EXCLUDED],
+        title=run_title(metrics["classes"]),
     )
-    (run / "report.html").write_text(page, encoding="utf-8")
 
 
-def doctor_page(found, root) -> str:
-    """A page with what `pipelines.commands.doctor.checked` gives; paths are told from the folder `root`."""
+def _evaluation(run, metrics, rows):
+    """The evaluation of the test images, from their labels and recorded probabilities."""
+    classes = metrics["classes"]
+    tested = [row for row in rows if row["split"] == "test" and not row["reason"]]
+    if CLASS + classes[0] in rows[0]:
+        targets = np.array([[int(row[CLASS + name]) for name in classes] for row in tested])
+    else:
+        targets = np.array([classes.index(row["label"]) for row in tested])
+    return TASKS[metrics["task"]].evaluation(np.load(run / records.PROBABILITIES), targets, tuple(classes))
+
+
+def _errors(evaluation, paths, root, preprocessing) -> list[dict[str, Any]]:
+    """The most confident errors."""
+    return [
+        {
+            "image": pictures.thumbnail(paths[index], preprocessing),
+            "path": os.path.relpath(paths[index], root),
+            "true": evaluation.truth(index),
+            "predicted": evaluation.classes[number],
+            "probability": float(evaluation.scores[index, number]),
+        }
+        for index, number in evaluation.worst_mistakes()
+    ]
+
+
+def doctor_page(found: dict[str, Any], root: str) -> str:
+    """A page with what `pipelines.commands.doctor.checked` gives; paths are relative to the folder `root`."""
     return _page("doctor.html", found=found, findings=shown(found["findings"], root), title=os.path.basename(root))
 
 
@@ -87,9 +116,7 @@ def _page(template, **values):
 
 
 def _confusions(evaluation):
-    """What is taken for what: the matrix or, of many classes, its largest entries. With several labels nothing is."""
-    if not isinstance(evaluation, Evaluation):
-        return {"confusion": None, "confused": None}
+    """The confusion matrix or, of many classes, its largest entries."""
     small = len(evaluation.classes) <= MOST_IN_TABLE
     return {"confusion": _confusion(evaluation) if small else None, "confused": _most_confused(evaluation)}
 
@@ -112,7 +139,7 @@ def _most_confused(evaluation):
     return [(names[row], names[column], int(matrix[row, column])) for row, column in pairs if matrix[row, column]]
 
 
-def run_title(catalog) -> str:
+def run_title(classes) -> str:
     """The classes in a few words: all names, or the first ones and how many more."""
-    names, most = catalog.classes, 8
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    more = len(classes) - MOST_NAMES
+    return ", ".join(classes[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -17,10 +17,13 @@ THUMBNAIL = 160
 BLUE, ORANGE = "#1f6feb", "#d97706"
 
 
-def thumbnail(path, preprocessing) -> str:
-    """An image as the network saw it, small."""
-    pixels = images.prepare(tf.io.read_file(os.fsencode(path)), preprocessing).numpy().clip(0, 255).astype("uint8")
-    return jpeg(pixels, THUMBNAIL)
+def thumbnail(path, preprocessing) -> str | None:
+    """An image as the network saw it, small; None if the file is no longer there."""
+    try:
+        content = tf.io.read_file(os.fsencode(path))
+    except tf.errors.NotFoundError:
+        return None
+    return jpeg(images.prepare(content, preprocessing).numpy().clip(0, 255).astype("uint8"), THUMBNAIL)
 
 
 def jpeg(pixels, longest: int = 1600) -> str:

@@ -1,67 +1,89 @@
-"""What a run was and gave, as files that other programs read."""
+"""The records of a run, as files that other programs read. The report is made from them alone."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from keras_cnn import scratch
 from keras_cnn.serving import card
 from pipelines.names import to_json
+from pipelines.training.classifier import Classifier
+
+PROBABILITIES = "test_probabilities.npy"
+PREVIEW = "augmentation.png"
 
 
-def metrics(catalog, evaluation, validation, selected, temperature, proof, seconds) -> dict:
+def metrics(classifier: Classifier, evaluation, temperature: float, proof, seconds: dict[str, float]) -> dict[str, Any]:
     """All figures of a run, as plain values.
 
     Args:
-        catalog: The `Catalog` with splits and reasons.
-        evaluation: `Evaluation` or `MultiLabelEvaluation` of the test split.
-        validation: Scores on the validation split, of the solved head and of the fine-tuned network.
-        selected: The name of the one that was exported.
+        classifier: The trained network.
+        evaluation: Of the test split, as the task evaluates it.
         temperature: That the exported network divides its logits by.
         proof: `Verification` of the exported version.
-        seconds: Dict of step -> seconds.
+        seconds: Phase -> seconds.
     """
+    data, task = classifier.head.data, classifier.head.task
+    restarts = classifier.fitted.restarts if classifier.fitted else ()
     return {
+        "task": task.name,
+        "primary_metric": task.primary_metric,
         **evaluation.figures(),
-        "classes": list(catalog.classes),
-        "images": {split: len(catalog.used(split)) for split in ("train", "validation", "test")},
-        "left_out": sum(bool(reason) for reason in catalog.reasons),
-        "kept": selected,
-        "validation": {name: _finite(score) for name, score in validation.items()},
+        "classes": list(data.catalog.classes),
+        "images": {split: len(data.indices(split)) for split in ("train", "validation", "test")},
+        "excluded": sum(bool(reason) for reason in data.catalog.reasons),
+        "selected": classifier.selected,
+        "validation": {name: _finite(score) for name, score in classifier.validation.items()},
         "temperature": temperature,
         "by_class": evaluation.by_class(),
         "verification": {"images": proof.images, "largest_difference": proof.difference},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "restarts": [restart.to_dict() for restart in restarts],
     }
 
 
-def write(run, learning, figures) -> None:
-    """Write settings.json, metrics.json, catalog.csv, history.csv and model.keras into the folder `run`.
+def write(run: Path, classifier: Classifier, evaluation, figures: dict[str, Any]) -> None:
+    """Write the records of a run into the folder `run`.
+
+    These are settings.json, metrics.json, catalog.csv, history.csv, model.keras, and test_probabilities.npy: float32
+    `(test images, classes)`, in the order of catalog.csv. augmentation.png shows how training images were augmented, if
+    they were.
 
     Args:
-        run: A path.
-        learning: `pipelines.training.learning.Learning`, once it is done.
+        run: The folder.
+        classifier: The trained network.
+        evaluation: Of the test split.
         figures: From `metrics`.
     """
-    network, history = learning.network, learning.history
+    head, fitted = classifier.head, classifier.fitted
+    history = fitted.history if fitted else []
+    preview = fitted.preview if fitted else head.preview
     about = {
-        **learning.chosen.to_dict(),
-        "backbone": network.model.name,
-        "weights": str(network.source),
-        "preprocessing": network.preprocessing.to_dict(),
+        **head.settings.to_dict(),
+        "backbone": head.backbone.model.name,
+        "weights": str(head.backbone.source),
+        "preprocessing": head.backbone.preprocessing.to_dict(),
         "versions": card.versions(),
     }
     for name, content in (("settings.json", about), ("metrics.json", figures)):
         (run / name).write_text(to_json(content) + "\n", encoding="utf-8")
-    learning.catalog.to_csv(run / "catalog.csv", learning.images.fingerprints(len(learning.catalog.paths)))
+    head.data.catalog.to_csv(run / "catalog.csv", head.data.images.fingerprints(len(head.data.catalog.paths)))
     with open(run / "history.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, ["epoch", *(history[0] if history else ())])
         writer.writeheader()
         writer.writerows({"epoch": number, **row} for number, row in enumerate(history, 1))
+    np.save(run / PROBABILITIES, evaluation.scores.astype("float32"))
+    if preview is not None:
+        Image.fromarray(preview).save(run / PREVIEW)
     with scratch.temporary_files_in(run.parent):  # where what a kill leaves is removed
-        learning.model.save(run / "model.keras")
+        head.model.save(run / "model.keras")
 
 
 def _finite(score):
@@ -69,6 +91,17 @@ def _finite(score):
     return {name: value if math.isfinite(value) else None for name, value in score.items()}
 
 
-def read_metrics(run) -> dict:
+def read_metrics(run: Path) -> dict[str, Any]:
     """The figures of a run that `write` has written."""
     return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    """The settings of a run."""
+    return json.loads((run / "settings.json").read_text(encoding="utf-8"))
+
+
+def read_history(run: Path) -> list[dict[str, float]]:
+    """A dict per epoch."""
+    with open(run / "history.csv", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

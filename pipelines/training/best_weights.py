@@ -1,4 +1,4 @@
-"""Of all epochs, and of the weights that training began with, the best on validation stays."""
+"""Of all epochs, and of the weights that training starts with, those that are best on validation are restored."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import nullcontext
 
 import keras
 
-from pipelines.training.task import measure, quality
+from pipelines.training.task import primary_metric, sort_key
 
 
-class KeepBest(keras.callbacks.Callback):
+class RestoreBestWeights(keras.callbacks.Callback):
     """At the end of `fit`, puts the best weights back.
 
     Needs validation data, the metric `crossentropy`, and the one that the score tells of. Its state, the best weights too,
@@ -18,17 +18,17 @@ class KeepBest(keras.callbacks.Callback):
     takes other weights for the best.
 
     Args:
-        start: The score of the weights that training begins with: `accuracy` (or what else `pipelines.training.task.measure`
-            finds there), and `loss`, the cross-entropy in nats.
+        start: The score of the weights that training starts with: the primary metric of the task, and `loss`, the
+            cross-entropy in nats.
         patience: Epochs in a row without a better one after which training ends; 0: it goes on to the last.
         averaged: `keras_cnn.training.AveragedWeights` whose averages are what validation has seen, or None.
     """
 
     def __init__(self, start: dict, patience: int = 0, averaged=None):
         super().__init__()
-        self._measure, self._weights = measure(start), None
-        self._kept, self._best = [start[self._measure], start["loss"]], None
-        self._patience, self._waited, self._averaged = patience, 0, averaged
+        self._metric, self._weights = primary_metric(start), None
+        self._restored, self._best = [start[self._metric], start["loss"]], None
+        self._patience, self._wait, self._averaged = patience, 0, averaged
 
     @property
     def best(self) -> dict | None:
@@ -36,9 +36,9 @@ class KeepBest(keras.callbacks.Callback):
         return None if self._best is None else self._named(self._best)
 
     @property
-    def kept(self) -> dict:
+    def restored(self) -> dict:
         """The score of the weights that are put back: of the best epoch, or of the start where no epoch was better."""
-        return self._named(self._kept)
+        return self._named(self._restored)
 
     def on_train_begin(self, logs=None):
         """Remember where training begins. A job that is resumed gets back what it had remembered."""
@@ -46,17 +46,17 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Remember the weights if they are the best so far."""
-        score = [float(logs[f"val_{self._measure}"]), float(logs["val_crossentropy"])]
+        score = [float(logs[f"val_{self._metric}"]), float(logs["val_crossentropy"])]
         if self.model.stop_training or not math.isfinite(score[1]):  # training diverged within this epoch
             score[1] = math.inf
-        self._waited += 1
+        self._wait += 1
         if self._best is None or self._better(score, self._best):
-            self._best, self._waited = score, 0
-        if self._better(score, self._kept):
+            self._best, self._wait = score, 0
+        if self._better(score, self._restored):
             with self._averaged.inside() if self._averaged else nullcontext():
                 self._weights = self.model.get_weights()
-            self._kept = score
-        if self._waited >= self._patience > 0:
+            self._restored = score
+        if self._wait >= self._patience > 0:
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
@@ -64,7 +64,7 @@ class KeepBest(keras.callbacks.Callback):
         self.model.set_weights(self._weights)
 
     def _named(self, score):
-        return dict(zip((self._measure, "loss"), score, strict=True))
+        return dict(zip((self._metric, "loss"), score, strict=True))
 
     def _better(self, one, other):
-        return quality(self._named(one)) > quality(self._named(other))
+        return sort_key(self._named(one)) > sort_key(self._named(other))

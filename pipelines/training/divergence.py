@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import keras
 
-from pipelines.training.task import measure
+from pipelines.training.task import primary_metric
 
 MOST_RESTARTS = 2
 RATE_FACTOR = 0.25  # of a restart's learning rate to the one that diverged
@@ -57,7 +57,7 @@ class DivergenceGuard(keras.callbacks.Callback):
     Its state is plain values, for `keras_cnn.training.ExactResume`.
 
     Args:
-        start: The validation score of the weights that training begins with: `loss`, and the measure it is selected by.
+        start: The validation score of the weights that training begins with: `loss`, and the metric it is selected by.
         chance: The validation score of always guessing by the class frequencies, with the same keys.
         uniform: The loss of a uniform guess in nats: log of the number of classes, or log 2 for independent labels.
         examples: Number of validation images.
@@ -69,11 +69,11 @@ class DivergenceGuard(keras.callbacks.Callback):
     def __init__(self, start: dict, chance: dict, uniform: float, examples: int):
         super().__init__()
         self.reason: str | None = None
-        self._measure, self._uniform = measure(start), uniform
+        self._metric, self._uniform = primary_metric(start), uniform
         self._highest = FAR_ABOVE * max(start["loss"], uniform)
-        self._chance = chance[self._measure]
+        self._chance = chance[self._metric]
         error = math.sqrt(self._chance * (1 - self._chance) / examples)
-        self._was_above_chance = start[self._measure] - self._chance > 2 * error
+        self._was_above_chance = start[self._metric] - self._chance > 2 * error
         self._smoothed = self._limit = self._mean = None
         self._batch = 0
 
@@ -96,8 +96,8 @@ class DivergenceGuard(keras.callbacks.Callback):
         """Look at what validation says, unless training has diverged already."""
         if self.reason:
             return
-        loss, score = float(logs["val_crossentropy"]), float(logs[f"val_{self._measure}"])
-        name = self._measure.replace("_", " ")
+        loss, score = float(logs["val_crossentropy"]), float(logs[f"val_{self._metric}"])
+        name = self._metric.replace("_", " ")
         if not loss <= self._highest:
             self._stop(f"the validation cross-entropy rose to {loss:.3g}, above {self._highest:.3g}")
         elif self._was_above_chance and score <= self._chance + ROUNDING:

@@ -1,26 +1,52 @@
-"""Activations of the frozen part of a network: computed once for every image, and kept for later jobs."""
+"""Features of the frozen part of a network: computed once for every image, and cached for later jobs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_cnn import surgery
+from keras_cnn import Backbone, surgery
 from keras_cnn.serving.network import constant
 from pipelines import device
 from pipelines.datasets.array_cache import Cache, digest
 from pipelines.errors import TrainingError
 from pipelines.training.fingerprints import network_digest
+from pipelines.training.split_images import BATCH_SIZE
 
-BATCH_SIZE = 32
 FOLDED_FROM = 1000  # images: to rewrite the network takes time, too
-KEPT = 3 / 4  # of the cache at most, for the views of one job: those of others and the pictures lie there too
+LARGEST_SHARE = 3 / 4  # of the cache that the copies of one job may fill: other jobs and decoded images need room too
 
 
-def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
+@dataclass(frozen=True)
+class Partition:
+    """A classifier cut into parts that share its layers.
+
+    Attributes:
+        frozen: Images -> features at the layer whose features are cached.
+        rest: Those features -> probabilities.
+        neck: Those features -> pooled features; None where the features are pooled already.
+        head: Pooled features -> probabilities.
+    """
+
+    frozen: keras.Model
+    rest: keras.Model
+    neck: keras.Model | None
+    head: keras.Model
+
+
+def partition(model: keras.Model, feature_layer: str) -> Partition:
+    """Cut a classifier that has a layer "pool" behind the layer of that name."""
+    frozen, rest = surgery.split(model, feature_layer)
+    neck, head = surgery.split(rest, "pool") if feature_layer != "pool" else (None, rest)
+    return Partition(frozen, rest, neck, head)
+
+
+def inference(model: keras.Model, images: int = 0, precision: str = "float32") -> Callable[[np.ndarray], np.ndarray]:
     """A function of a float32 batch of any size: what `model` gives in inference mode, as an array.
 
     Args:
@@ -29,7 +55,7 @@ def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
             weights constant.
         precision: Of that rewritten network, as in `keras_cnn.export`.
     """
-    # One trace for all batch sizes; `model.predict` traces anew for the last batch and for each call on other data.
+    # One trace for all batch sizes; `model.predict` traces again for the last batch and for each call on other data.
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
     rewritten = model if images < FOLDED_FROM else surgery.fold_batch_norm(model)
 
@@ -42,50 +68,51 @@ def inference(model: keras.Model, images: int = 0, precision: str = "float32"):
     return lambda batch: concrete(tf.cast(batch, tf.float32))[""].numpy()
 
 
-def precision(images: int) -> str:
-    """What to compute kept activations in: bfloat16 where processor or GPU can, if there are many."""
+def precision_for(images: int) -> str:
+    """The precision of cached features: bfloat16 where processor or GPU can, if there are many images."""
     return "bfloat16" if images >= FOLDED_FROM and device.has_bfloat16() else "float32"
 
 
-def in_batches(run, activations: np.ndarray) -> np.ndarray:
-    """What `run`, a function from `inference`, gives for kept activations, a batch at a time."""
-    return np.concatenate([run(activations[i : i + BATCH_SIZE]) for i in range(0, len(activations), BATCH_SIZE)])
+def in_batches(run: Callable[[np.ndarray], np.ndarray], features: np.ndarray) -> np.ndarray:
+    """What `run`, a function from `inference`, gives for cached features, batch by batch."""
+    return np.concatenate([run(features[i : i + BATCH_SIZE]) for i in range(0, len(features), BATCH_SIZE)])
 
 
-class Front:
-    """The frozen part of a network, and the cache of what it gave.
+class FeatureExtractor:
+    """The frozen part of a network, and the cache of its features.
 
     Args:
-        model: Images RGB 0..255 -> activations.
-        network: The `keras_cnn.Backbone` that it is a part of.
+        model: Images RGB 0..255 -> features.
+        backbone: The `keras_cnn.Backbone` that it is a part of.
         cache: A `Cache`.
-        images: How many it will be run over.
-        exact: Whether to compute in float32, as the exported network does; otherwise in bfloat16 where processor or GPU can.
+        images: How many images it will run over.
+        exact: Whether to compute in float32, as the exported network does; otherwise as `precision_for` says.
     """
 
-    def __init__(self, model: keras.Model, network, cache: Cache, images: int, exact: bool = False):
-        chosen = "float32" if exact else precision(images)
-        self._run, self._cache = None, cache
-        self._make = lambda: inference(model, images, chosen)
-        self._shape = model.compute_output_shape((1, *network.preprocessing.size, 3))[1:]
-        self._boundary = model.layers[-1].name
-        self._key = digest(chosen, str(network.source), self._boundary, network_digest(model))
+    def __init__(self, model: keras.Model, backbone: Backbone, cache: Cache, images: int, exact: bool = False):
+        precision = "float32" if exact else precision_for(images)
+        self._run: Callable[[np.ndarray], np.ndarray] | None = None
+        self._cache = cache
+        self._make = lambda: inference(model, images, precision)
+        self._shape = model.compute_output_shape((1, *backbone.preprocessing.size, 3))[1:]
+        self._layer = model.layers[-1].name
+        self._key = digest(precision, str(backbone.source), self._layer, network_digest(model))
 
-    def views_that_fit(self, examples: int) -> int:
-        """Of how many views of so many examples the cache can keep the activations."""
-        return int(KEPT * self._cache.limit / (2 * examples * math.prod(self._shape)))
+    def copies_that_fit(self, images: int) -> int:
+        """How many augmented copies of so many images the cache has room for."""
+        return int(LARGEST_SHARE * self._cache.limit / (2 * images * math.prod(self._shape)))
 
-    def activations(self, batches, key: str, view: str, progress, epoch: int = 0) -> np.ndarray:
-        """Those of one view of some images: float16 `(images, ...)`, from the cache where they are there.
+    def features(self, batches, key: str, progress, flipped: bool = False, epoch: int = 0) -> np.ndarray:
+        """The features of some images, float16 `(images, ...)`, from the cache where they are there.
 
-        Float16 is half the size, with a rounding (2^-11) far below what training adds as noise.
+        Float16 is half the size, with a rounding (2^-11) far below the noise of training.
 
         Args:
             batches: `pipelines.datasets.image_batches.Batches`, not shuffled.
-            key: A digest of the images, and of how `batches` vary them.
-            view: "plain", or "mirrored": left and right turned round.
+            key: A digest of the images, and of how `batches` augment them.
             progress: Called with the number of images done since the last call.
-            epoch: Of `batches`; where they vary the images, each is another view.
+            flipped: Whether to flip them left to right.
+            epoch: Of `batches`; where they augment the images, each is another copy.
 
         Raises:
             TrainingError: If some are not finite, or larger than float16 can be.
@@ -96,21 +123,21 @@ class Front:
             nonlocal done
             self._run = self._run or self._make()
             for images, _ in batches(epoch):
-                kept = array[done : done + len(images)]
+                rows = array[done : done + len(images)]
                 with np.errstate(over="ignore"):
-                    kept[:] = self._run(images if view == "plain" else images[:, :, ::-1])
-                if not np.isfinite(kept).all():
+                    rows[:] = self._run(images[:, :, ::-1] if flipped else images)
+                if not np.isfinite(rows).all():
                     raise self._not_finite()
                 done += len(images)
                 progress(len(images))
 
-        name = digest("activations", self._key, key, view, epoch)
+        name = digest("features", self._key, key, flipped, epoch)
         array = self._cache.array(name, (batches.examples, *self._shape), np.float16, fill)
         progress(batches.examples - done)
         return array
 
     def _not_finite(self):
         return TrainingError(
-            f"What the network gives at layer {self._boundary} must be finite and within ±65,504, as numbers of 16 bits are, "
-            "and is not: look for weights that are broken, or keep none of it with --train all."
+            f"What the network gives at layer {self._layer} must be finite and within ±65,504, as numbers of 16 bits are, "
+            "and is not: look for weights that are broken, or cache no features with --train all."
         )

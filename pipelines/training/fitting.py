@@ -1,154 +1,98 @@
-"""`model.fit` as a job runs it: schedule, exact resume, the best epoch kept, restarts where it diverges."""
+"""Fine-tuning: from a fitted head on, train the last stages or the whole network."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 import keras_cnn as kc
-from pipelines import device
-from pipelines.errors import TrainingError
-from pipelines.training.best_weights import KeepBest
-from pipelines.training.divergence import MOST_RESTARTS, RATE_FACTOR, DivergenceGuard, Restart
-from pipelines.training.task import OneLabel, SeveralLabels, quality
+from keras_cnn import surgery
+from keras_cnn.builder import attach
+from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.feature_batches import CachedBatches, indicators
+from pipelines.progress import EpochBar, Steps
+from pipelines.settings import Settings
+from pipelines.training.head import HeadFit, augmentation_of
+from pipelines.training.restarts import FitResult, Start, fit_with_restarts
+from pipelines.training.split_images import BATCH_SIZE, naming_files
 
 
-@dataclass(frozen=True)
-class Task:
-    """What training starts from.
-
-    Attributes:
-        objective: From `pipelines.training.task`.
-        start: The validation score of the weights that training begins with.
-        chance: That of always guessing by the class frequencies.
-        examples: Number of validation images.
-        report: Called with a sentence that a person should read at once.
-    """
-
-    objective: OneLabel | SeveralLabels
-    start: dict
-    chance: dict
-    examples: int
-    report: Callable[[str], None] = print
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What `fit` gave.
-
-    Attributes:
-        history: A dict per epoch, in the order in which they ran.
-        best: The validation score of the best epoch.
-        restarts: What divergence there was, `pipelines.training.divergence.Restart`s.
-    """
-
-    history: list[dict]
-    best: dict
-    restarts: tuple[Restart, ...] = ()
-
-
-def fit(model, batches, validation, task: Task, chosen, folder, callbacks=()) -> Fitted:
-    """Train what is trainable in `model`, and put the weights of the best epoch in it.
-
-    Where training diverges, it restarts from the best weights so far with a quarter of the learning rate, at most twice. Each
-    try is a `fit` of its own with checkpoints of its own: one that is over is found complete when the job is resumed.
+def fit(
+    head: HeadFit, folder: Path, cache: Cache, progress: Steps, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> FitResult:
+    """Train a classifier in place, from its linear probe on; it ends with the weights of its best epoch.
 
     Args:
-        model: Images or activations -> scores.
-        batches: A function of epoch and step, with `steps`.
-        validation: What `model.fit` takes as `validation_data`.
-        task: What is learned, and from what score on.
-        chosen: `Settings`.
-        folder: Where the state of the job is kept; it resumes from there if it was interrupted.
-        callbacks: More Keras callbacks.
-
-    Returns:
-        `Fitted`.
+        head: Its head, fitted.
+        folder: Where the state of the job is; an interrupted training resumes from there.
+        cache: Where decoded images are cached.
+        progress: Shows how far it is.
+        callbacks: Keras callbacks.
 
     Raises:
+        FrozenWeightsError: If a frozen weight has changed.
         TrainingError: If memory does not suffice for a batch.
     """
-    history, restarts, scores = [], [], []
-    while True:
-        done = max(0, len(history) - len(restarts))  # an epoch that diverged does not count
-        rate = chosen.learning_rate * RATE_FACTOR ** len(restarts)
-        now = replace(chosen, learning_rate=rate, epochs=max(1, chosen.epochs - done))
-        place = folder / f"restart-{len(restarts)}" if restarts else folder
-        epochs, best, reason = _fit_once(model, batches, validation, task, now, place, callbacks)
-        history += epochs
-        scores.append(best.best)
-        task = replace(task, start=best.kept)
-        if reason is None:
-            break
-        following = rate * RATE_FACTOR if len(restarts) < MOST_RESTARTS else None
-        restarts.append(Restart(len(history), reason, rate, following))
-        task.report(restarts[-1].to_text())
-        if following is None:
-            break
-    return Fitted(history, max(scores, key=quality), tuple(restarts))
-
-
-def _fit_once(model, batches, validation, task, chosen, folder, callbacks):
-    """One `model.fit` to its end, or to where it diverges: the history, the `KeepBest`, and the reason if it diverged."""
-    model.compile(
-        _optimizer(model, batches.steps, chosen),
-        **task.objective.compiled(chosen.label_smoothing),
-        jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
+    settings, task, data = head.settings, head.task, head.data
+    start_weights = head.model.get_weights()
+    set_trainable(head.model, _first_trainable(head), settings)
+    model, batches, validation, preview = (_image_data if settings.trains_on_images else _feature_data)(
+        head, cache, progress
     )
-    averaged = kc.training.AveragedWeights() if chosen.average else None
-    best = KeepBest(task.start, chosen.patience, averaged)
-    guard = DivergenceGuard(task.start, task.chance, task.objective.uniform_loss, task.examples)
-    resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best, guard])
-    try:
-        history = model.fit(
-            resume.data(batches),
-            epochs=chosen.epochs,
-            validation_data=validation,
-            callbacks=[resume, guard, *([averaged] if averaged else ()), best, *callbacks],
-            shuffle=False,  # the batches come shuffled
-            verbose=0,
-        ).history
-    except tf.errors.ResourceExhaustedError:
-        raise _no_memory(chosen) from None
-    epochs = [{name: float(values[epoch]) for name, values in history.items()} for epoch in range(len(history["loss"]))]
-    return epochs, best, guard.reason
+    truth = data.targets("validation")
+    with (
+        progress.step("Fine-tuning", settings.epochs * batches.steps) as advance,
+        kc.check_frozen(head.model),
+        naming_files(getattr(batches, "source", None)),
+        kc.training.mixed_precision(head.backbone.model) if settings.mixed_precision else nullcontext(),
+    ):
+        start = Start(task, head.score, task.chance(data.targets("train"), truth), len(truth), progress.report)
+        watching = [EpochBar(advance, task.primary_metric), *callbacks]
+        result = fit_with_restarts(model, batches, validation, start, settings, folder, watching)
+    return replace(result, start_weights=start_weights, preview=preview)
 
 
-def _no_memory(chosen):
-    """An error whose remedy is about the same update from smaller batches, as long as there are smaller ones."""
-    half = max(1, chosen.batch_size // 2)
-    steps = chosen.accumulate * math.ceil(chosen.batch_size / half)
-    remedy = (
-        f"--batch-size {half} --accumulate {steps}" if chosen.batch_size > 1 else "a smaller --size, or --train last"
+def set_trainable(model: keras.Model, starting_at: str | None, settings: Settings) -> None:
+    """Make the layers from one on trainable, all if it is None; batch norms never, depthwise ones as the settings say."""
+    kc.freeze(model)
+    kc.unfreeze(model, from_=starting_at)
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.DepthwiseConv2D) and not settings.train_depthwise:
+            layer.trainable = False
+
+
+def _first_trainable(head):
+    if head.settings.trains_on_images:
+        return None
+    return head.backbone.stages[-1].name if head.settings.train == "last" else head.settings.train
+
+
+def _feature_data(head: HeadFit, cache, progress):
+    """The later stages, and batches of cached features to train them on."""
+    settings, data = head.settings, head.data
+    targets = indicators(data.targets("train"), data.num_classes)
+    batches = CachedBatches(head.copies, targets, settings.batch_size, settings.seed)
+    truth = indicators(data.targets("validation"), data.num_classes)
+    validation = CachedBatches([head.validation_features], truth, BATCH_SIZE, settings.seed)(0)
+    return _trained_part(head.partition.rest), batches, validation, head.preview
+
+
+def _image_data(head: HeadFit, cache, progress):
+    """The whole network, and batches of augmented images to train it on."""
+    settings, data, augmentation = head.settings, head.data, augmentation_of(head.settings)
+    with progress.step("Reading larger images", len(data.indices("train"))) as advance:
+        source = data.load_larger(augmentation, cache, advance)
+    batches = data.augmented_batches(
+        source, augmentation, settings.batch_size, settings.seed, class_balance=settings.class_balance
     )
-    images = "image" if chosen.batch_size == 1 else "images"
-    return TrainingError(
-        f"A batch of {chosen.batch_size} {images} needs more memory than there is. Run again with --restart and {remedy}."
-    )
+    preview = data.preview(source, augmentation, settings.seed)
+    return _trained_part(head.model), batches, data.batches("validation")(), preview
 
 
-def _optimizer(model, steps, chosen):
-    total = chosen.epochs * steps
-    warm_up = min(round(chosen.warm_up * total), total - 1)  # Keras wants a step at least in which it falls
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, total - warm_up, warmup_target=chosen.learning_rate, warmup_steps=warm_up
-    )
-    options = {
-        "weight_decay": chosen.weight_decay,
-        "global_clipnorm": chosen.clip_norm or None,
-        "gradient_accumulation_steps": chosen.accumulate if chosen.accumulate > 1 else None,
-        "use_ema": chosen.average > 0,
-        # Keras averages after each step, also where the weights wait for an update.
-        "ema_momentum": chosen.average ** (1 / chosen.accumulate),
-    }
-    if chosen.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
-    else:
-        optimizer = keras.optimizers.AdamW(rate, **options)
-    if chosen.layer_decay < 1:
-        return kc.training.layerwise_optimizer(optimizer, model, chosen.layer_decay)
-    return optimizer
+def _trained_part(model: keras.Model) -> keras.Model:
+    """Another model with the same weights: optimizer, loss and metrics do not stay on the one that is exported."""
+    return attach(surgery.fold_frozen(model), lambda probabilities: probabilities)

@@ -1,8 +1,10 @@
-"""What one label an image and several labels an image differ in: the head, the loss, and which network is better."""
+"""What is learned: one label per image or several. Head, loss, metrics, and which network is better."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,109 +18,159 @@ from pipelines.evaluation.single_label import Evaluation
 RESAMPLES = 100  # of the bootstrap
 
 
-class OneLabel:
-    """A softmax over the classes, cross-entropy, accuracy; targets are class numbers `(images,)`.
+class Task:
+    """What a job learns: all that differs between one label per image and several.
 
     Args:
-        classes: Number of classes.
+        num_classes: Number of classes.
 
     Attributes:
+        name: As in `metrics.json`.
+        primary_metric: The metric that decides which network is better, as in `metrics.json`; higher is better.
+        correct: What `accuracy` is the share of, for people: "98 % of the images ...".
+        errors: What the report calls errors.
+        class_columns: Of the table of classes: key in `by_class` and heading.
+        has_confusion_matrix: Whether each image has one true and one predicted class.
+        evaluation: The class that compares probabilities with the truth.
         uniform_loss: The loss of a uniform guess, in nats.
     """
 
+    name: str
+    primary_metric: str
+    correct: str
+    errors: str
+    class_columns: tuple[tuple[str, str], ...]
+    has_confusion_matrix: bool
+    evaluation: type
+    uniform_loss: float
+
+    def __init__(self, num_classes: int):
+        self.num_classes = num_classes
+
+    def head(self, dropout: float) -> Callable[[Any], Any]:
+        """What sits on the network: `pool`, then a layer `logits`, then probabilities."""
+        raise NotImplementedError
+
+    def compile_arguments(self, label_smoothing: float) -> dict[str, Any]:
+        """Loss and metrics, for `model.compile`: `primary_metric`, and `crossentropy` without smoothing."""
+        raise NotImplementedError
+
+    def score(self, probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """`primary_metric` and `loss`, the mean cross-entropy in nats, of probabilities `(images, classes)`."""
+        raise NotImplementedError
+
+    def gain(self, probabilities: np.ndarray, others: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+        """By how much one network's `primary_metric` is higher than another's on the same images, and its standard error."""
+        raise NotImplementedError
+
+    def chance(self, training_targets: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """The score of always guessing by the class frequencies of the training images."""
+        raise NotImplementedError
+
+    def is_clearly_better(self, probabilities: np.ndarray, others: np.ndarray, targets: np.ndarray) -> bool:
+        """Whether one network is better than another on the same images by more than a standard error.
+
+        It takes that much to prefer a network that learned more over one that learned less: the one-standard-error rule
+        (Breiman, Friedman, Olshen & Stone, 1984, *Classification and Regression Trees*, section 3.4.3).
+
+        Args:
+            probabilities: Of the network that learned more, `(images, classes)`.
+            others: Of the other one.
+            targets: Of the images.
+        """
+        gain, standard_error = self.gain(probabilities, others, targets)
+        return gain > standard_error
+
+
+class SingleLabel(Task):
+    """One label per image: softmax, cross-entropy, accuracy; targets are class numbers `(images,)`."""
+
+    name = "single_label"
+    primary_metric = "accuracy"
+    correct = "are classified correctly"
+    errors = "wrong predictions"
+    class_columns = (("recall", "recall"), ("precision", "precision"))
+    has_confusion_matrix = True
     evaluation = Evaluation
 
-    def __init__(self, classes: int):
-        self.classes, self.uniform_loss = classes, float(np.log(classes))
+    def __init__(self, num_classes: int):
+        super().__init__(num_classes)
+        self.uniform_loss = float(np.log(num_classes))
 
-    def head(self, dropout: float):
-        """What sits on the network."""
-        return heads.classification(self.classes, dropout)
+    def head(self, dropout):
+        return heads.classification(self.num_classes, dropout)
 
-    def compiled(self, label_smoothing: float) -> dict:
-        """Loss and metrics, for `model.compile`. What says which epoch is better is called as in `score`."""
+    def compile_arguments(self, label_smoothing):
         return {
             "loss": keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
             "metrics": ["accuracy", keras.metrics.CategoricalCrossentropy(name="crossentropy")],
         }
 
-    def score(self, scores, targets) -> dict:
-        """Accuracy and loss (cross-entropy in nats) of probabilities `(images, classes)`."""
-        likelihood = scores[np.arange(len(targets)), targets]
-        accuracy = float((scores.argmax(1) == targets).mean())
+    def score(self, probabilities, targets):
+        likelihood = probabilities[np.arange(len(targets)), targets]
+        accuracy = float((probabilities.argmax(1) == targets).mean())
         return {"accuracy": accuracy, "loss": float(-np.log(likelihood + 1e-12).mean())}
 
-    def standard_error(self, scores, targets) -> float:
-        """Of the accuracy. One more right and one more wrong are counted, so that it is not 0 where all are right."""
-        right, count = (scores.argmax(1) == targets).sum() + 1, len(targets) + 2
-        return math.sqrt(right * (count - right) / count**2 / len(targets))
+    def gain(self, probabilities, others, targets):
+        # Only images on which the two differ count, each as a step of 1 or -1. One more, so that it is never 0 of a few.
+        correct, other = (each.argmax(1) == targets for each in (probabilities, others))
+        differ = np.count_nonzero(correct != other)
+        return float(correct.mean() - other.mean()), math.sqrt(differ + 1) / len(targets)
 
-    def clearly_better(self, score: dict, start: dict, scores, targets) -> bool:
-        """Whether a network is better by more than a standard error than the one it began as.
-
-        So much is needed to prefer what has learned more to what has learned less: the one-standard-error rule (Breiman,
-        Friedman, Olshen & Stone, 1984, *Classification and Regression Trees*, section 3.4.3).
-
-        Args:
-            score: Of that network on the validation images.
-            start: The same of the one it began as.
-            scores: Probabilities of the one it began as, `(images, classes)`.
-            targets: Of the validation images.
-        """
-        name = measure(start)
-        finite = math.isfinite(score["loss"])
-        return finite and score[name] - start[name] > self.standard_error(scores, targets)
-
-    def chance(self, training_targets, targets) -> dict:
-        """The score of always guessing by the class frequencies of the training images."""
-        return self.score(_constant(np.bincount(training_targets, minlength=self.classes), targets), targets)
+    def chance(self, training_targets, targets):
+        return self.score(_constant(np.bincount(training_targets, minlength=self.num_classes), targets), targets)
 
 
-class SeveralLabels:
-    """A sigmoid for each class, binary cross-entropy, mean average precision; targets are 0 and 1, `(images, classes)`.
+class MultiLabel(Task):
+    """Several labels per image: a sigmoid per class, binary cross-entropy, mean average precision; targets are 0 and 1."""
 
-    Args:
-        classes: Number of classes.
-
-    Attributes:
-        uniform_loss: As in `OneLabel`.
-    """
-
+    name = "multi_label"
+    primary_metric = "mean_average_precision"
+    correct = "have all labels correct"
+    errors = "wrong labels"
+    class_columns = (
+        ("average_precision", "average precision"),
+        ("recall", "recall"),
+        ("precision", "precision"),
+        ("f1", "F1"),
+    )
+    has_confusion_matrix = False
     evaluation = MultiLabelEvaluation
+    uniform_loss = float(np.log(2))
 
-    def __init__(self, classes: int):
-        self.classes, self.uniform_loss = classes, float(np.log(2))
+    def head(self, dropout):
+        return heads.multi_label(self.num_classes, dropout)
 
-    def head(self, dropout: float):
-        """As in `OneLabel`, and so is `compiled`."""
-        return heads.multi_label(self.classes, dropout)
-
-    def compiled(self, label_smoothing: float) -> dict:
+    def compile_arguments(self, label_smoothing):
         return {
             "loss": keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing),
-            "metrics": [MeanAveragePrecision(self.classes), keras.metrics.BinaryCrossentropy(name="crossentropy")],
+            "metrics": [MeanAveragePrecision(self.num_classes), keras.metrics.BinaryCrossentropy(name="crossentropy")],
         }
 
-    def score(self, scores, targets) -> dict:
-        """Mean average precision as the metric of `compiled` has it, and loss, the mean over images and classes."""
-        ranking = MeanAveragePrecision(self.classes)
-        ranking.update_state(targets, scores)
-        loss = -np.log(np.where(targets, scores, 1 - scores) + 1e-12).mean()
-        return {ranking.name: float(ranking.result()), "loss": float(loss)}
+    def score(self, probabilities, targets):
+        metric = MeanAveragePrecision(self.num_classes)  # as in `compile_arguments`
+        metric.update_state(targets, probabilities)
+        loss = -np.log(np.where(targets, probabilities, 1 - probabilities) + 1e-12).mean()
+        return {self.primary_metric: float(metric.result()), "loss": float(loss)}
 
-    def standard_error(self, scores, targets) -> float:
-        """Of the mean average precision, by the bootstrap: images drawn with replacement."""
-        random = np.random.default_rng(0)
-        drawn = random.integers(len(targets), size=(RESAMPLES, len(targets)))
-        values = [np.nanmean(average_precision(scores[rows], targets[rows])) for rows in drawn if targets[rows].any()]
-        return float(np.std(values))
+    def gain(self, probabilities, others, targets):
+        # The bootstrap: images drawn with replacement.
+        drawn = np.random.default_rng(0).integers(len(targets), size=(RESAMPLES, len(targets)))
+        resamples = [rows for rows in drawn if targets[rows].any()]
+        gains = [_mean_precision_gain(probabilities[rows], others[rows], targets[rows]) for rows in resamples]
+        return _mean_precision_gain(probabilities, others, targets), float(np.std(gains))
 
-    clearly_better = OneLabel.clearly_better
-
-    def chance(self, training_targets, targets) -> dict:
-        """As in `OneLabel`: every image gets each label with its frequency."""
+    def chance(self, training_targets, targets):
         frequencies = training_targets.mean(0)
         return self.score(np.broadcast_to(frequencies, targets.shape).astype("float32"), targets)
+
+
+TASKS = {task.name: task for task in (SingleLabel, MultiLabel)}
+
+
+def _mean_precision_gain(probabilities, others, targets):
+    one, other = (np.nanmean(average_precision(each, targets)) for each in (probabilities, others))
+    return float(one - other)
 
 
 def _constant(counts, targets):
@@ -126,21 +178,18 @@ def _constant(counts, targets):
     return np.broadcast_to(counts / counts.sum(), (len(targets), len(counts)))
 
 
-def objective_of(catalog):
-    """That of a `Catalog`."""
-    return (SeveralLabels if catalog.multi_label else OneLabel)(len(catalog.classes))
+def task_for(catalog) -> Task:
+    """The task of a `Catalog`."""
+    return (MultiLabel if catalog.multi_label else SingleLabel)(len(catalog.classes))
 
 
-def quality(score: dict) -> tuple[float, float]:
-    """What "better on validation" means, in all of a job: higher accuracy or mean average precision, then a lower loss.
-
-    A network whose loss is NaN or infinite is worse than any other, whatever class it happens to name.
-    """
+def sort_key(score: dict[str, float]) -> tuple[float, float]:
+    """Sorts scores from worse to better: by the primary metric, then by a lower loss; a loss that is not finite is worst."""
     if not math.isfinite(score["loss"]):
         return -math.inf, -math.inf
-    return score[measure(score)], -score["loss"]
+    return score[primary_metric(score)], -score["loss"]
 
 
-def measure(score: dict) -> str:
-    """What a score tells besides the loss: "accuracy" or "mean_average_precision"."""
+def primary_metric(score: dict[str, float]) -> str:
+    """The name of the metric in a score beside the loss."""
     return next(name for name in score if name != "loss")

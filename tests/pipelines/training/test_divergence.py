@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import keras_cnn as kc
-from pipelines import settings
+from pipelines import defaults
 from pipelines.datasets.feature_batches import CachedBatches, indicators
 from pipelines.training.divergence import DivergenceGuard, Restart
-from pipelines.training.fitting import Task, fit
-from pipelines.training.task import OneLabel, SeveralLabels, quality
+from pipelines.training.restarts import Start, fit_with_restarts
+from pipelines.training.task import MultiLabel, SingleLabel, sort_key
 
 
 class Interrupted(keras.callbacks.Callback):
@@ -33,20 +33,20 @@ class Interrupted(keras.callbacks.Callback):
 def trained(folder, inputs, callbacks=(), objective=None, reported=None, **options):
     """Contradictory labels for one input: the loss is log 2 at best, and large where the weights swing."""
     keras.utils.set_random_seed(0)
-    objective = objective or OneLabel(2)
+    objective = objective or SingleLabel(2)
     targets = np.arange(8) % 2
-    activation = "softmax" if isinstance(objective, OneLabel) else "sigmoid"
+    activation = "softmax" if isinstance(objective, SingleLabel) else "sigmoid"
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation, kernel_initializer="zeros")])
     network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
-    defaults = {"train": "all", "epochs": 4, "batch_size": 2, "optimizer": "sgd", "clip_norm": 0.0}
-    chosen = settings.choose(network, 8, **{**defaults, **options})
+    plain = {"train": "all", "epochs": 4, "batch_size": 2, "optimizer": "sgd", "global_clipnorm": 0.0}
+    chosen = defaults.choose(network, 8, **{**plain, **options})
     batches = CachedBatches([inputs], indicators(targets, 2), chosen.batch_size, seed=0)
-    truth = targets if isinstance(objective, OneLabel) else indicators(targets, 2)
+    truth = targets if isinstance(objective, SingleLabel) else indicators(targets, 2)
     start = objective.score(np.full((8, 2), 0.5, "float32"), truth)
     report = (reported if reported is not None else []).append
-    task = Task(objective, start, objective.chance(truth, truth), 8, report)
+    begin = Start(objective, start, objective.chance(truth, truth), 8, report)
     validation = (np.ones((8, 4), "float32"), indicators(targets, 2))
-    fitted = fit(model, batches, validation, task, chosen, folder, callbacks)
+    fitted = fit_with_restarts(model, batches, validation, begin, chosen, folder, callbacks)
     return fitted, model.get_weights()
 
 
@@ -54,7 +54,7 @@ ONES = np.ones((8, 4), "float16")
 DIVERGING = 3.0  # and so does a quarter of it, but not a quarter of that
 
 
-@pytest.mark.parametrize("objective", [OneLabel(2), pytest.param(SeveralLabels(2), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("objective", [SingleLabel(2), pytest.param(MultiLabel(2), marks=pytest.mark.slow)])
 def test_nan_ends_training_with_the_weights_it_began_with_after_two_restarts(tmp_path, objective):
     inputs, reported = ONES.copy(), []
     inputs[5] = np.nan
@@ -182,7 +182,7 @@ def test_training_losses_that_rise_far_above_the_start(losses, at):
 def test_a_network_of_nan_is_never_the_better_one():
     """It names class 0 for every image, and that may be the right one more often than not."""
     scores = [{"accuracy": 0.8, "loss": math.nan}, {"accuracy": 0.75, "loss": 0.6}, {"accuracy": 0.9, "loss": math.inf}]
-    assert max(scores, key=quality) == scores[1]
+    assert max(scores, key=sort_key) == scores[1]
 
 
 def test_a_restart_is_plain_values():

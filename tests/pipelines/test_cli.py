@@ -358,7 +358,7 @@ def test_names_that_are_no_text_and_a_terminal_without_accents(sample_photos, tm
     shutil.copy(photos / "music" / sorted(os.listdir(photos / "music"))[0], photos / "music" / ("x" + odd))
     (photos / "music" / f"torn {odd}").write_bytes(first.read_bytes()[:200])
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "KERAS_CNN_CACHE": str(tmp_path / "cache")}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
 
     def called(*arguments, status=0):
         command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]

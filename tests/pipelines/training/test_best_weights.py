@@ -1,5 +1,6 @@
-"""What an interrupted job leaves, and what breaks a training off."""
+"""Training with every setting: the best weights, averages, exact resume, memory."""
 
+import math
 import shutil
 import warnings
 from pathlib import Path
@@ -10,86 +11,24 @@ import pytest
 import tensorflow as tf
 
 import keras_cnn as kc
-from keras_cnn import durable
-from pipelines import settings
+from pipelines import defaults
 from pipelines.datasets.feature_batches import CachedBatches, indicators
-from pipelines.errors import InputError, TrainingError
-from pipelines.training import fitting, job_state
-from pipelines.training.fitting import Task, fit
-from pipelines.training.task import OneLabel, SeveralLabels
-
-JOB = {"epochs": 3, "data": "a" * 64, "mirror": None}
-
-
-def test_the_same_job_finds_what_it_left(tmp_path):
-    folder = job_state.opened(tmp_path, JOB)
-    (folder / "checkpoint").touch()
-    assert job_state.exists(tmp_path)
-    assert (job_state.opened(tmp_path, dict(JOB)) / "checkpoint").exists()
-    job_state.remove(tmp_path)
-    assert not job_state.exists(tmp_path)
-
-
-def test_another_job_is_told_what_differs(tmp_path):
-    (job_state.opened(tmp_path, JOB) / "checkpoint").touch()
-    with pytest.raises(InputError) as caught:
-        job_state.opened(tmp_path, {**JOB, "epochs": 5, "data": "b" * 64})
-    assert str(caught.value) == (
-        f"An unfinished job in {tmp_path} can go on only with the same data and settings. Received others: epochs is 5, was 3, "
-        "data is 'bbbbbbbbbbb…, was 'aaaaaaaaaaa…. Run the same command as before, or add --restart to drop that job."
-    )
-    assert (tmp_path / ".unfinished" / "checkpoint").exists()
-    folder = job_state.opened(tmp_path, {**JOB, "epochs": 5}, restart=True)
-    assert [path.name for path in folder.iterdir()] == ["job.json"]
-    assert durable.read_record(folder / "job.json")["epochs"] == 5
-
-
-def test_a_job_that_was_stopped_before_it_began_leaves_nothing_to_go_on_with(tmp_path):
-    (tmp_path / ".unfinished").mkdir()
-    (tmp_path / ".unfinished" / "job.json.part").write_text("{")
-    assert [path.name for path in job_state.opened(tmp_path, JOB).iterdir()] == ["job.json"]
-
-
-@pytest.mark.parametrize("damage", ["a bit", "half", "empty", "a folder"])
-def test_a_record_that_cannot_be_read_loses_no_checkpoint(tmp_path, damage):
-    folder = job_state.opened(tmp_path, JOB)
-    (folder / "checkpoint").touch()
-    record = folder / "job.json"
-    content = bytearray(record.read_bytes())
-    record.unlink()
-    if damage == "a folder":
-        record.mkdir()
-    else:
-        content[10] ^= 1
-        record.write_bytes({"a bit": content, "half": content[:20], "empty": b""}[damage])
-    with pytest.raises(
-        InputError, match=r"^An unfinished job can go on only if .*job\.json tells what it is\. Received: a f"
-    ):
-        job_state.opened(tmp_path, JOB)
-    assert (folder / "checkpoint").exists()
-    assert not (job_state.opened(tmp_path, JOB, restart=True) / "checkpoint").exists()
-
-
-def test_a_bit_of_the_record_never_makes_it_another_job(tmp_path):
-    record = job_state.opened(tmp_path, JOB) / "job.json"
-    content = record.read_bytes()
-    for bit in range(0, 8 * len(content), 5):
-        damaged = bytearray(content)
-        damaged[bit // 8] ^= 1 << bit % 8
-        record.write_bytes(damaged)
-        with pytest.raises(InputError, match="a file that cannot be read"):
-            job_state.opened(tmp_path, JOB)
+from pipelines.errors import TrainingError
+from pipelines.training import restarts
+from pipelines.training.best_weights import RestoreBestWeights
+from pipelines.training.restarts import Start, fit_with_restarts
+from pipelines.training.task import MultiLabel, SingleLabel
 
 
 def trained(tmp_path, activations, callbacks=(), before=(), **options):
     model = keras.Sequential([keras.Input((4,)), *before, keras.layers.Dense(2, activation="softmax")])
     network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
-    chosen = settings.choose(network, 8, **{"train": "all", "epochs": 2, "batch_size": 4, **options})
+    chosen = defaults.choose(network, 8, **{"train": "all", "epochs": 2, "batch_size": 4, **options})
     targets = indicators(np.arange(8) % 2, 2)
     batches = CachedBatches([activations], targets, chosen.batch_size, seed=0)
     start = {"accuracy": 0.0, "loss": 9.0}
-    task = Task(OneLabel(2), start, start, 8)
-    return fit(model, batches, (np.zeros((8, 4)), targets), task, chosen, tmp_path, callbacks)
+    begin = Start(SingleLabel(2), start, start, 8)
+    return fit_with_restarts(model, batches, (np.zeros((8, 4)), targets), begin, chosen, tmp_path, callbacks)
 
 
 class Devouring(keras.layers.Layer):
@@ -108,14 +47,20 @@ class Exhausted(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     ("batch", "accumulate", "told"),
     [
-        (4, 1, "A batch of 4 images needs .* with --restart and --batch-size 2 --accumulate 2"),
-        (3, 2, "A batch of 3 images needs .* with --restart and --batch-size 1 --accumulate 6"),
+        (4, 1, "A batch of 4 images needs .* with --restart and --batch-size 2 --gradient-accumulation-steps 2"),
+        (3, 2, "A batch of 3 images needs .* with --restart and --batch-size 1 --gradient-accumulation-steps 6"),
         (1, 1, "A batch of 1 image needs .* with --restart and a smaller --size, or --train last"),
     ],
 )
 def test_where_memory_gives_out_a_smaller_batch_is_named(tmp_path, batch, accumulate, told):
     with pytest.raises(TrainingError, match=f"^{told}\\.$"):
-        trained(tmp_path, np.ones((8, 4), "float16"), [Exhausted()], batch_size=batch, accumulate=accumulate)
+        trained(
+            tmp_path,
+            np.ones((8, 4), "float16"),
+            [Exhausted()],
+            batch_size=batch,
+            gradient_accumulation_steps=accumulate,
+        )
 
 
 @pytest.mark.slow  # TensorFlow waits ten seconds before it gives up
@@ -138,22 +83,22 @@ def test_the_history_and_the_best_epoch(tmp_path):
 
 
 def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_path):
-    """With a learning rate of next to nothing: the solved head and every epoch are measured alike."""
+    """With a learning rate of next to nothing: the linear probe and every epoch are measured alike."""
     random = np.random.default_rng(0)
     activations = random.normal(size=(60, 4)).astype("float32")
     several = (activations[:, :3] + random.normal(size=(60, 3)) > 0).astype(int)
     one = several.sum(1) % 3
-    for objective, targets, ending in ((OneLabel(3), one, "softmax"), (SeveralLabels(3), several, "sigmoid")):
+    for objective, targets, ending in ((SingleLabel(3), one, "softmax"), (MultiLabel(3), several, "sigmoid")):
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation=ending)])
         start = objective.score(model.predict(activations, verbose=0), targets)
         network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
-        chosen = settings.choose(network, 60, train="all", epochs=1, learning_rate=1e-30)
+        chosen = defaults.choose(network, 60, train="all", epochs=1, learning_rate=1e-30)
         rows = indicators(targets, 3)
         folder = tmp_path / ending
         folder.mkdir()
         batches = CachedBatches([activations], rows, 32, seed=0)
-        task = Task(objective, start, objective.chance(targets, targets), 60)
-        best = fit(model, batches, (activations, rows), task, chosen, folder).best
+        begin = Start(objective, start, objective.chance(targets, targets), 60)
+        best = fit_with_restarts(model, batches, (activations, rows), begin, chosen, folder).best
         assert best == pytest.approx(start, rel=1e-4) and best.keys() == start.keys()
 
 
@@ -161,8 +106,8 @@ def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_pa
 def test_the_average_keeps_its_share_an_update_however_many_steps_that_takes(accumulate):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
-    more = {"optimizer": "sgd", "average": 0.75, "weight_decay": 0.0, "accumulate": accumulate}
-    optimizer = fitting._optimizer(model, 10, settings.choose(network, 8, train="all", epochs=1, **more))
+    more = {"optimizer": "sgd", "ema_momentum": 0.75, "weight_decay": 0.0, "gradient_accumulation_steps": accumulate}
+    optimizer = restarts._optimizer(model, 10, defaults.choose(network, 8, train="all", epochs=1, **more))
     for weight in (1.0, 5.0):
         model.layers[0].kernel.assign([[weight]])
         for _ in range(accumulate):
@@ -170,7 +115,14 @@ def test_the_average_keeps_its_share_an_update_however_many_steps_that_takes(acc
     assert optimizer._model_variables_moving_average[0].numpy().item() == pytest.approx(0.75 * 1 + 0.25 * 5)
 
 
-EVERYTHING = {"optimizer": "sgd", "layer_decay": 0.9, "average": 0.8, "clip_norm": 0.01, "accumulate": 3, "patience": 9}
+EVERYTHING = {
+    "optimizer": "sgd",
+    "layer_decay": 0.9,
+    "ema_momentum": 0.8,
+    "global_clipnorm": 0.01,
+    "gradient_accumulation_steps": 3,
+    "patience": 9,
+}
 
 
 @pytest.mark.parametrize(
@@ -236,8 +188,8 @@ BEST_IS_THE_SECOND = {
     "learning_rate": 3.0,
     "batch_size": 4,
     "optimizer": "sgd",
-    "warm_up": 0.0,
-    "clip_norm": 0.0,
+    "warmup_fraction": 0.0,
+    "global_clipnorm": 0.0,
 }
 
 
@@ -304,3 +256,66 @@ def test_a_copy_of_an_unfinished_job_is_one_of_its_own(interrupted, tmp_path):
     original.rename(tmp_path / "moved")
     assert best_of_five(tmp_path / "moved") == whole
     assert not original.exists()
+
+
+class Weights:
+    """A stand-in for a model: its weights are whatever was set last."""
+
+    stop_training = False
+
+    def __init__(self):
+        self.value = "start"
+
+    def get_weights(self):
+        return [np.array(self.value)]
+
+    def set_weights(self, value):
+        self.value = str(value[0])
+
+
+@pytest.mark.parametrize(
+    ("start", "epochs", "kept"),
+    [
+        ((0.5, 1.0), [(0.6, 1.0), (0.8, 0.9), (0.8, 0.7), (0.7, 0.1)], "epoch 3"),  # accuracy first, then the loss
+        ((0.9, 1.0), [(0.6, 0.1), (0.8, 0.1)], "start"),
+        (
+            (0.75, 1.0),
+            [(0.9, math.nan), (0.8, math.inf)],
+            "start",
+        ),  # NaN everywhere names class 0, which may be frequent
+        ((0.5, 1.0), [(0.5, 1.0)], "start"),
+    ],
+)
+def test_the_best_weights_stay(start, epochs, kept, tmp_path):
+    keeper = RestoreBestWeights(dict(zip(("accuracy", "loss"), start, strict=True)))
+    model = Weights()
+    keeper.set_model(model)
+    keeper.on_train_begin()
+    for number, (accuracy, loss) in enumerate(epochs, 1):
+        model.value = f"epoch {number}"
+        keeper.on_epoch_end(number, {"val_accuracy": accuracy, "val_crossentropy": loss})
+    keeper.on_train_end()
+    assert model.value == kept
+    assert keeper.best["accuracy"] == max(accuracy for accuracy, _ in epochs)
+
+
+def test_with_several_labels_the_mean_average_precision_decides(tmp_path):
+    keeper, model = RestoreBestWeights({"mean_average_precision": 0.5, "loss": 0.1}), Weights()
+    keeper.set_model(model)
+    keeper.on_train_begin()
+    for epoch, (precision, loss) in {"first": (0.6, 0.4), "second": (0.6, 0.3), "third": (0.55, 0.1)}.items():
+        model.value = epoch
+        keeper.on_epoch_end(0, {"val_mean_average_precision": precision, "val_crossentropy": loss})
+    keeper.on_train_end()
+    assert model.value == "second" and keeper.best == {"mean_average_precision": 0.6, "loss": 0.3}
+
+
+def test_an_epoch_in_which_training_diverged_is_not_kept_however_accurate_it_was():
+    model, start = Weights(), {"accuracy": 0.5, "loss": 1.0}
+    keeper = RestoreBestWeights(start)
+    keeper.set_model(model)
+    keeper.on_train_begin()
+    model.value, model.stop_training = "diverged", True
+    keeper.on_epoch_end(0, {"val_accuracy": 0.9, "val_crossentropy": 40.0})
+    keeper.on_train_end()
+    assert model.value == "start" and keeper.restored == start

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import runpy
 import shutil
 from dataclasses import replace
@@ -16,7 +17,7 @@ import keras_cnn as kc
 from pipelines import Catalog, InputError, cli, fine_tune
 from pipelines.catalog import open_data
 from pipelines.commands.summary import print_summary
-from pipelines.evaluation.single_label import Evaluation, wilson_interval
+from pipelines.evaluation.single_label import wilson_interval
 from pipelines.report import write_report
 from pipelines.sample import DIRECTORY
 
@@ -27,7 +28,8 @@ def test_what_is_written(job):
     assert (result.export, result.run, result.report) == (out / "1", out / "runs" / "1", out / "report.html")
     assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs", "serving"]
     assert {path.name for path in result.run.iterdir()} == {
-        *("settings.json", "metrics.json", "history.csv", "catalog.csv", "model.keras", "report.html")
+        *("settings.json", "metrics.json", "history.csv", "catalog.csv", "model.keras", "report.html"),
+        "test_probabilities.npy",
     }
     metrics = json.loads((result.run / "metrics.json").read_text())
     assert metrics["accuracy"] == result.accuracy
@@ -41,14 +43,14 @@ def test_callbacks_of_the_user_are_called(job):
     assert job[1].epochs == 2
 
 
-def test_unreadable_files_are_left_out_by_name(job):
+def test_unreadable_files_are_excluded_by_name(job):
     result, _, photos = job
     with open(result.run / "catalog.csv", newline="") as file:
         reasons = {row["path"]: row["reason"] for row in csv.DictReader(file) if row["reason"]}
     assert set(reasons) == {str(photos / name) for name in ("birds/torn.png", "music/empty.jpg", "music/notes.txt")}
     assert reasons[str(photos / "music" / "empty.jpg")] == "an empty file"
     assert reasons[str(photos / "birds" / "torn.png")].startswith("a truncated PNG file")
-    assert result.metrics["left_out"] == 3
+    assert result.metrics["excluded"] == 3
 
 
 def test_the_accuracy_is_that_of_the_exported_version(job):
@@ -61,7 +63,7 @@ def test_the_accuracy_is_that_of_the_exported_version(job):
     assert np.mean(right) == pytest.approx(result.accuracy)
 
 
-def test_the_kept_model_is_the_exported_one(job):
+def test_the_saved_model_is_the_exported_one(job):
     result, _, photos = job
     model = keras.models.load_model(result.run / "model.keras")
     preprocessing = kc.Preprocessing(**json.loads((result.run / "settings.json").read_text())["preprocessing"])
@@ -71,37 +73,59 @@ def test_the_kept_model_is_the_exported_one(job):
     np.testing.assert_allclose(serve(image_bytes=tf.constant([content]))["scores"], scores, atol=1e-4)
 
 
-def test_the_report_names_the_mistakes_and_the_files_left_out(job):
+def test_the_report_names_the_errors_and_the_excluded_files(job):
     page = job[0].report.read_text()
     assert "torn.png" in page and "an empty file" in page
-    assert page.count(" %, is ") == round(5 * (1 - job[0].accuracy))
+    assert page.count(" %, true: ") == round(5 * (1 - job[0].accuracy))
 
 
 def test_a_report_on_leaks_does_not_say_that_test_took_no_part(job, tmp_path):
     result, _, _ = job
-    run, catalog = tmp_path / "run", open_data(result.run / "catalog.csv")
+    run = tmp_path / "run"
     shutil.copytree(result.run, run)
     assert "took no part in training" in (run / "report.html").read_text()
     leak = {"kind": "leak", "level": "error", "text": "2 images of 5 in test can be found.", "count": 0, "files": []}
     metrics = {**result.metrics, "findings": [leak], "accuracy_without_leaks": 0.6667}
     (run / "metrics.json").write_text(json.dumps(metrics))
-    truth = np.array([catalog.classes.index(catalog.labels[row]) for row in catalog.used("test")])
-    write_report(
-        run, Evaluation(np.eye(len(catalog.classes))[truth], truth, catalog.classes), catalog, kc.Preprocessing(32)
-    )
-    headline = (run / "report.html").read_text().split("to choose")[0]
+    write_report(run)
+    headline = (run / "report.html").read_text().split("<h2>")[0]
     assert "took no part" not in headline and leak["text"] in headline and "66.7 %" in headline
+
+
+def test_the_report_is_made_again_from_the_folder_of_a_run(job, tmp_path, capsys):
+    run = shutil.copytree(job[0].run, tmp_path / "run")
+    first = (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    assert cli.main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    figures = rb"base64,[^\"]*"  # Matplotlib names the parts of an SVG at random
+    assert re.sub(figures, b"", (run / "report.html").read_bytes()) == re.sub(figures, b"", first)
+
+
+def test_a_report_without_its_images_or_without_its_run(job, tmp_path, capsys):
+    run = shutil.copytree(job[0].run, tmp_path / "run")
+    table = (run / "catalog.csv").read_text()
+    (run / "catalog.csv").write_text(table.replace(str(job[2]), "/nowhere"))
+    findings = {"findings": []}
+    (run / "metrics.json").write_text(json.dumps({**job[0].metrics, **findings}))
+    write_report(run)
+    assert "Confusion matrix" in (run / "report.html").read_text()
+    (run / "metrics.json").unlink()
+    assert cli.main(["report", str(run)]) == 2
+    assert "RUN must be a run that `keras-cnn fit` wrote" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_second_job_adds_a_version_from_the_command_line(job, sample_photos, capsys):
     out = job[0].export.parent
     (out / ".unfinished").mkdir()  # of another job, which this one has no part in
-    assert cli.main(["fit", str(sample_photos), "--out", str(out), "--epochs", "0", "--no-mirror", "--json"]) == 0
+    assert (
+        cli.main(["fit", str(sample_photos), "--out", str(out), "--epochs", "0", "--no-horizontal-flip", "--json"]) == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert (result["export"], result["run"]) == (str(out / "2"), str(out / "runs" / "2"))
-    assert result["kept"] == "solved head" and list(result["validation"]) == ["solved head"]
-    assert "6 to choose and then learn from, 5 to test" in (out / "runs" / "2" / "report.html").read_text()
+    assert result["selected"] == "linear_probe" and list(result["validation"]) == ["linear_probe"]
+    assert "fitted to the validation images too" in (out / "runs" / "2" / "report.html").read_text()
     assert job[0].export.is_dir()
     (out / ".unfinished").rmdir()
 
@@ -110,14 +134,14 @@ def test_the_summary_says_what_a_person_asks(job, capsys):
     print_summary(job[0])
     text = " ".join(capsys.readouterr().out.split())
     assert "Classes 3: birds, music, plants" in text
-    assert "Images 13 to train, 6 to choose and then learn from, 5 to test, 3 left out (see catalog.csv)" in text
+    assert "Images 13 training, 6 validation (then also for training), 5 test, 3 excluded (see catalog.csv)" in text
     low, high = wilson_interval(round(5 * job[0].accuracy), 5)
-    assert f"Test accuracy {100 * job[0].accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in text
+    assert f"Test {100 * job[0].accuracy:.1f} % accuracy (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in text
     assert "reading images" in text and "fine-tuning" in text and "only 6 validation images" in text
     assert f"For TF Serving {job[0].export}" in text and f"Report {job[0].report}" in text
-    alone = {name: score for name, score in job[0].metrics["validation"].items() if name == "solved head"}
-    print_summary(replace(job[0], metrics={**job[0].metrics, "validation": alone}))
-    assert "6 to choose and then learn from, 5 to test" in " ".join(capsys.readouterr().out.split())
+    print_summary(replace(job[0], metrics={**job[0].metrics, "selected": "fine_tuned"}))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "6 validation, 5 test" in text and "selected: fine-tuned network" in text
 
 
 def test_the_last_stage_is_trained_and_nothing_else(job):
@@ -196,7 +220,7 @@ def test_arrays(tmp_path):
     noise = np.random.default_rng(0).integers(0, 20, (36, 16, 16, 3), "uint8")
     images = colours[labels][:, None, None] + noise
     catalog = Catalog.from_arrays(images, labels, ["red", "green", "blue"], folder=tmp_path / "images")
-    assert fine_tune(catalog, tmp_path / "out", epochs=0, crop=1.0, progress=False).accuracy == 1
+    assert fine_tune(catalog, tmp_path / "out", epochs=0, crop_fraction=1.0, progress=False).accuracy == 1
 
 
 @pytest.mark.parametrize("options", [{"weights": 3}, {"backbone": "efficientnet_lite9"}, {"backbone": "hub:nowhere"}])
@@ -207,18 +231,25 @@ def test_networks_that_cannot_be_loaded_write_nothing(sample_photos, tmp_path, o
 
 
 @pytest.mark.slow
-def test_varied_views_are_kept_and_the_next_job_finds_them(sample_photos, tmp_path, monkeypatch):
+def test_augmented_copies_are_cached_and_the_next_job_finds_them(sample_photos, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
-    options = {"train": "last", "augmentation": "strong", "views": 3, "epochs": 1, "size": 64, "progress": False}
-    weights, kept = [], []
+    options = {
+        "train": "last",
+        "augmentation": "strong",
+        "augmented_copies": 3,
+        "epochs": 1,
+        "size": 64,
+        "progress": False,
+    }
+    weights, cached = [], []
     for _ in range(2):
         result = fine_tune(sample_photos, tmp_path / "out", **options)
-        steps = [name for name in result.metrics["seconds"] if name.startswith("Features of train")]
-        assert steps == ["Features of train", "Features of train, varied"]
+        steps = [name for name in result.metrics["seconds"] if name.startswith("Features of")]
+        assert steps == ["Features of train", "Features of validation", "Features of augmented copies"]
         weights.append(keras.models.load_model(result.run / "model.keras").get_weights())
         # The time of a file changes when it is used, its inode when it is written again.
-        kept.append(sorted((path, path.stat().st_ino) for path in (tmp_path / "cache").rglob("array.npy")))
-    assert kept[0] and kept[0] == kept[1]
+        cached.append(sorted((path, path.stat().st_ino) for path in (tmp_path / "cache").rglob("array.npy")))
+    assert cached[0] and cached[0] == cached[1]
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -255,7 +286,7 @@ def test_a_frozen_weight_that_moves_ends_the_job(sample_photos, tmp_path):
 
 @pytest.mark.slow
 def test_pretraining_is_what_makes_it_work(tmp_path):
-    """On 20 drawings a class, the solved head on pretrained features is far better than on random ones."""
+    """On 20 drawings per class, a linear probe on pretrained features is far better than on random ones."""
     photos = tmp_path / "photos"
     for folder in sorted(path for path in DIRECTORY.iterdir() if path.is_dir()):
         (photos / folder.name).mkdir(parents=True)
@@ -277,7 +308,7 @@ def test_the_sample_reaches_its_accuracy_over_three_seeds(tmp_path):
 @pytest.mark.slow
 def test_flips_are_not_learned_from_where_left_and_right_are_the_classes(tmp_path):
     """40 images of each class leave 12 to validate, too few to tell: cross-validation does."""
-    script = Path(__file__).parents[1] / "benchmarks" / "image_sets.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "image_sets.py"
     arrows = runpy.run_path(str(script))["left_or_right"](tmp_path / "arrows")
     drawings, decisions = tmp_path / "drawings", []
     for label in ("birds", "music", "plants"):
@@ -287,7 +318,7 @@ def test_flips_are_not_learned_from_where_left_and_right_are_the_classes(tmp_pat
     for data in (arrows, drawings):
         result = fine_tune(data, tmp_path / "out" / data.name, size=96, epochs=1, progress=False)
         assert result.metrics["images"]["validation"] < 50
-        decisions.append(json.loads((result.run / "settings.json").read_text())["mirror"])
+        decisions.append(json.loads((result.run / "settings.json").read_text())["horizontal_flip"])
     assert decisions == [False, True]
 
 
@@ -301,6 +332,6 @@ def test_a_folder_without_an_image_that_can_be_read(tmp_path):
 
 
 def test_a_setting_that_there_is_not(sample_photos, tmp_path):
-    with pytest.raises(TypeError, match=r"^fine_tune: a setting must be one of batch_size, .* Received: batchsize."):
+    with pytest.raises(TypeError, match=r"^fine_tune: a setting must be one of train, .* Received: batchsize\."):
         fine_tune(sample_photos, tmp_path / "out", batchsize=3)
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
-from killing import Files
+from helpers.killing import Files
 
 from keras_cnn import durable
 from keras_cnn.serving import folder

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from killing import Files
+from helpers.killing import Files
 from PIL import Image
 from serving_cases import in_this_process
 

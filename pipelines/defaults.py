@@ -1,0 +1,124 @@
+"""The defaults of a job: which settings fit these data, this network and this machine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from keras_cnn import Backbone, arguments, surgery
+from pipelines.settings import FEWEST_COPIES, LIGHT, TRAIN, Settings, check_names
+
+MOST_COPIES = 8
+FEW, MANY = 1_000, 20_000  # training images
+# Networks were pretrained on random crops and tested on the centre: 224 of 256 pixels.
+CROP_FRACTION = 0.875
+QUICK = 1_500  # images; up to here it takes seconds to compare two crop fractions on validation
+IMAGES = 27_000  # that pass through the whole network in training, where the data do not need more or fewer
+
+
+def crop_fractions(images: int, crop_fraction: float | None = None) -> tuple[float, ...]:
+    """Which crop fractions to compare: the one that is given; with few images 7/8 and the whole image."""
+    if crop_fraction is not None:
+        return (crop_fraction,)
+    return (CROP_FRACTION, 1.0) if images < QUICK else (CROP_FRACTION,)
+
+
+def choose(
+    backbone: Backbone,
+    training_images: int,
+    *,
+    gpu: bool = False,
+    bfloat16: bool = False,
+    multi_label: bool = False,
+    **overrides: Any,
+) -> Settings:
+    """The settings of a job: defaults for these data, this network and this machine, and what the user overrides.
+
+    With fewer than 1,000 training images the last stage is trained at a low rate: more would overfit. With more, the whole
+    network; without a GPU only up to 20,000 images, and the last stage again with more, where an epoch of the whole network
+    takes too long.
+
+    A network that cannot be cut before its last stage (a module of TF Hub, which is one stage; NASNet, whose paths run beside
+    each other) has only its head trained instead of the last stage; so has one of one stage, whatever the data.
+
+    Args:
+        backbone: The network.
+        training_images: Number of images in the training split.
+        gpu: Whether there is one.
+        bfloat16: Whether it computes in bfloat16; a network then trains in mixed precision.
+        multi_label: Whether an image may have several labels.
+        overrides: Values for fields of `Settings`; None leaves the default.
+
+    Raises:
+        TypeError: If there is no such setting.
+        ValueError: If a value is out of range, or "last" or a stage shall be trained and the network cannot be cut before it.
+    """
+    check_names(overrides)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    train = _train(backbone, training_images, gpu, given.get("train"), given.get("epochs"))
+    light = train in LIGHT
+    batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
+    accumulated = given.get("gradient_accumulation_steps", 1)
+    update = batch_size * arguments.integer("fit", "gradient_accumulation_steps", accumulated)
+    epochs = 0 if train == "head" else given.get("epochs") or _epochs(training_images, update, light)
+    train_depthwise = given.get("train_depthwise", gpu or light)
+    defaults = Settings(
+        train=train,
+        feature_layer="pool" if train in ("head", "all") else _stage_before(backbone, train),
+        epochs=epochs,
+        learning_rate=_learning_rate(backbone, training_images, train, train_depthwise),
+        warmup_fraction=0.1 if light else 0.07,
+        # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
+        label_smoothing=0.0 if multi_label else 0.1,
+        augmentation="none" if light else "light",
+        augmented_copies=4 if light else min(max(FEWEST_COPIES, epochs), MOST_COPIES),
+        train_depthwise=train_depthwise,
+        mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
+    )
+    return replace(defaults, **{**given, "train": train, "epochs": epochs})
+
+
+def _train(backbone, training_images, gpu, train, epochs):
+    if train is not None:
+        arguments.one_of("fit", "train", train, TRAIN + tuple(stage.name for stage in backbone.stages[1:]))
+    if epochs is not None:
+        arguments.integer("fit", "epochs", epochs, 0)
+    if epochs == 0:
+        return "head"
+    from_a_stage = train not in (None, "head", "all")
+    stage = train if from_a_stage else "last"
+    divides = len(backbone.stages) > 1 and surgery.divides(backbone.model, _stage_before(backbone, stage))
+    if from_a_stage and not divides:
+        where = "its last stage" if train == "last" else train
+        expected = f'"head" or "all" for a network that cannot be cut before {where}'
+        raise ValueError(arguments.message("fit", "train", expected, train))
+    if train:
+        return train
+    if len(backbone.stages) > 1 and training_images >= FEW and (gpu or training_images <= MANY):
+        return "all"
+    return "last" if divides else "head"
+
+
+def _stage_before(backbone, train):
+    """Name of the stage before the first one that is trained."""
+    names = [stage.name for stage in backbone.stages]
+    return names[-2] if train == "last" else names[names.index(train) - 1]
+
+
+def _learning_rate(backbone, training_images, train, train_depthwise):
+    if train in LIGHT:
+        return 3e-5 if training_images < 500 else 1e-4
+    if train == "all":  # twice that diverges on images unlike those of pretraining
+        return 6e-4
+    layers = backbone.model._flatten_layers()
+    spared = not train_depthwise and any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in layers)
+    return 1.2e-3 if spared else 6e-4  # the other layers tolerate the higher one
+
+
+def _epochs(training_images, update, light):
+    if light:
+        return min(12, max(5, 1500 // math.ceil(training_images / update)))
+    return min(20, max(5, round(IMAGES / training_images)))

@@ -1,0 +1,219 @@
+"""The head of a classifier, fitted as a linear probe on cached features: before fine-tuning, and instead of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_cnn import Backbone
+from keras_cnn.builder import attach
+from keras_cnn.training import LinearHead, calibration, solve_head
+from pipelines import augment
+from pipelines.augment import Augmentation, cross_validated, mirroring
+from pipelines.datasets.array_cache import Cache, digest
+from pipelines.progress import Steps
+from pipelines.settings import FEWEST_COPIES, Settings
+from pipelines.training.feature_extractor import (
+    FeatureExtractor,
+    Partition,
+    in_batches,
+    inference,
+    partition,
+    precision_for,
+)
+from pipelines.training.fingerprints import network_digest
+from pipelines.training.split_images import BATCH_SIZE, SplitImages, naming_files
+from pipelines.training.task import Task, task_for
+
+
+@dataclass(frozen=True)
+class HeadFit:
+    """A classifier whose head is a linear probe, and all that training goes on from.
+
+    Attributes:
+        model: Images -> probabilities; the probe's weights are in its layer "logits".
+        backbone: The `keras_cnn.Backbone` in it.
+        data: Its images and targets.
+        settings: The settings, with what validation decided: `horizontal_flip`, `augmented_copies`.
+        task: What is learned.
+        partition: The parts of `model`.
+        copies: Cached features of the training images: the plain ones, then one array per augmented copy.
+        validation_features: Those of the validation images.
+        probe: The weights.
+        probabilities: Of the validation images, `(images, classes)`, before the probe learned from them.
+        score: The score of these.
+        description: All that decides the outcome of the job, plain values by name.
+        preview: A figure of the augmentation, uint8 `(height, width, 3)`, or None.
+    """
+
+    model: keras.Model
+    backbone: Backbone
+    data: SplitImages
+    settings: Settings
+    task: Task
+    partition: Partition
+    copies: tuple[np.ndarray, ...]
+    validation_features: np.ndarray
+    probe: LinearHead
+    probabilities: np.ndarray
+    score: dict[str, float]
+    description: dict[str, Any]
+    preview: np.ndarray | None = None
+
+
+def fit_head(backbone: Backbone, data: SplitImages, settings: Settings, cache: Cache, progress: Steps) -> HeadFit:
+    """Put a head on a backbone and fit it as a linear probe.
+
+    Args:
+        backbone: The network; its model becomes a part of the classifier.
+        data: Images and targets.
+        settings: What to train; `horizontal_flip` None is decided here.
+        cache: Where features are cached.
+        progress: Shows how far it is.
+    """
+    task = task_for(data.catalog)
+    model = attach(backbone.model, task.head(settings.dropout))
+    description = _describe(settings, backbone, data)
+    parts = partition(model, settings.feature_layer)
+    augments = settings.augments and not settings.trains_on_images
+    count = (settings.augmented_copies if augments else 1) * len(data.indices("train")) + len(
+        data.indices("validation")
+    )
+    extractor = FeatureExtractor(parts.frozen, backbone, cache, count)
+    if augments:
+        most = max(FEWEST_COPIES, extractor.copies_that_fit(len(data.indices("train"))))
+        settings = replace(settings, augmented_copies=min(settings.augmented_copies, most))
+    pool, predict = _pooling(parts, count), inference(parts.head)
+    extract = _Extract(extractor, data, progress)
+
+    plain, held_out = extract("train"), extract("validation")
+    pooled = pool(held_out)
+    probe = _fit_probe([pool(plain)], data, pooled, progress)
+    _set_probe(parts, probe)
+    if settings.horizontal_flip is None:
+        safe = _flips_are_safe(plain, held_out, probe, data, lambda split: extract(split, flipped=True), pool, predict)
+        settings = replace(settings, horizontal_flip=safe)
+        flips = safe and settings.train == "last"
+    else:
+        flips = settings.horizontal_flip and settings.light
+
+    copies, preview = (plain,), None
+    if augments:
+        more, preview = _augmented_copies(extractor, data, settings, cache, progress)
+        copies += more
+    elif flips:
+        copies += (extract("train", flipped=True),)
+    if len(copies) > 1 and settings.light:  # with more to train, the head is only where training starts
+        probe = _fit_probe([pool(each) for each in copies], data, pooled, progress)
+        _set_probe(parts, probe)
+    probabilities = in_batches(predict, pooled)
+    score = task.score(probabilities, data.targets("validation"))
+    return HeadFit(
+        model=model,
+        backbone=backbone,
+        data=data,
+        settings=settings,
+        task=task,
+        partition=parts,
+        copies=copies,
+        validation_features=held_out,
+        probe=probe,
+        probabilities=probabilities,
+        score=score,
+        description=description,
+        preview=preview,
+    )
+
+
+def refit_head(head: HeadFit, progress: Steps) -> None:
+    """Fit the probe to the validation images too, once they have decided everything: with few images that is many."""
+    pool = _pooling(head.partition, sum(map(len, head.copies)) + len(head.validation_features))
+    targets = [head.data.targets("train")] * len(head.copies) + [head.data.targets("validation")]
+    with progress.step("Fitting the head"):
+        features = np.concatenate([pool(each) for each in (*head.copies, head.validation_features)])
+        labels = np.concatenate(targets)
+        classes, l2 = head.data.num_classes, (head.probe.penalty,)
+        _set_probe(head.partition, solve_head(features, labels, classes, features, labels, l2, start=head.probe))
+
+
+@dataclass(frozen=True)
+class _Extract:
+    """The features of the images of a split, plain or flipped."""
+
+    extractor: FeatureExtractor
+    data: SplitImages
+    progress: Steps
+
+    def __call__(self, split: str, flipped: bool = False) -> np.ndarray:
+        name = f"Features of {split}{', flipped' if flipped else ''}"
+        with self.progress.step(name, len(self.data.indices(split))) as advance:
+            return self.extractor.features(self.data.batches(split), self.data.cache_key(split), advance, flipped)
+
+
+def _describe(settings, backbone, data):
+    """All that decides what a job gives. Made before training, which may change the network in place."""
+    return {
+        **settings.to_dict(),
+        "backbone": str(backbone.source),
+        "weights": network_digest(backbone.model),
+        "images": digest(data.images.key, data.catalog.labels, data.catalog.splits),
+    }
+
+
+def _pooling(parts: Partition, images: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from cached features to pooled features in float32."""
+    if parts.neck is None:
+        return lambda features: features.astype("float32")
+    run = inference(parts.neck, images, precision_for(images))
+    return lambda features: in_batches(run, features)
+
+
+def _fit_probe(copies: Sequence[np.ndarray], data: SplitImages, validation: np.ndarray, progress: Steps) -> LinearHead:
+    with progress.step("Fitting the head"):
+        labels = np.concatenate([data.targets("train")] * len(copies))
+        return solve_head(np.concatenate(copies), labels, data.num_classes, validation, data.targets("validation"))
+
+
+def _set_probe(parts: Partition, probe: LinearHead) -> None:
+    parts.rest.get_layer("logits").set_weights([probe.kernel, probe.bias])
+
+
+def _flips_are_safe(plain, held_out, probe, data, flipped, pool, predict) -> bool:
+    """Whether a probe that saw no flipped images knows them: on validation, or by cross-validation where that is small.
+
+    With too few images for either, the answer is no: two classes may differ by left and right alone.
+    """
+    truth, learned = data.targets("validation"), data.targets("train")
+    if len(truth) + len(learned) < calibration.FEWEST:
+        return False
+    if len(truth) >= calibration.FEWEST:
+        both = (pool(held_out), pool(flipped("validation")))
+        return mirroring(*(in_batches(predict, features) for features in both), truth).harmless
+    features = np.concatenate([pool(plain), pool(held_out)])
+    others = np.concatenate([pool(flipped("train")), pool(flipped("validation"))])
+    labels = np.concatenate([learned, truth])
+    return cross_validated(features, others, labels, data.num_classes, probe.penalty).harmless
+
+
+def augmentation_of(settings: Settings) -> Augmentation:
+    """The augmentation that settings name, without flips unless they are safe."""
+    if isinstance(settings.augmentation, Augmentation):
+        return settings.augmentation
+    return augment.preset(settings.augmentation, mirror=bool(settings.horizontal_flip))
+
+
+def _augmented_copies(extractor, data, settings, cache, progress):
+    """Features of augmented copies of the training images, one array per copy; and a preview of them."""
+    # Features of two images cannot be mixed as the images could.
+    augmentation = replace(augmentation_of(settings), mixup=0.0, cutmix=0.0)
+    with progress.step("Reading larger images", len(data.indices("train"))) as advance:
+        source = data.load_larger(augmentation, cache, advance)
+    batches = data.augmented_batches(source, augmentation, BATCH_SIZE, settings.seed, shuffle=False)
+    key, epochs = data.augmented_cache_key(augmentation, settings.seed), range(1, settings.augmented_copies)
+    with progress.step("Features of augmented copies", len(epochs) * batches.examples) as advance, naming_files(source):
+        copies = tuple(extractor.features(batches, key, advance, epoch=epoch) for epoch in epochs)
+    return copies, data.preview(source, augmentation, settings.seed)

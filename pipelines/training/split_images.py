@@ -1,0 +1,113 @@
+"""The images and targets of each split: what training, evaluation and the caches all read."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_cnn import Preprocessing
+from pipelines import augment
+from pipelines.augment import Augmentation
+from pipelines.catalog import Catalog
+from pipelines.datasets import image_files
+from pipelines.datasets.array_cache import Cache, digest
+from pipelines.datasets.image_batches import Batches
+from pipelines.doctor import Images
+
+BATCH_SIZE = 32  # of passes without training
+PREVIEWED = 6  # images in the preview of the augmentation
+
+
+@dataclass(frozen=True)
+class SplitImages:
+    """A catalog with splits, and its images as the network sees them.
+
+    Attributes:
+        catalog: `Catalog` with splits.
+        images: Its decoded `Images`.
+        preprocessing: How image files become inputs of the network.
+    """
+
+    catalog: Catalog
+    images: Images
+    preprocessing: Preprocessing
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.catalog.classes)
+
+    def indices(self, split: str) -> np.ndarray:
+        """Where the images of a split are in the catalog, ascending."""
+        return self.catalog.used(split)
+
+    def targets(self, split: str) -> np.ndarray:
+        """Class numbers `(images,)`; with several labels per image 0 and 1, `(images, classes)`."""
+        return self.catalog.targets(self.indices(split))
+
+    def batches(self, split: str) -> Batches:
+        """The images of a split in order, without augmentation."""
+        return Batches(
+            self.images.source,
+            self.targets(split),
+            self.preprocessing.size,
+            BATCH_SIZE,
+            classes=self.num_classes,
+            shuffle=False,
+            rows=self.images.positions(self.indices(split)),
+        )
+
+    def cache_key(self, split: str) -> str:
+        """A digest of the images of a split."""
+        return digest(self.images.key, self.images.positions(self.indices(split)).tolist())
+
+    def larger(self, augmentation: Augmentation) -> tuple[list, Preprocessing]:
+        """Paths of the training images, and how to read them large enough to take random crops from."""
+        size = augmentation.stored_size(self.preprocessing.size)
+        larger = replace(self.preprocessing, size=size, crop_fraction=1.0)
+        return [self.catalog.paths[index] for index in self.indices("train")], larger
+
+    def load_larger(self, augmentation: Augmentation, cache: Cache, progress):
+        """The training images, large enough to take random crops from: an array, or `Files` where there is no room."""
+        return image_files.stored(*self.larger(augmentation), cache, progress)
+
+    def augmented_batches(
+        self,
+        source,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        class_balance: str | None = None,
+    ) -> Batches:
+        """Batches of augmented training images from what `load_larger` gives."""
+        return Batches(
+            source,
+            self.targets("train"),
+            self.preprocessing.size,
+            batch_size,
+            classes=self.num_classes,
+            augmentation=augmentation,
+            seed=seed,
+            shuffle=shuffle,
+            balance=class_balance,
+        )
+
+    def augmented_cache_key(self, augmentation: Augmentation, seed: int) -> str:
+        """A digest of the augmented training images."""
+        files = image_files.Files(*self.larger(augmentation)).key
+        return digest(files, augmentation.to_dict(), image_files.code(augment), seed)
+
+    def preview(self, source, augmentation: Augmentation, seed: int) -> np.ndarray | None:
+        """A figure of some training images and how training sees them, uint8; None where they are not in memory."""
+        if isinstance(source, image_files.Files):
+            return None
+        some = source[:: max(1, -(-len(source) // PREVIEWED))]
+        return augment.contact_sheet(some, self.preprocessing.size, augmentation, seed)
+
+
+def naming_files(source) -> AbstractContextManager:
+    """A context in which an error in reading a file names that file."""
+    return source.named_in_errors() if isinstance(source, image_files.Files) else nullcontext()

@@ -1,0 +1,178 @@
+"""What the head is fitted to, which copies of the images have features of their own, and what of a network is trained."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers.networks import staged_backbone
+from PIL import Image
+
+import keras_cnn as kc
+from keras_cnn import surgery
+from pipelines import defaults, doctor
+from pipelines.augment import PRESETS
+from pipelines.catalog import Catalog
+from pipelines.datasets.array_cache import Cache
+from pipelines.progress import Steps
+from pipelines.training import head as heads
+from pipelines.training.classifier import LINEAR_PROBE, select
+from pipelines.training.feature_extractor import FeatureExtractor
+from pipelines.training.fitting import _feature_data, set_trainable
+from pipelines.training.head import augmentation_of, fit_head
+from pipelines.training.restarts import FitResult
+from pipelines.training.split_images import SplitImages
+
+QUIET = Steps(visible=False)
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Splits of 12 noisy gray images of three levels, 4 per split and class."""
+    folder, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    lines = ["path,label,split"]
+    for split in ("train", "validation", "test"):
+        for number in range(12):
+            level = (80, 120, 160)[number % 3] + random.normal(0, 40)  # they overlap
+            pixels = np.clip(random.normal(level, 30, (SIZE, SIZE, 3)), 0, 255).astype("uint8")
+            Image.fromarray(pixels).save(folder / f"{split}-{number}.png")
+            lines.append(f"{split}-{number}.png,{'abc'[number % 3]},{split}")
+    (folder / "table.csv").write_text("\n".join(lines))
+    preprocessing = kc.Preprocessing(SIZE)
+    catalog, images = doctor.read(Catalog.from_csv(folder / "table.csv"), preprocessing, Cache(folder / "cache"))
+    return SplitImages(catalog.check().split(), images, preprocessing)
+
+
+@pytest.fixture
+def fitted(data, tmp_path):
+    """A function of settings: the head fitted on a new network of three stages."""
+
+    def fit(**options):
+        network = staged_backbone("stage1", "stage2", "stage3")
+        settings = defaults.choose(network, 12, **{"horizontal_flip": False, **options})
+        return fit_head(network, data, settings, Cache(tmp_path), QUIET)
+
+    return fit
+
+
+def test_copies_have_keys_by_all_that_augments_them(data):
+    key, strong = data.augmented_cache_key, PRESETS["strong"]
+    assert key(strong, 0) == key(strong, 0)
+    others = {key(strong, 1), key(PRESETS["light"], 0), key(dataclasses.replace(strong, erasing=0.5), 0)}
+    assert len({key(strong, 0), *others}) == 4
+
+
+def test_images_are_flipped_only_where_that_is_safe():
+    network = SimpleNamespace(stages=[], model=None)
+    for flip in (True, False):
+        settings = defaults.choose(network, 100, train="head", augmentation="strong", horizontal_flip=flip)
+        assert augmentation_of(settings) == dataclasses.replace(PRESETS["strong"], mirror=flip)
+    given = dataclasses.replace(PRESETS["light"], brightness=0.9)
+    assert augmentation_of(defaults.choose(network, 100, train="head", augmentation=given)) == given
+
+
+def test_cached_copies_are_not_mixed(fitted, monkeypatch):
+    asked, batches = [], SplitImages.augmented_batches
+
+    def augmented(self, source, augmentation, *others, **options):
+        asked.append(augmentation)
+        return batches(self, source, augmentation, *others, **options)
+
+    monkeypatch.setattr(SplitImages, "augmented_batches", augmented)
+    found = fitted(train="head", augmentation="strong", augmented_copies=3)
+    assert [(each.mixup, each.cutmix, each.mirror) for each in asked] == [(0, 0, False)]
+    assert asked[0].erasing > 0
+    # The plain images and two other copies, and a figure of them.
+    assert len(found.copies) == 3 and found.preview.shape[2] == 3
+    assert all((one != other).any() for one, other in zip(found.copies, found.copies[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("train", "depthwise", "expected"),
+    [
+        ("all", True, {"stem", "block1", "block9"}),
+        ("all", False, {"stem", "block1", "block9"}),
+        ("stage4", False, {"block9"}),
+    ],
+)
+def test_what_is_trained(train, depthwise, expected):
+    network = kc.load_backbone("efficientnet_lite0", (32, 32, 3), weights=None)
+    settings = defaults.choose(network, 5_000, train=train, train_depthwise=depthwise)
+    set_trainable(network.model, None if train == "all" else train, settings)
+    paths = [weight.path for weight in network.model.trainable_weights]
+    assert expected == {
+        name for name in ("stem", "block1", "block9") if any(path.startswith(f"{name}_") for path in paths)
+    }
+    assert any("depthwise" in path for path in paths) == depthwise
+    assert not any("_bn/" in path for path in paths) and "top_conv/kernel" in paths
+
+
+def gradient(pooled, labels, kernel, bias, l2):
+    """Of the loss of a linear probe: X'(p - y) / n + l2 W, on standardised features. Zero at the solution."""
+    x = pooled.astype("float64")
+    logits = x @ kernel + bias
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    residual = (p / p.sum(1, keepdims=True) - np.eye(3)[labels]) / len(labels)
+    return np.abs(((x - x.mean(0)) / x.std(0)).T @ residual + l2 * kernel * x.std(0)[:, None]).max()
+
+
+def test_a_selected_probe_is_fitted_to_the_validation_images_too_once_they_have_judged_it(fitted, data):
+    head = fitted(train="head")
+    judged, score = head.probabilities.copy(), dict(head.score)
+    first = head.model.get_layer("logits").get_weights()
+    classifier = select(head, None, QUIET)
+    assert classifier.selected == LINEAR_PROBE and classifier.validation == {LINEAR_PROBE: score}
+    np.testing.assert_array_equal(classifier.validation_probabilities, judged)
+    pooled = np.concatenate([head.copies[0], head.validation_features])
+    labels = np.concatenate([data.targets("train"), data.targets("validation")])
+    for (kernel, bias), at_solution in ((first, False), (head.model.get_layer("logits").get_weights(), True)):
+        assert (gradient(pooled, labels, kernel, bias, head.probe.penalty) < 2e-3) == at_solution
+
+
+def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(fitted, data):
+    """Whatever fine-tuning has done to the weights: a job that selects the probe ends as `train="head"` does."""
+    alone, tuned = fitted(train="head"), fitted(train="stage2")
+    tuned.model.set_weights([weight.copy() for weight in alone.model.get_weights()])
+    before = tuned.model.get_weights()
+    tuned.model.set_weights([weight + 1 for weight in before])
+    no_gain = FitResult([{"loss": 1.0}], dict(tuned.score), start_weights=before)
+    classifier = select(tuned, no_gain, QUIET)
+    assert classifier.selected == LINEAR_PROBE
+    for after, start in zip(tuned.backbone.model.get_weights(), before, strict=False):
+        np.testing.assert_array_equal(after, start)
+    np.testing.assert_array_equal(classifier.validation_probabilities, tuned.probabilities)
+
+
+@pytest.mark.parametrize(("train", "copies"), [("head", 1), ("last", 1), ("stage2", 4), ("all", 1)])
+def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, monkeypatch, train, copies):
+    learned, fit_probe = [], heads.solve_head
+
+    def counted(features, labels, *others, **options):
+        learned.append(len(labels))
+        return fit_probe(features, labels, *others, **options)
+
+    monkeypatch.setattr(heads, "solve_head", counted)
+    options = {"augmented_copies": 4} if train == "stage2" else {}
+    head = fitted(train=train, **options)
+    assert learned == [12] and len(head.copies) == copies
+    select(head, None, QUIET)
+    assert learned == [12, 12 * copies + 12]
+
+
+def test_training_from_a_stage_on_reads_its_cached_features(fitted):
+    head = fitted(train="stage2")
+    set_trainable(head.model, "stage2", head.settings)
+    model, batches, validation, _ = _feature_data(head, None, QUIET)
+    trained = {weight.path.split("/")[0] for weight in model.trainable_weights}
+    assert trained == {layer.name for layer in head.backbone.model.layers[3:] if layer.weights} | {"logits"}
+    assert model.input_shape[1:] == (16, 16, 4) and batches.steps == 1
+    assert sum(len(x) for x, _ in validation) == 12
+
+
+def test_no_more_copies_are_made_than_the_cache_has_room_for(tmp_path):
+    network = staged_backbone("stage1", "stage2")
+    frozen, _ = surgery.split(network.model, "stage1")
+    eight = 8 * 10 * 16 * 16 * 4 * 2  # bytes of eight copies of ten images in float16
+    for limit, copies in ((eight, 6), (10, 0), (10 * eight, 60)):
+        assert FeatureExtractor(frozen, network, Cache(tmp_path, limit), 10).copies_that_fit(10) == copies
