@@ -12,7 +12,7 @@ from keras_cnn.serving import publishing
 from keras_cnn.training import calibration
 from pipelines import device, doctor, settings
 from pipelines.catalog import Catalog, open_data
-from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.array_cache import ArrayCache
 from pipelines.errors import InputError
 from pipelines.progress import Steps
 from pipelines.report import write_report
@@ -103,7 +103,7 @@ def fine_tune(
     _check_names(overruled)
     output_folder.check(out)
     catalog = data if isinstance(data, Catalog) else open_data(data, out)
-    steps, cache = Steps(visible=progress), Cache()
+    steps, cache = Steps(visible=progress), ArrayCache()
     with output_folder.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
             network = load_network(backbone, weights, size, input_range)

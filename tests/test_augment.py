@@ -28,8 +28,8 @@ from pipelines.augment import (
 )
 from pipelines.augment.colour import hue, jitter
 from pipelines.augment.draws import Draws
-from pipelines.datasets.array_cache import Cache
-from pipelines.datasets.image_files import stored
+from pipelines.datasets.array_cache import ArrayCache
+from pipelines.datasets.image_files import load_images
 from pipelines.sample import DIRECTORY
 from pipelines.training import feature_extractor
 
@@ -429,7 +429,7 @@ def test_a_pretrained_network_tells_arrows_from_drawings(tmp_path):
         return mirroring(*(softmax(scores, axis=1) for scores in logits), targets[check])
 
     files = [path for name in ("birds", "music", "plants") for path in sorted((DIRECTORY / name).iterdir())[:30]]
-    drawings = stored(files, kc.Preprocessing(96), Cache(tmp_path)).astype("float32")
+    drawings = load_images(files, kc.Preprocessing(96), ArrayCache(tmp_path)).astype("float32")
     assert judge(drawings, np.repeat(np.arange(3), 30)).harmless
     random, arrows = np.random.default_rng(0), []
     for _ in range(60):

@@ -9,61 +9,11 @@ import tensorflow as tf
 
 import keras_cnn as kc
 from pipelines.augment import Augmentation
-from pipelines.datasets.array_cache import Cache
-from pipelines.datasets.feature_batches import CachedBatches, indicators
-from pipelines.datasets.image_batches import Batches
+from pipelines.datasets.array_cache import ArrayCache
+from pipelines.datasets.image_batches import ImageBatches
 from pipelines.errors import TrainingError
 from pipelines.training import feature_extractor
 from pipelines.training.best_weights import KeepBest
-
-
-def epoch(batches, number, step=0):
-    """The activations and targets of one epoch, from a step on."""
-    found = [(x.numpy(), y.numpy()) for x, y in batches(number, step)]
-    return np.concatenate([x for x, _ in found])[:, 0], np.concatenate([y for _, y in found])
-
-
-@pytest.fixture
-def batches():
-    # View 0 of example i is i, view 1 is i + 100.
-    views = [np.arange(10, dtype="float16")[:, None], np.arange(100, 110, dtype="float16")[:, None]]
-    return lambda seed=0: CachedBatches(views, indicators(np.arange(10) % 3, 3), batch_size=4, seed=seed)
-
-
-def test_each_epoch_holds_every_example_once_with_its_target(batches):
-    dataset = batches()
-    assert dataset.steps == 3 and [len(x) for x, _ in dataset()] == [4, 4, 2]
-    for number in range(3):
-        values, targets = epoch(dataset, number)
-        assert sorted(values % 100) == list(range(10))
-        np.testing.assert_array_equal(targets.argmax(1), values % 100 % 3)
-
-
-def test_order_and_views_change_by_epoch_and_depend_on_the_seed(batches):
-    first, again, other = batches(), batches(), batches(seed=1)
-    epochs = [epoch(first, number)[0] for number in range(20)]
-    np.testing.assert_array_equal(epochs, [epoch(again, number)[0] for number in range(20)])
-    assert not np.array_equal(epochs[0], epochs[1]) and not np.array_equal(epochs[0], epoch(other, 0)[0])
-    # Some begin with the one view, some with the other, and then they take turns.
-    shown = np.array([values[np.argsort(values % 100)] >= 100 for values in epochs])
-    assert 0 < shown[0].sum() < 10 and (shown[1:] != shown[:-1]).all()
-
-
-def test_each_of_three_views_of_maps_is_that_of_its_example():
-    maps = np.arange(3)[:, None, None, None] * 100 + np.arange(10)[:, None, None] + np.zeros((10, 2, 2))
-    dataset = CachedBatches(list(maps.astype("float16")), indicators(np.arange(10) % 3, 3), batch_size=4, seed=0)
-    seen = set()
-    for number in range(8):
-        for x, y in dataset(number):
-            values = x.numpy()[:, 0, 0]
-            assert x.shape[1:] == (2, 2) and (x.numpy() == values[:, None, None]).all()
-            np.testing.assert_array_equal(y.numpy().argmax(1), values % 100 % 3)
-            seen |= set(values // 100)
-    assert seen == {0, 1, 2}
-
-
-def test_the_rest_of_an_epoch(batches):
-    np.testing.assert_array_equal(epoch(batches(), 5, 1)[0], epoch(batches(), 5)[0][4:])
 
 
 @pytest.fixture
@@ -72,8 +22,8 @@ def front(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), "uint8")
     model = kc.build((4, 6, 3), {"stage": lambda x: x})
     network = kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here")
-    examples = Batches(pixels, np.zeros(2, int), (4, 6), 2, classes=1, shuffle=False)
-    made = lambda images=0: feature_extractor.Front(model, network, Cache(tmp_path / "cache"), images)  # noqa: E731
+    examples = ImageBatches(pixels, np.zeros(2, int), (4, 6), 2, classes=1, shuffle=False)
+    made = lambda images=0: feature_extractor.Front(model, network, ArrayCache(tmp_path / "cache"), images)  # noqa: E731
     return made, examples, pixels
 
 
@@ -90,7 +40,7 @@ def test_every_epoch_of_varied_batches_is_another_view(front):
     made = front[0]
     crops = Augmentation(smallest_crop=0.3)
     stored = np.tile(np.arange(5 * 7, dtype="uint8").reshape(5, 7, 1), (2, 1, 1, 3))
-    examples = Batches(stored, np.zeros(2, int), (4, 6), 2, classes=1, augmentation=crops, seed=3, shuffle=False)
+    examples = ImageBatches(stored, np.zeros(2, int), (4, 6), 2, classes=1, augmentation=crops, seed=3, shuffle=False)
     views = [made().activations(examples, "two", "plain", lambda count: None, epoch) for epoch in (0, 1, 1)]
     np.testing.assert_array_equal(views[1], next(iter(examples(1)))[0].numpy().astype("float16"))
     np.testing.assert_array_equal(views[1], views[2])
@@ -114,7 +64,7 @@ def test_activations_that_do_not_fit_are_refused_and_not_kept(front, tmp_path, f
     _, examples, _ = front
     model = kc.build((4, 6, 3), {"stage": keras.layers.Rescaling(factor, name="large")})
     made = feature_extractor.Front(
-        model, kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here"), Cache(tmp_path / "cache"), 0
+        model, kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here"), ArrayCache(tmp_path / "cache"), 0
     )
     with pytest.raises(
         TrainingError, match=r"^What the network gives at layer \w+ must be finite and within ±65,504, as "
@@ -130,7 +80,7 @@ def test_the_same_weights_in_another_network_have_activations_of_their_own(front
     for options in ({"scale": 1 / 255}, {"scale": 1 / 255, **change}):
         model = kc.build((4, 6, 3), {"stage": keras.layers.Rescaling(name="rescaling", **options)})
         network = kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here")
-        made = feature_extractor.Front(model, network, Cache(tmp_path / "cache"), 0)
+        made = feature_extractor.Front(model, network, ArrayCache(tmp_path / "cache"), 0)
         found.append(made.activations(examples, "two", "plain", lambda count: None))
         np.testing.assert_allclose(found[-1], pixels * options["scale"] + options.get("offset", 0), atol=2e-3)
     assert not np.allclose(*found)

@@ -14,7 +14,7 @@ from keras_cnn import surgery
 from keras_cnn.builder import attach
 from keras_cnn.training import solve_head
 from pipelines import settings
-from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.array_cache import ArrayCache
 from pipelines.progress import Steps
 from pipelines.training import feature_extractor
 from pipelines.training.learning import Learning
@@ -126,7 +126,7 @@ def test_where_more_is_trained_the_head_does_not_see_validation_images(monkeypat
     learning.network, learning.objective, learning._classes = network, OneLabel(3), 3
     learning.chosen = settings.choose(network, 12, train=train, mirror=False)
     learning.model = attach(network.model, learning.objective.head(0.0))
-    learning._steps, learning._cache, learning.validation = Steps(visible=False), Cache(tmp_path), {}
+    learning._steps, learning._cache, learning.validation = Steps(visible=False), ArrayCache(tmp_path), {}
     truth = {"train": np.arange(12) % 3, "validation": np.arange(6) % 3, "test": np.zeros(0, int)}
     learning.truth, learning._rows = truth.get, truth.get
     front, _ = surgery.split(learning.model, learning.chosen.boundary)
@@ -158,7 +158,10 @@ def test_no_more_views_are_made_than_the_cache_can_keep(tmp_path):
     learning.chosen, learning._rows = settings.choose(network, 10, train="stage2", epochs=8), lambda split: range(10)
     eight = 8 * 10 * 16 * 16 * 4 * 2  # bytes of eight views of ten examples in float16
     for limit, views in ((eight, 6), (10, 2), (2**30, 8)):
-        chosen, learning._front = learning.chosen, feature_extractor.Front(front, network, Cache(tmp_path, limit), 10)
+        chosen, learning._front = (
+            learning.chosen,
+            feature_extractor.Front(front, network, ArrayCache(tmp_path, limit), 10),
+        )
         learning._limit_views()
         assert learning.chosen.views == views
         learning.chosen = chosen

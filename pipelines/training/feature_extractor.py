@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_cnn import surgery
 from keras_cnn.serving.network import constant
 from pipelines import device
-from pipelines.datasets.array_cache import Cache, digest
+from pipelines.datasets.array_cache import ArrayCache, digest
 from pipelines.errors import TrainingError
 from pipelines.training.fingerprints import network_digest
 
@@ -58,12 +58,12 @@ class Front:
     Args:
         model: Images RGB 0..255 -> activations.
         network: The `keras_cnn.Backbone` that it is a part of.
-        cache: A `Cache`.
+        cache: An `ArrayCache`.
         images: How many it will be run over.
         exact: Whether to compute in float32, as the exported network does; otherwise in bfloat16 where processor or GPU can.
     """
 
-    def __init__(self, model: keras.Model, network, cache: Cache, images: int, exact: bool = False):
+    def __init__(self, model: keras.Model, network, cache: ArrayCache, images: int, exact: bool = False):
         chosen = "float32" if exact else precision(images)
         self._run, self._cache = None, cache
         self._make = lambda: inference(model, images, chosen)
@@ -81,7 +81,7 @@ class Front:
         Float16 is half the size, with a rounding (2^-11) far below what training adds as noise.
 
         Args:
-            batches: `pipelines.datasets.image_batches.Batches`, not shuffled.
+            batches: `pipelines.datasets.image_batches.ImageBatches`, not shuffled.
             key: A digest of the images, and of how `batches` vary them.
             view: "plain", or "mirrored": left and right turned round.
             progress: Called with the number of images done since the last call.
@@ -105,7 +105,7 @@ class Front:
                 progress(len(images))
 
         name = digest("activations", self._key, key, view, epoch)
-        array = self._cache.array(name, (batches.examples, *self._shape), np.float16, fill)
+        array = self._cache.get_or_compute(name, (batches.examples, *self._shape), np.float16, fill)
         progress(batches.examples - done)
         return array
 

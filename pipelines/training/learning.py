@@ -16,8 +16,8 @@ from pipelines import augment, settings
 from pipelines.augment import cross_validated, mirroring
 from pipelines.datasets import image_files
 from pipelines.datasets.array_cache import digest
-from pipelines.datasets.feature_batches import CachedBatches, indicators
-from pipelines.datasets.image_batches import Batches
+from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
+from pipelines.datasets.image_batches import ImageBatches
 from pipelines.progress import EpochBar
 from pipelines.training import feature_extractor
 from pipelines.training.fingerprints import network_digest
@@ -36,7 +36,7 @@ class Learning:
         catalog: `Catalog` with splits.
         images: `pipelines.doctor.Images` of the catalog.
         chosen: `Settings`.
-        cache: A `Cache`.
+        cache: An `ArrayCache`.
         steps: `Steps`, to show progress.
 
     Attributes:
@@ -159,14 +159,14 @@ class Learning:
     def _batches(self, split):
         """The images of a split as they are, in order."""
         positions, size = self.images.positions(self._rows(split)), self.network.preprocessing.size
-        return Batches(
+        return ImageBatches(
             self.images.source,
             self.truth(split),
             size,
             feature_extractor.BATCH_SIZE,
             classes=self._classes,
             shuffle=False,
-            rows=positions,
+            indices=positions,
         )
 
     def _activations(self, split, view):
@@ -178,8 +178,8 @@ class Learning:
         """Activations of random views of the training images."""
         augmentation, views = replace(self._augmentation(), mixup=0.0, cutmix=0.0), self.chosen.views - 1
         batches = self._varied_batches(augmentation, feature_extractor.BATCH_SIZE, shuffle=False)
-        larger = image_files.Files(*self._larger(augmentation)).key
-        key = digest(larger, augmentation.to_dict(), image_files.code(augment), self.chosen.seed)
+        larger = image_files.ImageFiles(*self._larger(augmentation)).key
+        key = digest(larger, augmentation.to_dict(), image_files.code_version(augment), self.chosen.seed)
         with self._steps.step("Features of train, varied", views * batches.examples) as advance, _named(batches.source):
             return [self._front.activations(batches, key, "plain", advance, epoch) for epoch in range(1, 1 + views)]
 
@@ -246,10 +246,10 @@ class Learning:
     def _on_activations(self):
         """The later stages, and batches of what goes into them."""
         self._unfreeze(self.network.stages[-1].name if self.chosen.trained == "last" else self.chosen.trained)
-        targets = indicators(self.truth("train"), self._classes)
-        batches = CachedBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
-        truth = indicators(self.truth("validation"), self._classes)
-        validation = CachedBatches([self._held_out], truth, feature_extractor.BATCH_SIZE, self.chosen.seed)(0)
+        targets = to_one_hot(self.truth("train"), self._classes)
+        batches = FeatureBatches(self._views, targets, self.chosen.batch_size, self.chosen.seed)
+        truth = to_one_hot(self.truth("validation"), self._classes)
+        validation = FeatureBatches([self._held_out], truth, feature_extractor.BATCH_SIZE, self.chosen.seed)(0)
         return _to_train(self._rest), batches, validation, nullcontext()
 
     def _on_pictures(self):
@@ -269,11 +269,11 @@ class Learning:
         """The training images, varied; `sheet` shows how."""
         paths, larger = self._larger(augmentation)
         with self._steps.step("Reading larger images", len(paths)) as advance:
-            source = image_files.stored(paths, larger, self._cache, advance)
+            source = image_files.load_images(paths, larger, self._cache, advance)
         size, seed = self.network.preprocessing.size, self.chosen.seed
-        if not isinstance(source, image_files.Files):
+        if not isinstance(source, image_files.ImageFiles):
             self.sheet = augment.contact_sheet(source[:: -(-len(paths) // IN_SHEET)], size, augmentation, seed)
-        return Batches(
+        return ImageBatches(
             source,
             self.truth("train"),
             size,
@@ -298,4 +298,4 @@ def _to_train(model):
 
 def _named(source):
     """Within it, an error in reading a file says which."""
-    return source.named_in_errors() if isinstance(source, image_files.Files) else nullcontext()
+    return source.naming_changed_files() if isinstance(source, image_files.ImageFiles) else nullcontext()
