@@ -174,7 +174,7 @@ def measure_augmentation(tiles, size):
         "RandAugment: Keras": layers(make.RandAugment(value_range=(0, 255), num_ops=2, factor=0.3)),
         "erasing: ours": batches(Augmentation(erasing=1.0)),
         "erasing: Keras": layers(make.RandomErasing(value_range=(0, 255), factor=1.0)),
-        "colour: ours": batches(replace(light, smallest_crop=1.0, mirror=False)),
+        "colour: ours": batches(replace(light, min_crop_area=1.0, horizontal_flip=False)),
         "colour: Keras": layers(jitter),
     }
 

@@ -38,7 +38,7 @@ def test_the_views_of_an_image(front):
 
 def test_every_epoch_of_varied_batches_is_another_view(front):
     made = front[0]
-    crops = Augmentation(smallest_crop=0.3)
+    crops = Augmentation(min_crop_area=0.3)
     stored = np.tile(np.arange(5 * 7, dtype="uint8").reshape(5, 7, 1), (2, 1, 1, 3))
     examples = ImageBatches(stored, np.zeros(2, int), (4, 6), 2, classes=1, augmentation=crops, seed=3, shuffle=False)
     views = [made().activations(examples, "two", "plain", lambda count: None, epoch) for epoch in (0, 1, 1)]

@@ -61,8 +61,8 @@ def test_views_have_keys_of_their_own_by_all_that_varies_them(asked):
 
 def test_kept_views_are_not_mixed_and_mirrored_only_where_that_is_harmless(asked):
     _, augmentation = asked()
-    assert (augmentation.mixup, augmentation.cutmix, augmentation.mirror) == (0, 0, True)
-    assert augmentation.erasing > 0 and not asked(mirror=False)[1].mirror
+    assert (augmentation.mixup, augmentation.cutmix, augmentation.horizontal_flip) == (0, 0, True)
+    assert augmentation.erasing > 0 and not asked(mirror=False)[1].horizontal_flip
 
 
 @pytest.mark.parametrize(

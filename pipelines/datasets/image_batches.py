@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from keras_cnn import arguments
-from pipelines.augment import PRESETS, Augmentation, augment
+from pipelines.augment import PRESETS, Augmentation, augment_batch
 from pipelines.datasets import order
 from pipelines.datasets.image_files import ImageFiles
 
@@ -107,7 +107,7 @@ class ImageBatches:
         examples = tf.ensure_shape(examples, (self._static_batch_size,))
         indices_in_epoch = first + tf.range(tf.size(examples, tf.int64))
         images, targets = self._images(examples), self._targets(examples)
-        batch = augment(images, targets, self._size, self._augmentation, self._seed, epoch, indices_in_epoch)
+        batch = augment_batch(images, targets, self._size, self._augmentation, self._seed, epoch, indices_in_epoch)
         return batch if self._weights is None else (*batch, tf.linalg.matvec(batch[1], self._weights))
 
 

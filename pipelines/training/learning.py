@@ -13,7 +13,7 @@ from keras_cnn import surgery
 from keras_cnn.builder import attach
 from keras_cnn.training import calibration, solve_head
 from pipelines import augment, settings
-from pipelines.augment import cross_validated, mirroring
+from pipelines.augment import check_flips, check_flips_by_cross_validation
 from pipelines.datasets import image_files
 from pipelines.datasets.array_cache import digest
 from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
@@ -189,7 +189,7 @@ class Learning:
         self.chosen = replace(self.chosen, views=min(self.chosen.views, most))
 
     def _augmentation(self):
-        return augment.preset(self.chosen.augmentation, mirror=self.chosen.mirror)
+        return augment.preset(self.chosen.augmentation, horizontal_flip=self.chosen.mirror)
 
     def _key(self, split):
         return digest(self.images.key, self.images.positions(self._rows(split)).tolist())
@@ -236,12 +236,12 @@ class Learning:
         flipped = self._pooled(self._activations("validation", "mirrored"))
         if len(truth) >= calibration.FEWEST:
             views = (self._pooled_held_out, flipped)
-            return mirroring(*(feature_extractor.in_batches(self._run_tail, view) for view in views), truth).harmless
+            return check_flips(*(feature_extractor.in_batches(self._run_tail, view) for view in views), truth).is_safe
         plain = np.concatenate([self._pooled(self._views[0]), self._pooled_held_out])
         flipped = np.concatenate([self._pooled(self._activations("train", "mirrored")), flipped])
-        return cross_validated(
+        return check_flips_by_cross_validation(
             plain, flipped, np.concatenate([learned, truth]), self._classes, self._head.penalty
-        ).harmless
+        ).is_safe
 
     def _on_activations(self):
         """The later stages, and batches of what goes into them."""
@@ -272,7 +272,7 @@ class Learning:
             source = image_files.load_images(paths, larger, self._cache, advance)
         size, seed = self.network.preprocessing.size, self.chosen.seed
         if not isinstance(source, image_files.ImageFiles):
-            self.sheet = augment.contact_sheet(source[:: -(-len(paths) // IN_SHEET)], size, augmentation, seed)
+            self.sheet = augment.augmentation_preview(source[:: -(-len(paths) // IN_SHEET)], size, augmentation, seed)
         return ImageBatches(
             source,
             self.truth("train"),

@@ -17,7 +17,7 @@ from pipelines.datasets.array_cache import ArrayCache
 from pipelines.datasets.image_batches import ImageBatches
 
 ROOT = Path(__file__).parents[3]
-AUGMENTED = Augmentation(smallest_crop=0.5, mirror=True, brightness=0.3, mixup=0.4, cutmix=1.0)
+AUGMENTED = Augmentation(min_crop_area=0.5, horizontal_flip=True, brightness=0.3, mixup=0.4, cutmix=1.0)
 
 
 def indices_in(dataset):
@@ -79,7 +79,7 @@ def test_threads_do_not_matter():
 
 
 def test_the_batch_size_changes_no_augmented_image():
-    augmentation = Augmentation(mirror=True, brightness=0.3)
+    augmentation = Augmentation(horizontal_flip=True, brightness=0.3)
     options = {"classes": 10, "augmentation": augmentation}
     found = [
         np.concatenate([images for images, _ in ImageBatches(numbered(10), np.arange(10), SIZE, size, **options)(0)])
@@ -178,7 +178,7 @@ def test_an_interrupted_fit_resumes_within_the_epoch(tmp_path):
         layers = [keras.Input((*SIZE, 3)), keras.layers.Flatten(), keras.layers.Dense(22, "softmax")]
         model, resume = keras.Sequential(layers), kc.training.ExactResume(directory, seconds=0)
         model.compile("adam", "categorical_crossentropy")
-        augmentation = Augmentation(mirror=True, brightness=0.2)
+        augmentation = Augmentation(horizontal_flip=True, brightness=0.2)
         batches = ImageBatches(numbered(22), np.arange(22), SIZE, 4, classes=22, augmentation=augmentation)
         model.fit(resume.data(batches), epochs=3, callbacks=[resume, *callbacks], shuffle=False, verbose=0)
         return model.get_weights()
