@@ -108,8 +108,8 @@ def fine_tune(
         with steps.step("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
         options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
-        _chosen(network, max(1, len(catalog.used())), options)  # what is out of range is told before the work
-        networks = _cropped(network, settings.crops(len(catalog.used()), crop))
+        _chosen(network, max(1, len(catalog.included())), options)  # what is out of range is told before the work
+        networks = _cropped(network, settings.crops(len(catalog.included()), crop))
         catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
         learning = min((_solved(one, catalog, images, options, cache, steps) for one in networks), key=_loss)
@@ -122,13 +122,13 @@ def fine_tune(
             except kc.training.FrozenWeightsError:  # what was trained is not what was asked for: nothing to resume
                 job_state.remove(out)
                 raise
-        with steps.step("Testing", len(catalog.used("test")) + len(catalog.used("validation"))) as advance:
+        with steps.step("Testing", len(catalog.included("test")) + len(catalog.included("validation"))) as advance:
             scores = {split: learning.scores(split, advance) for split in ("test", "validation")}
             temperature = calibration.temperature(scores["validation"], learning.truth("validation"))
             scores = calibration.calibrated(scores["test"], temperature, independent=catalog.multi_label)
             evaluation = learning.objective.evaluation(scores, learning.truth("test"), catalog.classes)
         with steps.step("Exporting and verifying"):
-            contents = (Path(catalog.paths[row]).read_bytes() for row in catalog.used("test")[:EXAMPLES_TO_VERIFY])
+            contents = (Path(catalog.paths[row]).read_bytes() for row in catalog.included("test")[:EXAMPLES_TO_VERIFY])
             about = {**evaluation.figures(), "data": learning.images.key}
             proof = publishing.write(
                 learning.model,
@@ -173,7 +173,7 @@ def _cropped(network, shares):
 
 def _examined(network, catalog, seed, cache, steps):
     """The catalog without files that cannot be read and with splits; its images, and which of them are the same."""
-    with steps.step("Reading images", len(catalog.used())) as advance:
+    with steps.step("Reading images", len(catalog.included())) as advance:
         catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
         likeness = doctor.likeness(images)
         return doctor.held_together(catalog.check(), likeness).split(seed), images, likeness
@@ -182,9 +182,9 @@ def _examined(network, catalog, seed, cache, steps):
 def _solved(network, catalog, images, options, cache, steps):
     """A network with its head solved."""
     if images.preprocessing != network.preprocessing:
-        with steps.step("Reading images", len(catalog.used())) as advance:
+        with steps.step("Reading images", len(catalog.included())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
-    chosen = _chosen(network, len(catalog.used("train")), options)
+    chosen = _chosen(network, len(catalog.included("train")), options)
     learning = Learning(network, catalog, images, chosen, cache, steps)
     learning.solve()
     return learning
@@ -201,7 +201,7 @@ def _chosen(network, training_images, options):
 def _honest(evaluation, catalog, likeness, findings):
     """What is to be known beside the accuracy: what the doctor found, and the accuracy without leaks into test."""
     told = {"findings": [finding.to_dict(IN_METRICS) for finding in findings]}
-    clean = ~np.isin(catalog.used("test"), doctor.leaked(catalog, likeness))
+    clean = ~np.isin(catalog.included("test"), doctor.leaked(catalog, likeness))
     if clean.any() and not clean.all():
         rest = replace(evaluation, scores=evaluation.scores[clean], targets=evaluation.targets[clean])
         told["accuracy_without_leaks"] = rest.accuracy

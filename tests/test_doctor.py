@@ -102,7 +102,7 @@ def test_each_file_that_is_refused_has_its_reason(tmp_path):
     catalog, _ = doctor.read(
         Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), ArrayCache(tmp_path / "cache")
     )
-    reasons = {Path(path).name: reason for path, reason in zip(catalog.paths, catalog.reasons, strict=True)}
+    reasons = {Path(path).name: reason for path, reason in zip(catalog.paths, catalog.exclusion_reasons, strict=True)}
     assert all(reasons.values())
     expected = {
         "empty.jpg": "an empty file",
@@ -122,7 +122,7 @@ def test_a_file_of_another_format_is_named_by_it(tmp_path):
     catalog, _ = doctor.read(
         Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), ArrayCache(tmp_path / "cache")
     )
-    assert [reason.split(",")[0] for reason in catalog.reasons] == ["a TIFF file", "a HEIF file"]
+    assert [reason.split(",")[0] for reason in catalog.exclusion_reasons] == ["a TIFF file", "a HEIF file"]
 
 
 def test_leaks_and_contradictions(tmp_path):
@@ -263,9 +263,9 @@ def test_damaged_files_are_used_or_left_out_with_a_reason(tmp_path):
         (tmp_path / "data" / "a" / f"{number}{path.suffix}").write_bytes(content)
     catalog = Catalog.from_folder(tmp_path / "data")
     catalog, images = doctor.read(catalog, kc.Preprocessing(32), ArrayCache(tmp_path / "cache"))
-    assert [not reason for reason in catalog.reasons] == images.records["readable"].tolist()
+    assert [not reason for reason in catalog.exclusion_reasons] == images.records["readable"].tolist()
     assert 50 < images.records["readable"].sum() < 220
-    assert all(0 < len(reason) < 250 for reason in catalog.reasons if reason)
+    assert all(0 < len(reason) < 250 for reason in catalog.exclusion_reasons if reason)
     doctor.examine(catalog, images, doctor.likeness(images), SIZE)
 
 
@@ -285,7 +285,7 @@ def test_records_and_images_are_read_once(tmp_path, monkeypatch):
     assert sum(counts) == 10
     np.testing.assert_array_equal(again[1].records, first[1].records)
     np.testing.assert_array_equal(again[1].source, first[1].source)
-    assert again[0] == first[0] and again[0].reasons[2] == "an empty file"
+    assert again[0] == first[0] and again[0].exclusion_reasons[2] == "an empty file"
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

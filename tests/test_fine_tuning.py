@@ -85,7 +85,7 @@ def test_a_report_on_leaks_does_not_say_that_test_took_no_part(job, tmp_path):
     leak = {"kind": "leak", "level": "error", "text": "2 images of 5 in test can be found.", "count": 0, "files": []}
     metrics = {**result.metrics, "findings": [leak], "accuracy_without_leaks": 0.6667}
     (run / "metrics.json").write_text(json.dumps(metrics))
-    truth = np.array([catalog.classes.index(catalog.labels[row]) for row in catalog.used("test")])
+    truth = np.array([catalog.classes.index(catalog.labels[row]) for row in catalog.included("test")])
     write_report(
         run, Evaluation(np.eye(len(catalog.classes))[truth], truth, catalog.classes), catalog, kc.Preprocessing(32)
     )
@@ -195,7 +195,7 @@ def test_arrays(tmp_path):
     labels = np.arange(36) % 3
     noise = np.random.default_rng(0).integers(0, 20, (36, 16, 16, 3), "uint8")
     images = colours[labels][:, None, None] + noise
-    catalog = Catalog.from_arrays(images, labels, ["red", "green", "blue"], folder=tmp_path / "images")
+    catalog = Catalog.from_arrays(images, labels, ["red", "green", "blue"], directory=tmp_path / "images")
     assert fine_tune(catalog, tmp_path / "out", epochs=0, crop=1.0, progress=False).accuracy == 1
 
 

@@ -83,7 +83,7 @@ def read(
     Returns:
         The catalog, and the `Images` of all its rows that were in use.
     """
-    rows = catalog.used()
+    rows = catalog.included()
     files = ImageFiles([catalog.paths[row] for row in rows], preprocessing)
     records_key = digest("records", files.key, image_files.code_version(doctor), PIL.__version__)
     pixels = cache.get(files.key, files.shape, files.dtype) if store_images else None
@@ -94,7 +94,7 @@ def read(
         progress(len(files))
     unreadable = np.flatnonzero(~records["readable"])
     reasons = {int(rows[index]): why_unreadable(files.paths[index], preprocessing) for index in unreadable}
-    return catalog.leave_out(reasons), Images(pixels, records, rows, preprocessing, files.key)
+    return catalog.exclude(reasons), Images(pixels, records, rows, preprocessing, files.key)
 
 
 def _read_files(files, cache, records_key, known_records, progress, store_images):

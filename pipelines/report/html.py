@@ -33,11 +33,11 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         preprocessing: How the network saw them.
         sheet: A picture of how training images were varied, `(height, width, 3)` uint8, or None.
     """
-    rows = catalog.used("test")
+    rows = catalog.included("test")
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in catalog.paths])
     with open(run / "history.csv", newline="") as file:
         history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    left_out = [(path, reason) for path, reason in zip(catalog.paths, catalog.reasons, strict=True) if reason]
+    left_out = [(path, reason) for path, reason in zip(catalog.paths, catalog.exclusion_reasons, strict=True) if reason]
     mistakes = [
         {
             "picture": pictures.thumbnail(catalog.paths[rows[position]], preprocessing),

@@ -26,8 +26,8 @@ def metrics(catalog, evaluation, validation, selected, temperature, proof, secon
     return {
         **evaluation.figures(),
         "classes": list(catalog.classes),
-        "images": {split: len(catalog.used(split)) for split in ("train", "validation", "test")},
-        "left_out": sum(bool(reason) for reason in catalog.reasons),
+        "images": {split: len(catalog.included(split)) for split in ("train", "validation", "test")},
+        "left_out": sum(bool(reason) for reason in catalog.exclusion_reasons),
         "kept": selected,
         "validation": {name: _finite(score) for name, score in validation.items()},
         "temperature": temperature,

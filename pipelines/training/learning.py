@@ -154,7 +154,7 @@ class Learning:
         return self.catalog.targets(self._rows(split))
 
     def _rows(self, split):
-        return self.catalog.used(split)
+        return self.catalog.included(split)
 
     def _batches(self, split):
         """The images of a split as they are, in order."""

@@ -243,7 +243,7 @@ def test_without_a_home_arrays_are_computed_and_not_stored(homeless, named):
 
 def test_without_a_home_downloads_ask_for_a_directory(homeless):
     homeless.delenv("KERAS_CNN_CACHE", raising=False)
-    for function in (fetching.cache, image_store.default_folder):
+    for function in (fetching.cache, image_store.default_directory):
         with pytest.raises(
             ValueError, match=r"^The cache must lie in a home directory, or .* Name a folder by KERAS_CNN_"
         ):
