@@ -20,9 +20,9 @@ import numpy as np
 
 import keras_cnn as kc
 from keras_cnn import surgery
-from pipelines.datasets.array_cache import Cache
-from pipelines.datasets.feature_batches import CachedBatches, indicators
-from pipelines.datasets.image_batches import Batches
+from pipelines.datasets.array_cache import ArrayCache
+from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
+from pipelines.datasets.image_batches import ImageBatches
 from pipelines.training import feature_extractor
 
 CLASSES, BATCH, SIZE = 10, 32, (224, 224)
@@ -49,14 +49,14 @@ def measure(part, images, turns):
     pictures, labels = random.integers(0, 256, (images, *SIZE, 3), "uint8"), random.integers(0, CLASSES, images)
     whole = compiled(classifier(backbone, first))
     front, rest = surgery.split(classifier(backbone, first), boundary)
-    plain = Batches(pictures, labels, SIZE, BATCH, classes=CLASSES)
-    in_order = Batches(pictures, labels, SIZE, BATCH, classes=CLASSES, shuffle=False)
+    plain = ImageBatches(pictures, labels, SIZE, BATCH, classes=CLASSES)
+    in_order = ImageBatches(pictures, labels, SIZE, BATCH, classes=CLASSES, shuffle=False)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        kept = feature_extractor.FeatureExtractor(front, backbone, Cache(folder), 10 * images)
+        kept = feature_extractor.FeatureExtractor(front, backbone, ArrayCache(folder), 10 * images)
         activations = kept.features(in_order, "random", lambda count: None)
         once = images / (time.perf_counter() - start)
-        cached = CachedBatches([activations], indicators(labels, CLASSES), BATCH, seed=0)
+        cached = FeatureBatches([activations], to_one_hot(labels, CLASSES), BATCH, seed=0)
         ways = {"recomputed": (whole, plain), "kept": (compiled(rest), cached)}
         found = {name: [] for name in ways}
         for turn in range(turns + 1):

@@ -27,7 +27,7 @@ from skimage import data
 import keras_cnn as kc
 from pipelines import Catalog, doctor
 from pipelines.commands.doctor import SEEN, checked
-from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.array_cache import ArrayCache
 from pipelines.doctor.near_duplicates import near_pairs
 
 SIDE, PART = 640, 160  # pixels of a mosaic and of its parts
@@ -109,7 +109,7 @@ def known_again(sources, folder):
         image.save(paths[-1], quality=quality)
     blank = ("",) * len(paths)
     catalog = Catalog(tuple(map(str, paths)), ("a",) * len(paths), blank, blank, blank)
-    _, images = doctor.read(catalog, kc.Preprocessing(SEEN), Cache(folder / "cache"), keep=False)
+    _, images = doctor.read(catalog, kc.Preprocessing(SEEN), ArrayCache(folder / "cache"), store_images=False)
     thumbnails = images.records["thumbnail"]
     found = {tuple(pair) for pair in np.sort(near_pairs(thumbnails), axis=1).tolist()}
     count = len(originals)

@@ -26,9 +26,9 @@ from PIL import Image
 
 import keras_cnn as kc
 from pipelines.augment import PRESETS, Augmentation
-from pipelines.datasets.array_cache import Cache
-from pipelines.datasets.image_batches import Batches
-from pipelines.datasets.image_files import stored
+from pipelines.datasets.array_cache import ArrayCache
+from pipelines.datasets.image_batches import ImageBatches
+from pipelines.datasets.image_files import load_images
 
 BATCH_SIZE = 32
 # Height and width, number of different files, and how often each of them stands in the folder.
@@ -83,8 +83,8 @@ def ours(paths, size):
     with tempfile.TemporaryDirectory() as folder:
 
         def batches():
-            source = stored(paths, kc.Preprocessing(size), Cache(folder))
-            return Batches(source, np.arange(len(paths)) % 2, (size, size), BATCH_SIZE, classes=2)
+            source = load_images(paths, kc.Preprocessing(size), ArrayCache(folder))
+            return ImageBatches(source, np.arange(len(paths)) % 2, (size, size), BATCH_SIZE, classes=2)
 
         first, count = timed(lambda: consume(batches()(0))), max(1, 4000 // len(paths))
         later = batches()
@@ -142,7 +142,9 @@ def measure_augmentation(tiles, size):
     def batches(augmentation):
         stored_size = augmentation.stored_size((size, size))
         images = tf.cast(tf.round(tf.image.resize(squares, stored_size)), tf.uint8).numpy()
-        found = Batches(images, np.arange(count) % 2, (size, size), BATCH_SIZE, classes=2, augmentation=augmentation)
+        found = ImageBatches(
+            images, np.arange(count) % 2, (size, size), BATCH_SIZE, classes=2, augmentation=augmentation
+        )
         return work(lambda: consume(found(0)), count)
 
     def layers(*parts):
@@ -172,7 +174,7 @@ def measure_augmentation(tiles, size):
         "RandAugment: Keras": layers(make.RandAugment(value_range=(0, 255), num_ops=2, factor=0.3)),
         "erasing: ours": batches(Augmentation(erasing=1.0)),
         "erasing: Keras": layers(make.RandomErasing(value_range=(0, 255), factor=1.0)),
-        "colour: ours": batches(replace(light, smallest_crop=1.0, mirror=False)),
+        "colour: ours": batches(replace(light, min_crop_area=1.0, horizontal_flip=False)),
         "colour: Keras": layers(jitter),
     }
 

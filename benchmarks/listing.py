@@ -53,7 +53,7 @@ def measure(folder, files, turns):
         listed, catalog = timed(Catalog.from_folder, folder)
         split, catalog = timed(catalog.split)
         by_keras, _ = timed(of_keras, folder)
-        assert len(paths) == len(catalog.used()) == files and all(catalog.splits)
+        assert len(paths) == len(catalog.included()) == files and all(catalog.splits)
         rounds.append((walked, listed, split, listed + split, by_keras))
     times = np.median(rounds[1:], axis=0)  # the first turn warms up
     return dict(zip(("os.walk", "from_folder", "split", "from_folder and split", "Keras"), times.tolist(), strict=True))

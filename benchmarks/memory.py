@@ -20,9 +20,9 @@ from PIL import Image
 
 import keras_cnn as kc
 from pipelines import augment
-from pipelines.datasets.array_cache import Cache
-from pipelines.datasets.image_batches import Batches
-from pipelines.datasets.image_files import stored
+from pipelines.datasets.array_cache import ArrayCache
+from pipelines.datasets.image_batches import ImageBatches
+from pipelines.datasets.image_files import load_images
 
 EVERY = 10  # epochs
 
@@ -42,8 +42,8 @@ def measure(epochs, count, folder):
         Image.fromarray(pixels).resize((320, 240)).save(paths[-1])
     preprocessing, light = kc.Preprocessing(224), augment.preset("light")
     larger = replace(preprocessing, size=light.stored_size(preprocessing.size))
-    source = stored(paths, larger, Cache(folder / "cache"))
-    batches = Batches(source, np.arange(count) % 10, preprocessing.size, 32, classes=10, augmentation=light)
+    source = load_images(paths, larger, ArrayCache(folder / "cache"))
+    batches = ImageBatches(source, np.arange(count) % 10, preprocessing.size, 32, classes=10, augmentation=light)
     found = {}
     for epoch, _ in enumerate(batches.epochs(epochs).as_numpy_iterator(), 1):
         if epoch % (EVERY * batches.steps) == 0:

@@ -42,7 +42,7 @@ def guide(options, folder):
     for split in ("train", "validation", "test"):
         for label in catalog.classes:  # Keras wants all of them, with images or without
             (folder / split / label).mkdir(parents=True)
-        for row in catalog.used(split):
+        for row in catalog.included(split):
             path = folder / split / str(catalog.labels[row]) / f"{row}{Path(catalog.paths[row]).suffix}"
             path.symlink_to(Path(catalog.paths[row]).resolve())
     base = kc.load_backbone("efficientnet_lite0").model

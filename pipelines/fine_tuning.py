@@ -15,7 +15,7 @@ from keras_cnn.serving import publishing
 from keras_cnn.training import calibration
 from pipelines import defaults, device, doctor, settings
 from pipelines.catalog import Catalog, open_data
-from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.array_cache import ArrayCache
 from pipelines.doctor import Finding, Images, Likeness
 from pipelines.errors import InputError
 from pipelines.progress import Steps
@@ -103,12 +103,12 @@ def fine_tune(
     output_folder.check(out)
     catalog = data if isinstance(data, Catalog) else open_data(data, out)
     seed = 0 if overrides.get("seed") is None else overrides["seed"]
-    steps, cache = Steps(visible=progress), Cache()
+    steps, cache = Steps(visible=progress), ArrayCache()
     with output_folder.opened(out) as files, steps.shown():
         with steps.step("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
-        choose_settings(network, catalog, len(catalog.used()), overrides)  # refuses before the work
-        networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.used()), crop_fraction))
+        choose_settings(network, catalog, len(catalog.included()), overrides)  # refuses before the work
+        networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.included()), crop_fraction))
         catalog, images, likeness = read_and_split(networks[0], catalog, seed, cache, steps)
         findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
         heads = [fit_head_on(each, catalog, images, overrides, cache, steps) for each in networks]
@@ -124,14 +124,16 @@ def fine_tune(
                 raise
         classifier = select(head, fitted, steps)
         catalog = head.data.catalog
-        with steps.step("Testing", len(catalog.used("test"))) as advance:
+        with steps.step("Testing", len(catalog.included("test"))) as advance:
             validated, truth = classifier.validation_probabilities, head.data.targets("validation")
             temperature = calibration.temperature(validated, truth)
             tested = classifier.test_probabilities(cache, advance)
             tested = calibration.calibrated(tested, temperature, independent=catalog.multi_label)
             evaluation = head.task.evaluation(tested, head.data.targets("test"), catalog.classes)
         with steps.step("Exporting and verifying"):
-            contents = (Path(catalog.paths[index]).read_bytes() for index in catalog.used("test")[:EXAMPLES_TO_VERIFY])
+            contents = (
+                Path(catalog.paths[index]).read_bytes() for index in catalog.included("test")[:EXAMPLES_TO_VERIFY]
+            )
             proof = publishing.write(
                 head.model,
                 files.version,
@@ -183,23 +185,23 @@ def with_crop_fractions(network: kc.Backbone, crop_fractions: Sequence[float]) -
 
 
 def read_and_split(
-    network: kc.Backbone, catalog: Catalog, seed: int, cache: Cache, steps: Steps
+    network: kc.Backbone, catalog: Catalog, seed: int, cache: ArrayCache, steps: Steps
 ) -> tuple[Catalog, Images, Likeness]:
     """The catalog with splits and without files that cannot be read; its images, and which of them are duplicates."""
-    with steps.step("Reading images", len(catalog.used())) as advance:
+    with steps.step("Reading images", len(catalog.included())) as advance:
         catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
         likeness = doctor.likeness(images)
         return doctor.held_together(catalog.check(), likeness).split(seed), images, likeness
 
 
 def fit_head_on(
-    network: kc.Backbone, catalog: Catalog, images: Images, overrides: dict[str, Any], cache: Cache, steps: Steps
+    network: kc.Backbone, catalog: Catalog, images: Images, overrides: dict[str, Any], cache: ArrayCache, steps: Steps
 ) -> HeadFit:
     """A head on a network, fitted to images; they are read again where the network sees another part of them."""
     if images.preprocessing != network.preprocessing:
-        with steps.step("Reading images", len(catalog.used())) as advance:
+        with steps.step("Reading images", len(catalog.included())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
-    chosen = choose_settings(network, catalog, len(catalog.used("train")), overrides)
+    chosen = choose_settings(network, catalog, len(catalog.included("train")), overrides)
     keras.utils.set_random_seed(chosen.seed)
     return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, steps)
 
@@ -207,7 +209,7 @@ def fit_head_on(
 def leak_report(evaluation, catalog: Catalog, likeness: Likeness, findings: Sequence[Finding]) -> dict[str, Any]:
     """What to know beside the accuracy: what the doctor found, and the accuracy without test images that leaked."""
     found: dict[str, Any] = {"findings": [finding.to_dict(IN_METRICS) for finding in findings]}
-    clean = ~np.isin(catalog.used("test"), doctor.leaked(catalog, likeness))
+    clean = ~np.isin(catalog.included("test"), doctor.leaked(catalog, likeness))
     if clean.any() and not clean.all():
         rest = replace(evaluation, scores=evaluation.scores[clean], targets=evaluation.targets[clean])
         found["accuracy_without_leaks"] = rest.accuracy

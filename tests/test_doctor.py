@@ -15,7 +15,7 @@ from skimage import data
 
 import keras_cnn as kc
 from pipelines import Catalog, InputError, cli, doctor, fine_tuning
-from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.array_cache import ArrayCache
 from pipelines.doctor import findings
 from pipelines.doctor.headers import header
 from pipelines.doctor.near_duplicates import ALIKE, near_pairs
@@ -46,7 +46,7 @@ def catalog_of(rows):
 
 def found(catalog, tmp_path, size=SIZE):
     """kind -> the finding."""
-    catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"), keep=False)
+    catalog, images = doctor.read(catalog, kc.Preprocessing(32), ArrayCache(tmp_path / "cache"), store_images=False)
     findings = doctor.examine(catalog, images, doctor.likeness(images), size)
     assert len({finding.text for finding in findings}) == len(findings)
     return {finding.kind: finding for finding in findings}
@@ -99,8 +99,10 @@ def test_kinds_of_files_are_told_apart(tmp_path):
 
 def test_each_file_that_is_refused_has_its_reason(tmp_path):
     shutil.copytree(FILES / "refused", tmp_path / "data" / "a")
-    catalog, _ = doctor.read(Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), Cache(tmp_path / "cache"))
-    reasons = {Path(path).name: reason for path, reason in zip(catalog.paths, catalog.reasons, strict=True)}
+    catalog, _ = doctor.read(
+        Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), ArrayCache(tmp_path / "cache")
+    )
+    reasons = {Path(path).name: reason for path, reason in zip(catalog.paths, catalog.exclusion_reasons, strict=True)}
     assert all(reasons.values())
     expected = {
         "empty.jpg": "an empty file",
@@ -117,8 +119,10 @@ def test_each_file_that_is_refused_has_its_reason(tmp_path):
 def test_a_file_of_another_format_is_named_by_it(tmp_path):
     saved(picture(0), tmp_path / "data" / "a" / "b.jpg", format="TIFF")
     (tmp_path / "data" / "a" / "c.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    catalog, _ = doctor.read(Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), Cache(tmp_path / "cache"))
-    assert [reason.split(",")[0] for reason in catalog.reasons] == ["a TIFF file", "a HEIF file"]
+    catalog, _ = doctor.read(
+        Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), ArrayCache(tmp_path / "cache")
+    )
+    assert [reason.split(",")[0] for reason in catalog.exclusion_reasons] == ["a TIFF file", "a HEIF file"]
 
 
 def test_leaks_and_contradictions(tmp_path):
@@ -194,7 +198,7 @@ def test_the_same_picture_is_in_one_split(tmp_path):
     for n in range(10):
         shutil.copy(rows[n][0], tmp_path / f"{n:02}_copy.png")
         rows.append((tmp_path / f"{n:02}_copy.png", rows[n][1], ""))
-    catalog, images = doctor.read(catalog_of(rows), kc.Preprocessing(32), Cache(tmp_path / "cache"))
+    catalog, images = doctor.read(catalog_of(rows), kc.Preprocessing(32), ArrayCache(tmp_path / "cache"))
     held = doctor.held_together(catalog, doctor.likeness(images)).split()
     assert held.splits[:40] == alone.splits  # none has moved
     assert held.splits[40:] == alone.splits[:10]
@@ -205,7 +209,7 @@ def test_the_same_picture_is_in_one_split(tmp_path):
 
 def test_sets_that_a_class_cannot_do_without_are_not_held_together(tmp_path):
     rows = [(saved(picture(n if n > 4 else 0), tmp_path / f"{n}.png"), "ab"[n > 4], "") for n in range(10)]
-    catalog, images = doctor.read(catalog_of(rows), kc.Preprocessing(32), Cache(tmp_path / "cache"))
+    catalog, images = doctor.read(catalog_of(rows), kc.Preprocessing(32), ArrayCache(tmp_path / "cache"))
     assert doctor.held_together(catalog, doctor.likeness(images)) == catalog
 
 
@@ -217,7 +221,7 @@ def test_copies_that_are_added_to_the_table_of_a_job_join_its_splits(tmp_path):
         rows.append((tmp_path / f"{n:02}_copy.png", rows[n][1], ""))
 
     def held(catalog):
-        catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"))
+        catalog, images = doctor.read(catalog, kc.Preprocessing(32), ArrayCache(tmp_path / "cache"))
         return doctor.held_together(catalog, doctor.likeness(images)).split()
 
     held(catalog_of(rows)).to_csv(tmp_path / "catalog.csv")
@@ -240,7 +244,7 @@ def test_groups_and_official_splits_of_the_source_stay(tmp_path):
     catalog = Catalog(
         paths, ("a",) * 12, ("train", "test", "train", "train", *("",) * 8), ("", "", "", "g", *("",) * 8), ("",) * 12
     )
-    catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"))
+    catalog, images = doctor.read(catalog, kc.Preprocessing(32), ArrayCache(tmp_path / "cache"))
     groups = doctor.held_together(catalog, doctor.likeness(images)).groups
     assert groups[0] == groups[2] == groups[3] == "g" and groups[1] == "" and set(groups[4:]) == {""}
 
@@ -258,17 +262,17 @@ def test_damaged_files_are_used_or_left_out_with_a_reason(tmp_path):
             del content[chance.randrange(len(content)) :]
         (tmp_path / "data" / "a" / f"{number}{path.suffix}").write_bytes(content)
     catalog = Catalog.from_folder(tmp_path / "data")
-    catalog, images = doctor.read(catalog, kc.Preprocessing(32), Cache(tmp_path / "cache"))
-    assert [not reason for reason in catalog.reasons] == images.records["readable"].tolist()
+    catalog, images = doctor.read(catalog, kc.Preprocessing(32), ArrayCache(tmp_path / "cache"))
+    assert [not reason for reason in catalog.exclusion_reasons] == images.records["readable"].tolist()
     assert 50 < images.records["readable"].sum() < 220
-    assert all(0 < len(reason) < 250 for reason in catalog.reasons if reason)
+    assert all(0 < len(reason) < 250 for reason in catalog.exclusion_reasons if reason)
     doctor.examine(catalog, images, doctor.likeness(images), SIZE)
 
 
 def test_records_and_images_are_read_once(tmp_path, monkeypatch):
     rows = [(saved(picture(n), tmp_path / f"{n}.png"), "a", "") for n in range(5)]
     rows[2][0].write_bytes(b"")
-    cache, counts = Cache(tmp_path / "cache"), []
+    cache, counts = ArrayCache(tmp_path / "cache"), []
     first = doctor.read(catalog_of(rows), kc.Preprocessing(32), cache, counts.append)
     assert sum(counts) == 5
     assert not first[1].source[2].any() and first[1].source[[0, 1, 3, 4]].any((1, 2, 3)).all()
@@ -276,12 +280,12 @@ def test_records_and_images_are_read_once(tmp_path, monkeypatch):
     def unexpected(*_, **__):
         raise AssertionError("the files are read again")
 
-    monkeypatch.setattr("pipelines.datasets.image_files.decoded", unexpected)
+    monkeypatch.setattr("pipelines.datasets.image_files.decode_files", unexpected)
     again = doctor.read(catalog_of(rows), kc.Preprocessing(32), cache, counts.append)
     assert sum(counts) == 10
     np.testing.assert_array_equal(again[1].records, first[1].records)
     np.testing.assert_array_equal(again[1].source, first[1].source)
-    assert again[0] == first[0] and again[0].reasons[2] == "an empty file"
+    assert again[0] == first[0] and again[0].exclusion_reasons[2] == "an empty file"
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
@@ -522,7 +526,7 @@ def test_tables_and_notes_beside_images_are_no_warning(tmp_path):
     for name in ("Thumbs.db", "notes.txt", "film.mp4"):
         (tmp_path / "data" / "a" / name).write_bytes(b"something")
     catalog, images = doctor.read(
-        Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), Cache(tmp_path / "cache")
+        Catalog.from_folder(tmp_path / "data"), kc.Preprocessing(32), ArrayCache(tmp_path / "cache")
     )
     told = [one for one in doctor.examine(catalog, images, doctor.likeness(images), SIZE) if one.kind == "left out"]
     assert [(one.level, [Path(path).name for (path,) in one.files]) for one in told] == [

@@ -1,8 +1,17 @@
-"""Random views of training pictures: which (`settings`), how (`views` and what it calls), and what they look like."""
+"""Random augmentation of training images: what (`presets`), how (`batch_augmentation`), and what it looks like (`preview`)."""
 
-from pipelines.augment.flip_check import Mirroring, cross_validated, mirroring
+from pipelines.augment.batch_augmentation import augment_batch
+from pipelines.augment.flip_check import FlipCheck, check_flips, check_flips_by_cross_validation
 from pipelines.augment.presets import PRESETS, Augmentation, preset
-from pipelines.augment.sheet import contact_sheet
-from pipelines.augment.views import augment
+from pipelines.augment.preview import augmentation_preview
 
-__all__ = ["PRESETS", "Augmentation", "Mirroring", "augment", "contact_sheet", "cross_validated", "mirroring", "preset"]
+__all__ = [
+    "PRESETS",
+    "Augmentation",
+    "FlipCheck",
+    "augment_batch",
+    "augmentation_preview",
+    "check_flips",
+    "check_flips_by_cross_validation",
+    "preset",
+]

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
-ENOUGH = 40  # for every operation at once, and ten of RandAugment
+MAX_DRAWS = 40  # enough for all operations at once, with ten of RandAugment
 
 
 class Draws:
-    """The random numbers of one example, each asked for once, always in the same order.
+    """The random numbers of one example. Every call of a method but `noise` uses the next one.
 
     Args:
         seed: `(2,)` integers.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed: Any):
         self._seed = seed
-        # One operation for all: a random operation costs more than the arithmetic on a number.
-        self._numbers = iter(tf.unstack(tf.random.stateless_uniform([ENOUGH], seed)))
+        # All numbers come from one operation: a random operation costs more than the arithmetic on its result.
+        self._numbers = iter(tf.unstack(tf.random.stateless_uniform([MAX_DRAWS], seed)))
 
-    def uniform(self, low=0.0, high=1.0):
-        """A number between `low` and `high`."""
+    def uniform(self, low: Any = 0.0, high: Any = 1.0) -> tf.Tensor:
+        """A number from `low` to `high`, uniformly distributed."""
         return low + (high - low) * next(self._numbers)
 
-    def around(self, middle, amount):
-        """A number within `amount` of `middle`."""
-        return self.uniform(middle - amount, middle + amount)
+    def uniform_around(self, centre: float, max_distance: float) -> tf.Tensor:
+        """A number at most `max_distance` from `centre`, uniformly distributed."""
+        return self.uniform(centre - max_distance, centre + max_distance)
 
-    def integer(self, count):
-        """An integer from 0 to `count` - 1, which may be a tensor."""
+    def integer(self, count: Any) -> tf.Tensor:
+        """An integer from 0 to `count` - 1; `count` may be a tensor."""
         return tf.minimum(tf.cast(next(self._numbers) * tf.cast(count, tf.float32), tf.int32), count - 1)
 
-    def coin(self, probability=0.5):
+    def bernoulli(self, probability: float = 0.5) -> tf.Tensor:
         """True with this probability."""
         return next(self._numbers) < probability
 
-    def noise(self, shape, high):
-        """Numbers between 0 and `high`, the same whenever it is called."""
+    def noise(self, shape: Sequence[int], high: float) -> tf.Tensor:
+        """An array of numbers from 0 to `high`; the same array in every call."""
         return tf.random.stateless_uniform(shape, tf.random.fold_in(self._seed, 0), 0.0, high)

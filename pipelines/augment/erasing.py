@@ -1,4 +1,4 @@
-"""A rectangle of noise, so that no single part of a picture decides."""
+"""Random erasing: noise replaces a rectangle, so that the network does not rely on one part of the image."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import tensorflow as tf
 
 from pipelines.augment.geometry import pixels
 
-SMALLEST, LARGEST = 0.02, 0.4
-NARROWEST = 0.3
+MIN_AREA, MAX_AREA = 0.02, 0.4  # of the image
+MIN_RATIO = 0.3  # of the sides
 
 
 def erase(image, probability, draws):
-    """A float image of which, with this probability, a rectangle is noise from 0 to 255.
+    """A float image with, at this probability, a rectangle of noise from 0 to 255.
 
-    Its area is 2 % to 40 % of the image's, its proportions 0.3 to 1/0.3 as far as it fits (arXiv:1708.04896, algorithm 1).
+    The rectangle has 2 % to 40 % of the area, and sides in a ratio of 0.3 to 1/0.3 if that fits (arXiv:1708.04896,
+    algorithm 1).
     """
     height, width = image.shape[:2]
-    area = draws.uniform(SMALLEST, LARGEST) * height * width
-    stretch = tf.exp(0.5 * draws.around(0.0, -math.log(NARROWEST)))
+    area = draws.uniform(MIN_AREA, MAX_AREA) * height * width
+    stretch = tf.exp(0.5 * draws.uniform_around(0.0, -math.log(MIN_RATIO)))
     rows = pixels(tf.sqrt(area) * stretch, height)
     columns = pixels(tf.sqrt(area) / stretch, width)
     top, left = draws.integer(height - rows + 1), draws.integer(width - columns + 1)
 
-    def covered():
+    def erased():
         inside = _between(top, rows, height)[:, None] & _between(left, columns, width)
         return tf.where(inside[..., None], draws.noise(image.shape, 255.0), image)
 
-    return tf.cond(draws.coin(probability), covered, lambda: image)
+    return tf.cond(draws.bernoulli(probability), erased, lambda: image)
 
 
 def _between(start, count, length):
-    places = tf.range(length)
-    return (places >= start) & (places < start + count)
+    indices = tf.range(length)
+    return (indices >= start) & (indices < start + count)

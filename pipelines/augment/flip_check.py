@@ -1,4 +1,7 @@
-"""Whether a mirror image is as good an example as the picture itself, told by a head that has seen no mirror images."""
+"""Whether flipped images are good training examples. A head that was fitted to unflipped images decides.
+
+Left and right matter in text, digits, arrows and traffic signs: there a flipped image shows another class, or none.
+"""
 
 from __future__ import annotations
 
@@ -10,84 +13,85 @@ from scipy.special import entr, expit, softmax
 from keras_cnn.training import solve_head
 
 FOLDS = 5
-KEPT = 0.9
-LARGEST_INCREASE = 1.0  # nats: the class's own likelihood falls to 1/e
+MIN_RETAINED = 0.9
+MAX_INCREASE = 1.0  # nats: the probability of the class falls to 1/e of what it was
 
 
 @dataclass(frozen=True)
-class Mirroring:
-    """What mirroring the validation images does to a head that was fitted to images as they are.
+class FlipCheck:
+    """How a horizontal flip of the validation images changes the loss of a head that was fitted to unflipped images.
 
     Attributes:
-        plain: Mean loss (cross-entropy in nats, with several labels an image the sum over the classes) on the images.
-        mirrored: The same on their mirror images.
-        kept: Share of what the head knows of the images that it knows of their mirror images: with H the loss of knowing
-            no more than how frequent each class is, (H - mirrored) / (H - plain). 0 where it knows nothing.
-        harmed: Numbers of the classes whose own loss, -log of their probability on the images that have them, rises by more
-            than 1 nat on average, the worst first.
+        plain: Mean loss on the images: cross-entropy in nats, for multi-label data summed over the classes.
+        flipped: The same on the flipped images.
+        retained: Share of the head's knowledge that is left on the flipped images. With H the loss of predicting only how
+            frequent each class is, (H - flipped) / (H - plain). 0 if the head knows nothing.
+        harmed: Numbers of the classes whose own loss rises by more than 1 nat on average, the largest rise first. The own
+            loss of a class is -log of its probability, on the images of the class.
     """
 
     plain: float
-    mirrored: float
-    kept: float
+    flipped: float
+    retained: float
     harmed: tuple[int, ...]
 
     @property
-    def harmless(self) -> bool:
-        """Whether training with mirror images can be advised: nine tenths are kept, and no class is harmed."""
-        return self.kept >= KEPT and not self.harmed
+    def is_safe(self) -> bool:
+        """Whether to train with flipped images: at least 90 % of the knowledge is retained, and no class is harmed."""
+        return self.retained >= MIN_RETAINED and not self.harmed
 
 
-def cross_validated(
-    plain: np.ndarray, flipped: np.ndarray, targets: np.ndarray, classes: int, penalty: float
-) -> Mirroring:
-    """`mirroring` by cross-validation, where few images are held out: each fold is judged by a head that saw the others.
+def check_flips_by_cross_validation(
+    plain: np.ndarray, flipped: np.ndarray, targets: np.ndarray, classes: int, l2: float
+) -> FlipCheck:
+    """`check_flips` for data sets with few validation images: each fold is judged by a head fitted to the other folds.
 
     Args:
-        plain: `(images, features)`, what the frozen network gives for the images.
+        plain: `(images, features)`, the features of the images.
         flipped: The same for the flipped images, in the same order.
-        targets: As in `mirroring`.
+        targets: As in `check_flips`.
         classes: Number of classes.
-        penalty: L2 penalty of the heads, as in `keras_cnn.training.solve_head`.
+        l2: L2 penalty of the heads, as in `keras_cnn.training.solve_head`.
     """
-    fold = _folds(targets)
-    found = np.empty((2, len(targets), classes))
-    scores = expit if targets.ndim == 2 else lambda logits: softmax(logits, axis=1)
-    for number in range(FOLDS):
-        held, rest = fold == number, fold != number
-        head = solve_head(plain[rest], targets[rest], classes, plain[rest], targets[rest], (penalty,))
-        found[:, held] = [scores(head.logits(features[held].astype("float32"))) for features in (plain, flipped)]
-    return mirroring(found[0], found[1], targets)
+    fold_of = _assign_folds(targets)
+    probabilities = np.empty((2, len(targets), classes))
+    activation = expit if targets.ndim == 2 else lambda logits: softmax(logits, axis=1)
+    for fold in range(FOLDS):
+        test, train = fold_of == fold, fold_of != fold
+        head = solve_head(plain[train], targets[train], classes, plain[train], targets[train], (l2,))
+        for k, features in enumerate((plain, flipped)):
+            probabilities[k, test] = activation(head.logits(features[test].astype("float32")))
+    return check_flips(probabilities[0], probabilities[1], targets)
 
 
-def _folds(targets):
-    """The number of each example's fold: those of a class, or of a set of labels, are dealt out one by one."""
+def _assign_folds(targets):
+    """The fold of each example. The examples of one class, or of one set of labels, are spread evenly over the folds."""
     order = np.argsort(targets, kind="stable") if targets.ndim == 1 else np.lexsort(targets.T)
-    fold = np.empty(len(targets), int)
-    fold[order] = np.arange(len(targets)) % FOLDS
-    return fold
+    fold_of = np.empty(len(targets), int)
+    fold_of[order] = np.arange(len(targets)) % FOLDS
+    return fold_of
 
 
-def mirroring(plain: np.ndarray, mirrored: np.ndarray, targets: np.ndarray) -> Mirroring:
-    """Compare a head's probabilities for images and for their mirror images.
+def check_flips(plain: np.ndarray, flipped: np.ndarray, targets: np.ndarray) -> FlipCheck:
+    """Compare a head's probabilities for images and for the flipped images.
 
     Args:
         plain: `(images, classes)`, probabilities.
-        mirrored: The same for the mirror images, in the same order.
-        targets: `(images,)`, class numbers; or `(images, classes)` of 0 and 1, where the probabilities are independent.
+        flipped: The same for the flipped images, in the same order.
+        targets: `(images,)`, class numbers; for multi-label data `(images, classes)` of 0 and 1.
     """
-    several = targets.ndim == 2
-    truth = targets if several else np.eye(plain.shape[1])[targets]
-    share, counts = truth.mean(0), truth.sum(0)
-    # With one label an image, what is said of the other classes follows from what is said of its own.
-    absent = several * (1 - truth)
-    ignorance = (entr(share) + several * entr(1 - share)).sum()
-    present, losses = [], []
-    for scores in (plain.astype("float64"), mirrored.astype("float64")):
-        present.append(-truth * np.log(scores + 1e-12))
-        losses.append((present[-1] - absent * np.log(1 - scores + 1e-12)).sum(1).mean())
-    known = ignorance - losses[0]
-    kept = (ignorance - losses[1]) / known if known > 0 else 0.0
-    increase = (present[1] - present[0]).sum(0) / np.maximum(counts, 1)
-    harmed = [int(number) for number in np.argsort(-increase) if increase[number] > LARGEST_INCREASE]
-    return Mirroring(float(losses[0]), float(losses[1]), float(kept), tuple(harmed))
+    multi_label = targets.ndim == 2
+    present = targets if multi_label else np.eye(plain.shape[1])[targets]
+    # With a softmax the probability of the true class is enough; with sigmoids the absent classes have a loss too.
+    absent = multi_label * (1 - present)
+    frequency = present.mean(0)
+    baseline = (entr(frequency) + multi_label * entr(1 - frequency)).sum()
+    present_losses, losses = [], []
+    for probabilities in (plain.astype("float64"), flipped.astype("float64")):
+        present_losses.append(-present * np.log(probabilities + 1e-12))
+        losses.append((present_losses[-1] - absent * np.log(1 - probabilities + 1e-12)).sum(1).mean())
+    knowledge = baseline - losses[0]
+    retained = (baseline - losses[1]) / knowledge if knowledge > 0 else 0.0
+    increase = (present_losses[1] - present_losses[0]).sum(0) / np.maximum(present.sum(0), 1)
+    harmed = [int(k) for k in np.argsort(-increase) if increase[k] > MAX_INCREASE]
+    return FlipCheck(float(losses[0]), float(losses[1]), float(retained), tuple(harmed))

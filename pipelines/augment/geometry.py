@@ -1,4 +1,4 @@
-"""Which part of a picture is seen, and how it lies."""
+"""Crops, flips, rotations and other affine transformations."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import math
 import keras
 import tensorflow as tf
 
-NARROWEST = 3 / 4
+MIN_RATIO = 3 / 4
 
 
-def crop(image, smallest, draws):
-    """A random part of an image `(h, w, c)`: area `smallest` to 1, proportions 3/4 to 4/3 of the image's.
+def crop(image, min_area, draws):
+    """A random crop of an image `(h, w, c)`: area `min_area` to 1, ratio of the sides 3/4 to 4/3 of the image's.
 
-    The larger the part, the nearer its proportions are to the image's, so that it always fits and no draw is repeated.
+    The larger the crop, the closer its ratio is to the image's. So a crop always fits, and no draw is repeated.
     """
-    area = draws.uniform(smallest, 1.0)
-    widest = tf.minimum(-math.log(NARROWEST), -tf.math.log(area))
-    stretch = tf.exp(0.5 * widest * draws.uniform(-1.0, 1.0))
+    area = draws.uniform(min_area, 1.0)
+    max_log_ratio = tf.minimum(-math.log(MIN_RATIO), -tf.math.log(area))
+    stretch = tf.exp(0.5 * max_log_ratio * draws.uniform(-1.0, 1.0))
     height, width = image.shape[:2]
     rows = pixels(height * tf.sqrt(area) * stretch, height)
     columns = pixels(width * tf.sqrt(area) / stretch, width)
@@ -31,20 +31,20 @@ def pixels(length, longest):
 
 
 def flip(image, axis, draws):
-    """An image turned round along an axis, every other time."""
-    return tf.cond(draws.coin(), lambda: tf.reverse(image, [axis]), lambda: image)
+    """An image flipped along an axis with probability 1/2."""
+    return tf.cond(draws.bernoulli(), lambda: tf.reverse(image, [axis]), lambda: image)
 
 
 def rotate(image, degrees):
-    """A float image turned anticlockwise about its centre."""
+    """A float image rotated anticlockwise about its centre."""
     angle = degrees * (math.pi / 180)
     return transform(image, [[tf.cos(angle), -tf.sin(angle)], [tf.sin(angle), tf.cos(angle)]])
 
 
 def transform(image, matrix, shift=(0.0, 0.0)):
-    """A float image `(h, w, c)` whose pixel (x, y) comes from `matrix` (x, y) + `shift`, both from the centre, in pixels.
+    """A float image `(h, w, c)` whose pixel (x, y) comes from `matrix` (x, y) + `shift`, in pixels from the centre.
 
-    What lies outside is reflected at the border.
+    Pixels from outside the image are filled by reflection at the border.
     """
     (a, b), (c, d) = matrix
     x, y = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2

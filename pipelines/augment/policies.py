@@ -1,7 +1,7 @@
-"""TrivialAugment and RandAugment: operations drawn from the same fourteen.
+"""TrivialAugment and RandAugment: random operations from the same list of fourteen.
 
-Keras' own `RandAugment` takes twenty times as long on the processor, and its seed cannot be given with each image.
-Images are float32 `(h, w, 3)`, 0..255; blank areas are filled by reflection instead of grey.
+Keras' own `RandAugment` takes twenty times as long on the CPU, and accepts no seed per image.
+Images are float32 `(h, w, 3)`, 0..255. Areas from outside the image are filled by reflection instead of grey.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import tensorflow as tf
 
 from pipelines.augment import colour, geometry
 
-BINS = 30  # magnitudes are multiples of 1/30 of the range
+BINS = 30  # magnitudes are multiples of 1/30
 
 
 def trivial_augment(image, share, draws):
-    """One operation, with a magnitude of 0 to `share` of the wide range (arXiv:2103.10158, table 1 and section 4)."""
+    """One random operation, with a magnitude of 0 to `share` of the wide range (arXiv:2103.10158, table 1 and section 4)."""
     magnitude = share * tf.cast(draws.integer(BINS + 1), tf.float32) / BINS
     return _apply(image, WIDE, magnitude, draws)
 
 
-def rand_augment(image, magnitude, operations, draws):
-    """`operations` of them one after another, at one magnitude, a share of AutoAugment's ranges (arXiv:1909.13719)."""
-    for _ in range(operations):
+def rand_augment(image, magnitude, num_ops, draws):
+    """`num_ops` random operations one after another; `magnitude` is a share of AutoAugment's ranges (arXiv:1909.13719)."""
+    for _ in range(num_ops):
         image = _apply(image, AUTO_AUGMENT, magnitude, draws)
     return image
 
 
 def _apply(image, ranges, magnitude, draws):
-    operation, sign = draws.integer(len(OPERATIONS)), tf.where(draws.coin(), 1.0, -1.0)
+    operation, sign = draws.integer(len(OPERATIONS)), tf.where(draws.bernoulli(), 1.0, -1.0)
 
     def branch(name, function):
         return lambda: function(image, magnitude * ranges[name] * (1.0 if name in UNSIGNED else sign))
@@ -41,42 +41,42 @@ def identity(image, _):
 
 
 def shear_x(image, amount):
-    """Rows shifted by `amount` times their height above the middle."""
+    """Rows shifted by `amount` times their distance from the middle row."""
     return geometry.transform(image, [[1.0, amount], [0.0, 1.0]])
 
 
 def shear_y(image, amount):
-    """Columns shifted by `amount` times their distance from the middle."""
+    """Columns shifted by `amount` times their distance from the middle column."""
     return geometry.transform(image, [[1.0, 0.0], [amount, 1.0]])
 
 
 def translate_x(image, share):
-    """Shifted by a share of the width."""
+    """The image shifted by a share of its width."""
     return geometry.transform(image, [[1.0, 0.0], [0.0, 1.0]], (share * image.shape[1], 0.0))
 
 
 def translate_y(image, share):
-    """Shifted by a share of the height."""
+    """The image shifted by a share of its height."""
     return geometry.transform(image, [[1.0, 0.0], [0.0, 1.0]], (0.0, share * image.shape[0]))
 
 
 def brightness(image, amount):
-    """Multiplied by 1 + amount."""
+    """Values multiplied by 1 + amount."""
     return _clip(image * (1.0 + amount))
 
 
 def contrast(image, amount):
-    """Distances from the mean grey, multiplied by 1 + amount."""
+    """Distances from the mean grey multiplied by 1 + amount."""
     return _clip(image * (1.0 + amount) - amount * colour.mean_grey(image))
 
 
 def saturation(image, amount):
-    """Distances from the own grey of each pixel, multiplied by 1 + amount."""
+    """Distances of each pixel from its own grey multiplied by 1 + amount."""
     return colour.apply(image, colour.saturation(1.0 + amount))
 
 
 def sharpness(image, amount):
-    """Distances from the smoothed image, multiplied by 1 + amount; the border stays."""
+    """Distances from the smoothed image multiplied by 1 + amount; the border stays the same."""
     kernel = tf.tile(
         tf.constant([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]])[..., None, None] / 13, (1, 1, 3, 1)
     )
@@ -103,12 +103,12 @@ def auto_contrast(image, _):
 
 
 def _by_channel(reduce, image):
-    # First the rows, as long as they come: three times as fast as height and width at once.
+    # Over the rows first, with all columns and channels in one axis: three times as fast as over both axes at once.
     return reduce(tf.reshape(reduce(tf.reshape(image, (image.shape[0], -1)), 0), (-1, 3)), 0)
 
 
 def equalize(image, _):
-    """Each channel with its histogram made even, as Pillow does it."""
+    """The histogram of each channel equalized, as in Pillow."""
     levels = tf.cast(tf.round(image), tf.int32) + tf.constant([0, 256, 512])
     counts = tf.reshape(tf.math.bincount(tf.reshape(levels, (-1,)), minlength=768, maxlength=768), (3, 256))
     last = tf.reduce_max(tf.where(counts > 0, tf.range(256), 0), 1)
@@ -140,8 +140,8 @@ OPERATIONS = {
     "equalize": equalize,
 }
 UNSIGNED = ("identity", "posterize", "solarize", "auto_contrast", "equalize")
-# What a magnitude of 1 means: AutoAugment's ranges (arXiv:1805.09501, table 6) and TrivialAugment's wide ones. Angles in
-# degrees, shifts as a share of the side (32 of 224 pixels), posterize in bits, solarize in grey levels.
+# The amount at magnitude 1: AutoAugment's ranges (arXiv:1805.09501, table 6) and TrivialAugment's wide ranges. Angles are in
+# degrees, shifts in shares of the side (32 of 224 pixels), posterize in bits, solarize in grey levels.
 AUTO_AUGMENT = {
     **dict.fromkeys(("shear_x", "shear_y"), 0.3),
     **dict.fromkeys(("translate_x", "translate_y"), 150 / 331),

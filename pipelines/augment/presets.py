@@ -1,4 +1,4 @@
-"""How pictures are varied in training: one record, and the presets that are chosen by name."""
+"""How images are augmented in training: one record of all options, and presets by name."""
 
 from __future__ import annotations
 
@@ -7,42 +7,45 @@ from dataclasses import asdict, dataclass, replace
 
 from keras_cnn import arguments
 
-# Random crops are cut from pictures that are this much larger than the network's input.
+# Random crops are cut from images that are larger than the network's input by this factor.
 MARGIN = 8 / 7
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training picture, in the order of the arguments. Everything is off at first.
+    """What is done to a training image, in the order of the arguments. By default nothing is done.
 
     Args:
-        smallest_crop: Share of the area, in (0, 1]: a random part of at least this size, its sides in a proportion of
-            3/4 to 4/3 of the picture's, becomes the picture (Szegedy et al., 2014, arXiv:1409.4842, section 6). 1: all.
-        mirror: Whether every other picture is mirrored, left for right.
-        upside_down: Whether every other picture is turned upside down, as in photos from above.
-        rotation: Degrees, 0 to 180: turned by up to this angle, either way; what comes into view is reflected.
-        brightness: Share, 0 to 1: multiplied by 1 - share to 1 + share.
-        contrast: The same for the distance of each pixel from the mean grey of the picture.
-        saturation: The same for the distance of each pixel from its own grey.
-        hue: Degrees, 0 to 180: colours are turned by up to this angle about the grey axis.
-        trivial_augment: Share, 0 to 1, of the "wide" ranges of TrivialAugment, where 1 is the paper's: one operation out
-            of 14, with a random magnitude (Müller and Hutter, 2021, arXiv:2103.10158).
-        rand_augment: Share, 0 to 1, of the ranges of RandAugment, where 0.3 is magnitude 9 of 30: `operations` out of
-            the same 14, one after another (Cubuk et al., 2019, arXiv:1909.13719).
-        operations: How many RandAugment applies, 1 to 10.
-        erasing: Probability that noise covers a rectangle of 2 % to 40 % of the area (Zhong et al., 2017, arXiv:1708.04896).
-        mixup: Alpha of MixUp: a picture and its label are blended with those of another one of the batch, in a proportion
-            from Beta(alpha, alpha) (Zhang et al., 2017, arXiv:1710.09412).
-        cutmix: Alpha of CutMix: a rectangle comes from another picture of the batch, and as much of its label (Yun et al.,
-            2019, arXiv:1905.04899). Where `mixup` is on too, each picture gets one of the two, by the toss of a coin.
+        min_crop_area: Share of the area, more than 0 and at most 1: the image is cropped at random to at least this share.
+            The ratio of the sides changes by a factor of 3/4 to 4/3 (Szegedy et al., 2014, arXiv:1409.4842, section 6).
+            1: no crop.
+        horizontal_flip: Whether half of the images, at random, are flipped left to right.
+        vertical_flip: Whether half of the images, at random, are flipped upside down, for photos from above.
+        rotation: Degrees, 0 to 180: images are rotated by a random angle of at most this, either way. The corners are
+            filled by reflection.
+        brightness: Share, 0 to 1: values are multiplied by a factor from 1 - share to 1 + share.
+        contrast: Share, 0 to 1: the same for the distance of each pixel from the mean grey of the image.
+        saturation: Share, 0 to 1: the same for the distance of each pixel from its own grey.
+        hue: Degrees, 0 to 180: colours are rotated about the grey axis by at most this angle.
+        trivial_augment: Share, 0 to 1, of the "wide" ranges of TrivialAugment, where 1 is the paper's: one of 14
+            operations, with a random magnitude (Müller and Hutter, 2021, arXiv:2103.10158).
+        rand_augment: Share, 0 to 1, of the ranges of RandAugment, where 0.3 is magnitude 9 of 30: `num_ops` of the same 14
+            operations, one after another (Cubuk et al., 2019, arXiv:1909.13719).
+        num_ops: Number of operations of RandAugment, 1 to 10.
+        erasing: Probability that a rectangle of 2 % to 40 % of the area is replaced by noise (Zhong et al., 2017,
+            arXiv:1708.04896).
+        mixup: Alpha of MixUp: an image and its label are blended with another image of the batch, in a proportion from
+            Beta(alpha, alpha) (Zhang et al., 2017, arXiv:1710.09412). 0: no MixUp.
+        cutmix: Alpha of CutMix: a rectangle comes from another image of the batch, and the same share of the label (Yun et
+            al., 2019, arXiv:1905.04899). 0: no CutMix. With `mixup` also on, each image gets one of the two at random.
 
     Raises:
         ValueError: If a number is out of its range.
     """
 
-    smallest_crop: float = 1.0
-    mirror: bool = False
-    upside_down: bool = False
+    min_crop_area: float = 1.0
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
     rotation: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
@@ -50,36 +53,36 @@ class Augmentation:
     hue: float = 0.0
     trivial_augment: float = 0.0
     rand_augment: float = 0.0
-    operations: int = 2
+    num_ops: int = 2
     erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
 
     def __post_init__(self):
-        if not 0 < self.smallest_crop <= 1:
+        if not 0 < self.min_crop_area <= 1:
             raise ValueError(
-                arguments.message("Augmentation", "smallest_crop", "more than 0 and at most 1", self.smallest_crop)
+                arguments.message("Augmentation", "min_crop_area", "more than 0 and at most 1", self.min_crop_area)
             )
         for name, largest in LARGEST.items():
             if not 0 <= getattr(self, name) <= largest:
                 raise ValueError(arguments.message("Augmentation", name, f"from 0 to {largest:g}", getattr(self, name)))
-        arguments.one_of("Augmentation", "operations", self.operations, range(1, 11))
+        arguments.one_of("Augmentation", "num_ops", self.num_ops, range(1, 11))
 
     def scaled(self, strength: float) -> Augmentation:
-        """The same with every amount times `strength`, as far as its range goes: at 0 nothing is done.
+        """The same with every amount multiplied by `strength`, within its range: at 0 nothing is done.
 
-        The smallest crop is taken to that power: twice the strength, the crop of a crop.
+        The smallest crop is raised to that power: twice the strength is a crop of a crop.
         """
         amounts = {name: min(getattr(self, name) * strength, largest) for name, largest in LARGEST.items()}
-        flips = {name: getattr(self, name) and strength > 0 for name in ("mirror", "upside_down")}
-        return replace(self, **amounts, **flips, smallest_crop=self.smallest_crop**strength)
+        flips = {name: getattr(self, name) and strength > 0 for name in ("horizontal_flip", "vertical_flip")}
+        return replace(self, **amounts, **flips, min_crop_area=self.min_crop_area**strength)
 
     def stored_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the pictures to start from, for views of `size`: random crops want larger ones."""
-        return tuple(math.ceil(side * MARGIN) for side in size) if self.smallest_crop < 1 else tuple(size)
+        """Height and width of the images to augment, for a network input of `size`: random crops need larger images."""
+        return tuple(math.ceil(side * MARGIN) for side in size) if self.min_crop_area < 1 else tuple(size)
 
     def to_dict(self) -> dict:
-        """The arguments as plain values, for JSON; `Augmentation(**record)` gives the same record again."""
+        """The arguments as plain values, for JSON; `Augmentation(**dictionary)` gives the same record again."""
         return asdict(self)
 
 
@@ -88,27 +91,27 @@ LARGEST = {
     **dict.fromkeys(("brightness", "contrast", "saturation", "trivial_augment", "rand_augment", "erasing"), 1),
     **dict.fromkeys(("mixup", "cutmix"), math.inf),
 }
-LIGHT = Augmentation(smallest_crop=0.35, mirror=True, brightness=0.2, contrast=0.2, saturation=0.2)
+LIGHT = Augmentation(min_crop_area=0.35, horizontal_flip=True, brightness=0.2, contrast=0.2, saturation=0.2)
 PRESETS = {
     "none": Augmentation(),
     "light": LIGHT,
     "medium": replace(LIGHT, trivial_augment=1.0),
-    "strong": replace(LIGHT, smallest_crop=0.2, trivial_augment=1.0, erasing=0.25, mixup=0.2, cutmix=1.0),
+    "strong": replace(LIGHT, min_crop_area=0.2, trivial_augment=1.0, erasing=0.25, mixup=0.2, cutmix=1.0),
 }
 
 
-def preset(name: str, strength: float = 1.0, mirror: bool = True) -> Augmentation:
+def preset(name: str, strength: float = 1.0, horizontal_flip: bool = True) -> Augmentation:
     """The augmentation of a name.
 
     Args:
-        name: "none"; "light", crops, mirror images and a little colour; "medium", with TrivialAugment; "strong", with
-            random erasing, MixUp and CutMix too.
+        name: "none"; "light", with crops, flips and small changes of colour; "medium", with TrivialAugment too; "strong",
+            with random erasing, MixUp and CutMix too.
         strength: As in `Augmentation.scaled`.
-        mirror: False where left and right matter: text, digits, traffic signs.
+        horizontal_flip: False if left and right matter: text, digits, traffic signs.
 
     Raises:
         ValueError: If there is no such preset.
     """
     arguments.one_of("preset", "name", name, tuple(PRESETS))
-    chosen = PRESETS[name].scaled(strength)
-    return replace(chosen, mirror=chosen.mirror and mirror)
+    augmentation = PRESETS[name].scaled(strength)
+    return replace(augmentation, horizontal_flip=augmentation.horizontal_flip and horizontal_flip)

@@ -1,4 +1,4 @@
-"""Where examples come from: one table of image files with label, split, group, and the reason why one is left out."""
+"""Where examples come from: one table of image files with label, split, group, and the reason for every excluded file."""
 
 from pipelines.catalog.opening import open_data
 from pipelines.catalog.splits import SPLITS

@@ -1,10 +1,11 @@
-"""Tables that name image files: CSV, and Parquet where `pyarrow` is installed."""
+"""Tables of image files: CSV, and Parquet if `pyarrow` is installed."""
 
 from __future__ import annotations
 
 import csv
 import os
 import re
+from collections.abc import Iterator
 
 from pipelines.catalog.splits import SPELLINGS
 from pipelines.errors import InputError
@@ -12,42 +13,42 @@ from pipelines.names import from_cell
 
 SEPARATORS = ",;\t"
 COLUMNS = ("path", "label", "split", "group", "reason")
-FINGERPRINT = "fingerprint"  # the last column of the table of a run: a number for the bytes of a file
-CLASS = "label:"  # before the name of a class in the column that tells which rows have it
-TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
-MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # FF FE or FE FF, which are no UTF-8, as Python keeps them
-GIVEN = re.compile(r'"?sep=(?P<sign>[^\r\n]*?)"?[\r\n]*$', re.IGNORECASE)
+FINGERPRINT = "fingerprint"  # the last column of the table of a run: a number that stands for the bytes of a file
+LABEL_PREFIX = "label:"  # before the name of a class, in the header of its column of 0 and 1
+BOOLEANS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+UTF_16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # FF FE or FE FF, as Python represents bytes that are not UTF-8
+SEPARATOR_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n]*?)"?[\r\n]*$', re.IGNORECASE)
 HEADER = "The first line must name the columns, separated by commas, semicolons or tabs."
 
 
-def rows(table, path, label, split, group, root):
+def rows(table, path, label, split, group, root) -> Iterator[tuple]:
     """Yield `(path, label, split, group, reason)` for every row of a table; see `Catalog.from_csv`."""
     wanted = {path, *([label] if isinstance(label, str) else label or ["label"]), split or "split", group or "group"}
     columns = _parquet(table) if _is_parquet(table) else _csv(table, wanted)
-    saved = tuple(columns)[: len(COLUMNS)] == COLUMNS  # by `Catalog.to_csv`
-    if saved:
+    is_saved = tuple(columns)[: len(COLUMNS)] == COLUMNS  # by `Catalog.to_csv`
+    if is_saved:
         columns = {from_cell(name): list(map(from_cell, cells)) for name, cells in columns.items()}
     names = tuple(columns)
     if label is None:
-        label = tuple(name for name in names if saved and name.startswith(CLASS)) or "label"
+        label = tuple(name for name in names if is_saved and name.startswith(LABEL_PREFIX)) or "label"
     elif len(label) == 1 and not isinstance(label, str):
         label = label[0]
     paths = [os.path.join(root, name) for name in _column(table, columns, path)]
-    reasons = columns["reason"] if saved else [""] * len(paths)
+    reasons = columns["reason"] if is_saved else [""] * len(paths)
     labels = _labels(table, columns, label, paths, reasons)
     splits = _optional(table, columns, split, "split", paths)
-    splits = [_split(table, name, file) for name, file in zip(splits, paths, strict=True)]
+    splits = [_parse_split(table, name, file) for name, file in zip(splits, paths, strict=True)]
     groups = _optional(table, columns, group, "group", paths)
-    _check_text(table, [*names, *dict.fromkeys(splits + groups), *_every(labels)])
+    _check_text(table, [*names, *dict.fromkeys(splits + groups), *_distinct_names(labels)])
     _check_files(table, paths, labels, reasons, root)
     return zip(paths, labels, splits, groups, reasons, strict=True)
 
 
-def saved_rows(table) -> list[dict]:
-    """The rows of a table that `Catalog.to_csv` wrote, dicts by column; whether the files are still there or not.
+def saved_rows(table: str | os.PathLike) -> list[dict[str, str]]:
+    """The rows of a table that `Catalog.to_csv` wrote, dicts by column. The files need not exist any more.
 
     Raises:
-        InputError: If it has other columns, as one that a spreadsheet saved.
+        InputError: If the columns are different, for example because a spreadsheet saved the table.
     """
     with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = csv.DictReader(file)
@@ -60,25 +61,25 @@ def saved_rows(table) -> list[dict]:
 
 
 def _csv(table, wanted):
-    """The cells of a CSV file: a list for each column, by name; columns that are `wanted` tell what separates them."""
+    """The cells of a CSV file: one list per column, by name. Columns that are `wanted` help to guess the separator."""
     reader, before = None, 0
     try:
-        # Names of files need not be text; the other columns are looked at later.
+        # File names may be no valid text; the other columns are checked later.
         with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             first = file.readline()
-            if "\0" in first or first.startswith(MARKS):
-                received = "zero bytes, as in UTF-16" if "\0" in first else "the mark of UTF-16"
+            if "\0" in first or first.startswith(UTF_16_MARKS):
+                received = "zero bytes, as in UTF-16" if "\0" in first else "the byte order mark of UTF-16"
                 raise InputError(f"{table} must be text in UTF-8. Received: {received}. Save it as UTF-8.")
-            given = _given_separator(table, first)
-            before = 0 if given is None else 1
-            if given is None:
+            separator = _declared_separator(table, first)
+            before = 0 if separator is None else 1
+            if separator is None:
                 file.seek(0)
-            reader = csv.reader(file, delimiter=given or _separator(first, wanted), strict=True)
+            reader = csv.reader(file, delimiter=separator or _guess_separator(first, wanted), strict=True)
             header = next(reader, None)
             if not header:
-                where = "its first line" if given is None else f"the line after {first.strip()!r}"
+                where = "its first line" if separator is None else f"the line after {first.strip()!r}"
                 raise InputError(f"{table} must be a table of image files. Received: nothing in {where}. {HEADER}")
-            return _filled(table, header, reader, before)
+            return _read_columns(table, header, reader, before)
     except csv.Error as error:
         line = before + (reader.line_num if reader else 1)
         raise InputError(f"{table} cannot be read as a table from line {line} on: {error}. Correct it.") from None
@@ -86,56 +87,58 @@ def _csv(table, wanted):
         raise InputError(f"{table} cannot be read: {error.strerror}.") from None
 
 
-def _given_separator(table, first):
-    """What a first line such as `sep=;` says, which is for Excel; None if there is no such line."""
-    found = GIVEN.match(first)
+def _declared_separator(table, first):
+    """The separator from a first line such as `sep=;`, as Excel writes it; None if there is no such line."""
+    found = SEPARATOR_LINE.match(first)
     if not found:
         return None
-    separator = {"\\t": "\t"}.get(found["sign"], found["sign"])
+    separator = {"\\t": "\t"}.get(found["separator"], found["separator"])
     if len(separator) != 1 or separator.isalnum() or separator in "\"' ":
         raise InputError(
-            f"The first line of {table} must name one sign that separates columns. Received: {first.strip()!r}. "
-            "Correct it, such as sep=; or remove it."
+            f"The first line of {table} must name one character that separates columns. Received: {first.strip()!r}. "
+            "Correct it, for example to sep=; or remove it."
         )
     return separator
 
 
-def _separator(header, wanted):
-    """The sign by which the header has most of the columns that are wanted, else most columns."""
+def _guess_separator(header, wanted):
+    """The separator with which the header has most of the wanted columns; among equals, most columns."""
 
-    def columns(sign):
-        names = next(csv.reader([header], delimiter=sign), [])
+    def columns(separator):
+        names = next(csv.reader([header], delimiter=separator), [])
         return len(wanted.intersection(names)), len(names)
 
     return max(SEPARATORS, key=columns)
 
 
-def _filled(table, header, reader, lines_before):
+def _read_columns(table, header, reader, lines_before):
     while len(header) > 1 and not header[-1]:  # each line ends in a separator
         header.pop()
-    twice = [name for number, name in enumerate(header) if name in header[:number]]
-    if twice:
-        raise InputError(f"Each column needs a name of its own. Received: {twice[0]!r} twice in {table}. {HEADER}")
+    repeated = [name for number, name in enumerate(header) if name in header[:number]]
+    if repeated:
+        raise InputError(f"Each column needs a different name. Received: {repeated[0]!r} twice in {table}. {HEADER}")
     columns, shared = [[] for _ in header], {}
     for cells in reader:
         if not cells:  # an empty line
             continue
-        cells = _fitting(cells, header)
+        cells = _match_header(cells, header)
         if len(cells) != len(header):
             raise InputError(
-                f"Each line of {table} must have {len(header)} cells, as the first one has. Received: {len(cells)} in line "
-                f"{reader.line_num + lines_before}. Put cells that hold a separator into double quotes."
+                f"Each line of {table} must have {len(header)} cells, like the first one. Received: {len(cells)} in line "
+                f"{reader.line_num + lines_before}. Put cells with a separator into double quotes."
             )
         for column, cell in zip(columns, cells, strict=True):
-            column.append(shared.setdefault(cell, cell) if len(cell) < 32 else cell)  # millions of labels are few texts
+            column.append(
+                shared.setdefault(cell, cell) if len(cell) < 32 else cell
+            )  # equal cells share one text, which saves memory
     if not columns[0]:
         below = "the header" if lines_before else "the first line"
         raise InputError(f"{table} must be a table of image files. Received: no row below {below}.")
     return dict(zip(header, columns, strict=True))
 
 
-def _fitting(cells, header):
-    """The cells without empty ones after the last column; a row that a person has added to a run's table has no fingerprint."""
+def _match_header(cells, header):
+    """The cells without empty ones after the last column. A row that a person added to a run's table may lack a fingerprint."""
     if len(cells) > len(header) and not any(cells[len(header) :]):
         return cells[: len(header)]
     return [*cells, ""] if header[-1] == FINGERPRINT and len(cells) == len(header) - 1 else cells
@@ -150,7 +153,7 @@ def _is_parquet(table):
 
 
 def _parquet(table):
-    """The cells of a Parquet file as texts, "" for those without a value."""
+    """The cells of a Parquet file as texts; "" for missing values."""
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -169,19 +172,19 @@ def _parquet(table):
 def _column(table, columns, name):
     if name not in columns:
         received = ", ".join(map(repr, list(columns)[:20]))
-        raise InputError(f"{table} has no column {name!r}. Received: {received}. Name one of these. {HEADER}")
+        raise InputError(f"{table} has no column {name!r}. Received: {received}. Use one of these. {HEADER}")
     return columns[name]
 
 
-def _optional(table, columns, name, usual, paths):
-    """A column that is asked for, or the one of the usual name if there is one."""
-    if name is None and usual not in columns:
+def _optional(table, columns, name, default, paths):
+    """The column of this name; without a name the one of the default name, or empty cells if there is none."""
+    if name is None and default not in columns:
         return [""] * len(paths)
-    return _column(table, columns, name or usual)
+    return _column(table, columns, name or default)
 
 
 def _labels(table, columns, label, paths, reasons):
-    """The label of each row; with several columns the names of those that hold true, a tuple."""
+    """The label of each row; with several columns a tuple of the names of those with a 1."""
     if isinstance(label, str):
         labels = _column(table, columns, label)
         for path, name, reason in zip(paths, labels, reasons, strict=True):
@@ -190,25 +193,28 @@ def _labels(table, columns, label, paths, reasons):
                     f"Each row of {table} needs a label. Received: none for {path}. Fill it or remove the row."
                 )
         return labels
-    cells, classes = [_column(table, columns, name) for name in label], [name.removeprefix(CLASS) for name in label]
+    cells, classes = (
+        [_column(table, columns, name) for name in label],
+        [name.removeprefix(LABEL_PREFIX) for name in label],
+    )
     labels = []
     for path, *row in zip(paths, *cells, strict=True):
-        values = [TRUTH.get(cell.lower()) for cell in row]
+        values = [BOOLEANS.get(cell.lower()) for cell in row]
         if None in values:
             name, cell = label[values.index(None)], row[values.index(None)]
             raise InputError(
-                f"Each of several label columns of {table} must hold 0 or 1. Received: {cell!r} in {name!r} for {path}."
+                f"Each of several label columns of {table} must contain 0 or 1. Received: {cell!r} in {name!r} for {path}."
             )
         labels.append(tuple(name for name, value in zip(classes, values, strict=True) if value))
-    empty = [name for name in classes if name not in _every(labels)]
+    empty = [name for name in classes if name not in _distinct_names(labels)]
     if empty:
         raise InputError(
-            f"Each of several label columns of {table} must hold a 1 somewhere. Received: none in {empty[0]!r}. Leave it out."
+            f"Each of several label columns of {table} must contain at least one 1. Received: none in {empty[0]!r}. Omit it."
         )
     return labels
 
 
-def _split(table, name, path):
+def _parse_split(table, name, path):
     if not name:
         return ""
     split = SPELLINGS.get(name.strip().lower())
@@ -219,7 +225,7 @@ def _split(table, name, path):
     return split
 
 
-def _every(labels):
+def _distinct_names(labels):
     """All names in a column of labels."""
     return dict.fromkeys(
         name for label in dict.fromkeys(labels) for name in ([label] if isinstance(label, str) else label)
@@ -237,19 +243,19 @@ def _check_text(table, texts):
 
 
 def _check_files(table, paths, labels, reasons, root):
-    """One row a file, and a file for each row that is used."""
-    first = {}
-    for row, path in enumerate(map(os.path.normpath, paths)):
-        other = first.setdefault(path, row)
-        if other != row:
+    """Check that each file has one row, and that the files of included rows exist."""
+    first: dict[str, int] = {}
+    for index, path in enumerate(map(os.path.normpath, paths)):
+        other = first.setdefault(path, index)
+        if other != index:
             raise InputError(
                 f"Each file may have one row. Received: {path} in two rows of {table}, labelled {labels[other]!r} and "
-                f"{labels[row]!r}. Remove one; several labels of a file are several columns of 0 and 1."
+                f"{labels[index]!r}. Remove one; several labels of a file are several columns of 0 and 1."
             )
     missing = [path for path, reason in zip(paths, reasons, strict=True) if not reason and not os.path.isfile(path)]
     if missing:
         _check_text(table, missing[:1])
         raise InputError(
             f"Each row of {table} must name a file. Received: {len(missing)} of {len(paths)} that do not exist, such as "
-            f"{missing[0]}. Correct the paths, which are relative to {root or 'the working folder'}, or remove the rows."
+            f"{missing[0]}. Correct the paths, which are relative to {root or 'the working directory'}, or remove the rows."
         )

@@ -1,11 +1,13 @@
-"""Images that are no files, such as rows of an array or of a TFRecord, kept as files: everything behind a catalog reads files.
+"""Images from memory, TFRecords or datasets, stored as files: everything after a catalog reads files.
 
-An image that comes as the bytes of a file is kept as these; pixels become a PNG, which loses nothing. Why files, and not a
-second kind of source behind an interface: there is one way of reading, for checks, features, training, reports, export, and
-for a later run from the `catalog.csv` of this one, when the array or the data set is gone. The sources that hold millions of
-images, folders and tables, are files already; only TFRecords can be as large, and they cannot be read at a row in TensorFlow
-operations. The price is a copy on the disk, made once: a file is named by a digest of its content, complete when it has its
-name, and not written again. Splits are drawn from that name, so that an image keeps its split wherever it stands.
+An image that comes as the bytes of a file is stored as these bytes. Pixels become a PNG, which is lossless.
+
+Why files, and not a second kind of source behind an interface? So there is one way to read images: for checks, features,
+training, reports, export, and for a later run from the `catalog.csv` of this one, when the array or the dataset is gone.
+Sources with millions of images, folders and tables, are files already. Only TFRecords can be as large, and TensorFlow cannot
+read one record of them by its index. The price is one copy on the disk: a file is named by a digest of its content, it is
+complete once it has its name, and it is not written again. Splits are drawn from that name, so an image keeps its split when
+the order of the images changes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import hashlib
 import io
 import os
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cache
 
@@ -24,60 +27,60 @@ from keras_cnn import fetching
 from keras_cnn.scratch import ScratchFolder
 from pipelines.errors import InputError
 
-SIGNS = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
+SIGNATURES = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
 
 
-def default_folder() -> str:
-    """Where the files lie if nothing else is asked for. They stay there: catalogs of runs name them."""
+def default_directory() -> str:
+    """Where the files are by default. They are not removed: the catalogs of runs refer to them."""
     return str(fetching.cache() / "images")
 
 
-def keep(examples, folder):
-    """Yield `(path, label, split, group)` of examples once they are files.
+def store_images(examples: Iterable[tuple], directory: str) -> Iterator[tuple]:
+    """Yield `(path, label, split, group)` of each example once its image is a file.
+
+    Each copy of an image becomes another file. A copy without a split and a group gets the name of the first copy as its group,
+    so it comes into the split of the first one.
 
     Args:
         examples: Tuples of image, label, split and group. An image is a uint8 array `(height, width)` or `(height, width,
             channels)` with 1, 3 or 4 channels, or the bytes of a file.
-        folder: Where the files are to lie.
-
-    Copies of an image are files of their own. Without a split and a group they get the first one's name as their group: drawn
-    by its name too, they come into its split.
+        directory: Where to write the files.
     """
-    copies = Counter()
+    copies: Counter[str] = Counter()
     with ExitStack() as stack:
-        scratch = cache(lambda: stack.enter_context(ScratchFolder(folder, ".part-")))
+        scratch = cache(lambda: stack.enter_context(ScratchFolder(directory, ".part-")))
         for image, label, split, group in examples:
-            digest, encode, ending = _told(image)
+            digest, encode, suffix = _describe(image)
             number, first = copies[digest], f"{digest[:2]}/{digest}"
             copies[digest] += 1
-            path = os.path.join(folder, first + (f"-{number}" if number else "") + ending)
+            path = os.path.join(directory, first + (f"-{number}" if number else "") + suffix)
             if not (os.path.isfile(path) and os.path.getsize(path)):
                 _write(path, encode(image), scratch)
-            yield path, label, split, group or (first + ending if number and not split else "")
+            yield path, label, split, group or (first + suffix if number and not split else "")
 
 
-def _told(image):
-    """The digest of an image, what makes a file of it, and the ending of that."""
+def _describe(image):
+    """The digest of an image, a function that gives the bytes of its file, and the suffix of the file."""
     if isinstance(image, bytes):
-        ending = next((ending for sign, ending in SIGNS if image.startswith(sign)), ".bin")
-        return hashlib.sha256(image).hexdigest(), bytes, ending
-    digest = hashlib.sha256(repr(_plain(image).shape).encode() + np.ascontiguousarray(image).data).hexdigest()
-    return digest, _png, ".png"
+        suffix = next((suffix for signature, suffix in SIGNATURES if image.startswith(signature)), ".bin")
+        return hashlib.sha256(image).hexdigest(), bytes, suffix
+    digest = hashlib.sha256(repr(_squeeze_gray(image).shape).encode() + np.ascontiguousarray(image).data).hexdigest()
+    return digest, _encode_png, ".png"
 
 
-def _plain(pixels):
-    """Gray images without an axis for the one channel."""
+def _squeeze_gray(pixels):
+    """Images of one channel without the channel axis."""
     return pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
 
 
-def _png(pixels):
+def _encode_png(pixels):
     buffer = io.BytesIO()
-    Image.fromarray(_plain(pixels)).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(_squeeze_gray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def _write(path, content, scratch):
-    """Put a file in place, complete or not at all; `scratch` gives the folder to make it in."""
+    """Write a file, complete or not at all; `scratch` returns the directory to write it in first."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         part = scratch() / "image"
@@ -85,5 +88,5 @@ def _write(path, content, scratch):
         os.replace(part, path)
     except OSError as error:
         raise InputError(
-            f"Images that are no files are kept as files, and {path} cannot be written: {error.strerror}. Name another folder."
+            f"Images from memory are stored as files, and {path} cannot be written: {error.strerror}. Choose another directory."
         ) from None

@@ -1,6 +1,7 @@
-"""What a file in a folder of images is: by its name where that says enough, else by its first bytes.
+"""What kind a file in a folder of images is: by its suffix if that is enough, otherwise by its first bytes.
 
-Folders hold millions of files, so none is opened whose ending is that of an image or of what usually lies beside images.
+Folders have millions of files. So no file is opened if its suffix is that of an image, or of a file that often accompanies
+images.
 """
 
 from __future__ import annotations
@@ -10,16 +11,24 @@ import os
 from keras_cnn.images import SUFFIXES
 
 IMAGE, FOREIGN, COMPANION, OTHER = "image", "foreign", "companion", "other"
-# Tables, notes and annotations, and what operating systems put there (Thumbs.db, desktop.ini).
+# Tables, notes and annotations, and files of operating systems (Thumbs.db, desktop.ini).
 COMPANIONS = (
     *(".txt", ".md", ".html", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".cfg", ".ini"),
     *(".db", ".log"),
 )
-BY_ENDING = "not an image file by its ending"
+BY_SUFFIX = "not an image file by its suffix"
 HEAD = 32  # bytes
-# Formats that are decoded, by what stands at which position.
+# Formats that can be decoded: (offset, bytes at this offset).
 DECODED = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (0, b"GIF8"), (8, b"WEBP"))
-BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes, as the header itself says: two letters alone may be any text
+BMP_HEADERS = (
+    12,
+    40,
+    52,
+    56,
+    64,
+    108,
+    124,
+)  # possible sizes of a BMP header in bytes; the first two letters alone may be any text
 OTHER_FORMATS = {
     "TIFF": ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
     "HEIF": tuple((4, b"ftyp" + brand) for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")),
@@ -35,12 +44,12 @@ OTHER_FORMATS = {
 
 
 def kind_of(path: str) -> tuple[str, str]:
-    """The kind of a regular file, and the reason why it is no image that can be used, "" for an image."""
-    ending = os.path.splitext(path)[1].lower()
-    if ending in SUFFIXES:
+    """The kind of a regular file, and the reason why it cannot be used as an image; "" for an image."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES:
         return IMAGE, ""
-    if ending in COMPANIONS:
-        return COMPANION, f"{BY_ENDING} ({ending})"
+    if suffix in COMPANIONS:
+        return COMPANION, f"{BY_SUFFIX} ({suffix})"
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD)
@@ -48,27 +57,27 @@ def kind_of(path: str) -> tuple[str, str]:
         return OTHER, f"a file that cannot be read: {error.strerror}"
     if _is_decoded(head):
         return IMAGE, ""
-    found = foreign_format(head)
-    if found:
-        return FOREIGN, undecodable(found)
-    return OTHER, f"not an image file by its first bytes ({ending or 'no ending'})"
+    name = foreign_format(head)
+    if name:
+        return FOREIGN, reason_for_format(name)
+    return OTHER, f"not an image file by its first bytes ({suffix or 'no suffix'})"
 
 
-def undecodable(form: str) -> str:
-    """The reason why a file of such a format is left out."""
-    article = "an" if form[0] in "AEIOUi" else "a"
-    return f"{article} {form} file, which TensorFlow cannot decode: convert it to JPEG or PNG"
+def reason_for_format(name: str) -> str:
+    """The reason why files of this format are excluded."""
+    article = "an" if name[0] in "AEIOUi" else "a"
+    return f"{article} {name} file, which TensorFlow cannot decode: convert it to JPEG or PNG"
 
 
 def is_companion(reason: str) -> bool:
-    """Whether a reason is that of a file which usually lies beside images, so that nobody misses it."""
-    return reason.startswith(BY_ENDING)
+    """Whether a reason is that of a file which often accompanies images, so that nobody misses it."""
+    return reason.startswith(BY_SUFFIX)
 
 
 def foreign_format(head: bytes) -> str:
-    """The name of the image format, other than those that are decoded, of a file that begins so; "" for none."""
-    for name, signs in OTHER_FORMATS.items():
-        if any(head.startswith(sign, position) for position, sign in signs):
+    """The name of the image format of a file that begins with these bytes, if it cannot be decoded; "" otherwise."""
+    for name, signatures in OTHER_FORMATS.items():
+        if any(head.startswith(signature, offset) for offset, signature in signatures):
             return name
     return ""
 
@@ -76,4 +85,4 @@ def foreign_format(head: bytes) -> str:
 def _is_decoded(head):
     if head[:2] == b"BM":
         return int.from_bytes(head[14:18], "little") in BMP_HEADERS
-    return any(head.startswith(sign, position) for position, sign in DECODED)
+    return any(head.startswith(signature, offset) for offset, signature in DECODED)

@@ -1,24 +1,31 @@
-"""Data as a job is told of it: the path of a folder or of a table."""
+"""The data of a job, from a path: a folder or a table."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pipelines.catalog.table import Catalog
 from pipelines.errors import InputError
 
 
-def open_data(data, out=None, *, class_folder: str | None = None, **columns) -> Catalog:
+def open_data(
+    data: str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    *,
+    class_folder: str | None = None,
+    **columns: str | tuple[str, ...] | os.PathLike | None,
+) -> Catalog:
     """The catalog of a folder (`Catalog.from_folder`) or of a table (`Catalog.from_csv`).
 
     Args:
         data: A path.
-        out: Where a job is going to write: not inside a folder of data.
+        out: Where the job writes; must not be inside a folder of data.
         class_folder: As in `Catalog.from_folder`.
         columns: As in `Catalog.from_csv`.
 
     Raises:
-        InputError: If there is nothing of that name, it is not such data, or an option is for the other kind.
+        InputError: If the path does not exist, the data are of another kind, or an option is for the other kind of data.
     """
     data, columns = Path(data), {name: value for name, value in columns.items() if value is not None}
     if data.is_file():
@@ -27,13 +34,13 @@ def open_data(data, out=None, *, class_folder: str | None = None, **columns) -> 
         return Catalog.from_csv(data, **columns)
     if not data.is_dir():
         raise InputError(
-            "The data must be a folder with a folder of images for each class, or a table of image files. "
+            "The data must be a folder with one folder of images per class, or a table of image files. "
             f"Received: {data}, which does not exist."
         )
     if columns:
         raise InputError(f"The option {next(iter(columns))} is for tables. Received: {data}, a folder.")
     if out is not None and Path(out).resolve().is_relative_to(data.resolve()) and Path(out).resolve() != data.resolve():
         raise InputError(
-            f"The output must not be inside the data, where it would be a class. Received: {out}. Name another."
+            f"The output must not be inside the data, where it would be a class. Received: {out}. Choose another."
         )
     return Catalog.from_folder(data, class_folder or "first")

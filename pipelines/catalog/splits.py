@@ -1,21 +1,23 @@
-"""Who trains, who chooses, who tests: a hash decides, so that no image moves when others come or go.
+"""Training, validation and test splits. A hash decides, so no image changes its split when others are added or removed.
 
-Each unit (a group, or an image that has none) has a place in [0, 1): a hash of the seed and its name. Places below 0.20
-test, those below 0.35 validate, the others train. Nothing else is looked at, so a unit stays where it is whatever is added
-or removed, and every class has about the same shares: of n images 0.20 n test, with a standard deviation of 0.4 √n.
+Each unit (a group, or an image without a group) has a hash value in [0, 1), from the seed and its name. Units below 0.20 go to
+test, those below 0.35 to validation, the others to train. Nothing else counts. So a unit stays in its split, and every class
+has about the same shares: of n images 0.20 n are for the test, with a standard deviation of 0.4 √n.
 
-Small classes may lack a split then. No rule that looks at one unit alone can prevent it, so there the nearest unit of the
-class is moved into the split that lacks one. That is the one exception to stability: a unit may return to its own split once
-another one arrives there. Of classes with n images (without groups) fewer than 0.85^n + 0.80^n + 0.35^n are concerned: 30 %
-at 10 images, 5 % at 20, 0.03 % at 50. A run's `catalog.csv`, given as the data, holds every split as it was.
+A small class may have no image in one of the splits. No rule that looks at one unit alone can prevent that. So the unit of the
+class whose hash value is nearest moves into the split that lacks one. This is the one exception to stability: a unit may
+return to its own split once another one is added there. Among classes of n images (without groups), fewer than
+0.85^n + 0.80^n + 0.35^n are affected: 30 % at 10 images, 5 % at 20, 0.03 % at 50. The `catalog.csv` of a run, used as data,
+gives every image the split that it had.
 
-Shares that come out exactly, by sorting, would be the alternative: there every image that is added moves others.
+The alternative is exact shares, by sorting. Then every image that is added moves others.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,103 +29,104 @@ SPELLINGS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-ORDER = ("test", "validation", "train")  # along the places
+ORDER = ("test", "validation", "train")  # of rising hash values
 EDGES = (0.20, 0.35)
-# The splits that a class needs first, and from how many units on.
+# The splits that a class needs, in order of importance, and the number of units from which on it needs them.
 NEEDS = {"train": 1, "test": 2, "validation": 3}
 
 
-def draw(units, classes, given, seed: int) -> list[str]:
-    """The split of each row.
+def draw(units: Sequence[str], classes: Sequence[Sequence[int]], official: Sequence[str], seed: int) -> list[str]:
+    """The split of each file.
 
     Args:
-        units: For each row the name of its unit: rows of one unit have the same split.
-        classes: For each row its class numbers, a sequence.
-        given: For each row its official split, which it keeps, or "". A split that no row has is taken out of "train".
+        units: For each file the name of its unit: files of one unit have the same split.
+        classes: For each file its class numbers.
+        official: For each file its official split, which it keeps, or "". A split that no file has is drawn from "train".
         seed: An integer.
 
     Returns:
-        For each row "train", "validation" or "test". Where a class has three units or more each split has one of them, as
-        far as rows are free to move and units with several classes allow it.
+        For each file "train", "validation" or "test". If a class has three units or more, each split has one of them, as far
+        as official splits and units with several classes permit.
 
     Raises:
-        InputError: If a unit has rows in two official splits.
+        InputError: If a unit has files in two official splits.
     """
     numbers: dict[str, int] = {}
-    unit = np.array([numbers.setdefault(name, len(numbers)) for name in units], int)
-    places = np.array([_place(seed, name) for name in numbers])
-    official = _official(list(numbers), unit, given)
-    allowed = _allowed(official)
-    chosen = np.searchsorted(EDGES, places, side="right")
-    held = np.where(official < 0, ORDER.index("train"), official)
-    chosen = np.where(allowed[np.arange(len(chosen)), chosen], chosen, held)
-    _fill(chosen, places, allowed, _pairs(unit, classes, len(numbers)))
-    return [ORDER[split] for split in chosen[unit]]
+    unit_of = np.array([numbers.setdefault(name, len(numbers)) for name in units], int)
+    hashes = np.array([_hash(seed, name) for name in numbers])
+    official_of_unit = _official_of_units(list(numbers), unit_of, official)
+    allowed = _allowed(official_of_unit)
+    chosen = np.searchsorted(EDGES, hashes, side="right")
+    fallback = np.where(official_of_unit < 0, ORDER.index("train"), official_of_unit)
+    chosen = np.where(allowed[np.arange(len(chosen)), chosen], chosen, fallback)
+    _fill_missing_splits(chosen, hashes, allowed, _class_unit_pairs(unit_of, classes, len(numbers)))
+    return [ORDER[split] for split in chosen[unit_of]]
 
 
-def relative_to(root):
-    """A function of a path: the path below the root, with slashes; what the split of a file is drawn from."""
+def relative_to(root: str) -> Callable[[str], str]:
+    """A function of a path that gives the path below the root, with slashes. The split of a file is drawn from it."""
     start = os.path.join(root, "")
 
     def relative(path):
-        # The short way where it is as good: millions of names by `relpath` take minutes.
+        # Cutting off the root is enough for most paths: `relpath` takes minutes for millions of names.
         name = path[len(start) :] if path.startswith(start) else os.path.relpath(path, root or os.curdir)
         return name.replace(os.sep, "/")
 
     return relative
 
 
-def _place(seed, name):
+def _hash(seed, name):
     digest = hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def _official(names, unit, given):
-    """For each unit the number of its official split, -1 without one."""
-    own = np.array([ORDER.index(split) if split else -1 for split in given], int)
-    official, rows = np.full(len(names), -1), np.flatnonzero(own >= 0)
-    official[unit[rows]] = own[rows]
-    for row in rows[official[unit[rows]] != own[rows]][:1]:
-        other = ORDER[official[unit[row]]]
+def _official_of_units(names, unit_of, official):
+    """For each unit the number of its official split, -1 if it has none."""
+    own = np.array([ORDER.index(split) if split else -1 for split in official], int)
+    official_of_unit = np.full(len(names), -1)
+    indices = np.flatnonzero(own >= 0)
+    official_of_unit[unit_of[indices]] = own[indices]
+    for index in indices[official_of_unit[unit_of[indices]] != own[indices]][:1]:
+        other = ORDER[official_of_unit[unit_of[index]]]
         raise InputError(
-            f"A group must lie in one split. Received: {names[unit[row]]!r} in {ORDER[own[row]]} and in {other}. "
-            "Correct the splits, or do without groups."
+            f"A group must be in one split. Received: {names[unit_of[index]]!r} in {ORDER[own[index]]} and in {other}. "
+            "Correct the splits, or use no groups."
         )
-    return official
+    return official_of_unit
 
 
-def _allowed(official):
-    """`(units, splits)`: where each unit may be."""
-    allowed = np.zeros((len(official), len(ORDER)), bool)
-    allowed[official < 0] = True
-    allowed[np.arange(len(official)), official] = True  # -1 is one of those that may be anywhere
-    absent = [number for number in range(len(ORDER)) if number not in official]
-    allowed[np.ix_(official == ORDER.index("train"), absent)] = True
+def _allowed(official_of_unit):
+    """`(units, splits)`: whether each unit may be in each split."""
+    allowed = np.zeros((len(official_of_unit), len(ORDER)), bool)
+    allowed[official_of_unit < 0] = True
+    allowed[np.arange(len(official_of_unit)), official_of_unit] = True  # -1: these units may be in any split
+    absent = [number for number in range(len(ORDER)) if number not in official_of_unit]
+    allowed[np.ix_(official_of_unit == ORDER.index("train"), absent)] = True
     return allowed
 
 
-def _pairs(unit, classes, count):
+def _class_unit_pairs(unit_of, classes, num_units):
     """Each class with each of its units once: two arrays, sorted by class."""
     lengths = [len(own) for own in classes]
     flat = np.array([number for own in classes for number in own], np.int64)
-    return np.divmod(np.unique(flat * count + np.repeat(unit, lengths)), count)
+    return np.divmod(np.unique(flat * num_units + np.repeat(unit_of, lengths)), num_units)
 
 
-def _fill(chosen, places, allowed, pairs):
+def _fill_missing_splits(chosen, hashes, allowed, pairs):
     """Move units, in place, so that no class lacks a split that it has units for."""
-    of_class, of_unit = pairs
-    total = np.bincount(of_class)
+    pair_class, pair_unit = pairs
+    total = np.bincount(pair_class)
     counts = np.zeros((len(total), len(ORDER)), int)
-    np.add.at(counts, (of_class, chosen[of_unit]), 1)
+    np.add.at(counts, (pair_class, chosen[pair_unit]), 1)
     needed = np.array([NEEDS[name] for name in ORDER])
-    by_unit = np.argsort(of_unit, kind="stable")
-    starts = np.searchsorted(of_unit[by_unit], np.arange(len(chosen) + 1))
+    by_unit = np.argsort(pair_unit, kind="stable")
+    starts = np.searchsorted(pair_unit[by_unit], np.arange(len(chosen) + 1))
 
     def classes_of(unit):
-        return of_class[by_unit[starts[unit] : starts[unit + 1]]]
+        return pair_class[by_unit[starts[unit] : starts[unit + 1]]]
 
-    def spare(unit):
-        """Whether no class of the unit would lack one where it is now."""
+    def can_leave(unit):
+        """Whether no class of the unit needs it in its present split."""
         own, split = classes_of(unit), chosen[unit]
         return ((counts[own, split] > 1) | (total[own] < needed[split])).all()
 
@@ -131,12 +134,12 @@ def _fill(chosen, places, allowed, pairs):
     for split in map(ORDER.index, NEEDS):
         low, high = edges[split], edges[split + 1]
         for number in np.flatnonzero((counts[:, split] == 0) & (total >= needed[split])):
-            if counts[number, split]:  # a unit that was moved for another class
+            if counts[number, split]:  # a unit that moved for another class fills it
                 continue
-            own = of_unit[slice(*np.searchsorted(of_class, (number, number + 1)))]
-            fit = [unit for unit in own if allowed[unit, split] and spare(unit)]
-            if fit:
-                unit = min(fit, key=lambda unit: (max(low - places[unit], places[unit] - high), places[unit]))
-                np.add.at(counts, (classes_of(unit), chosen[unit]), -1)
-                np.add.at(counts, (classes_of(unit), split), 1)
-                chosen[unit] = split
+            own = pair_unit[slice(*np.searchsorted(pair_class, (number, number + 1)))]
+            movable = [unit for unit in own if allowed[unit, split] and can_leave(unit)]
+            if movable:
+                nearest = min(movable, key=lambda unit: (max(low - hashes[unit], hashes[unit] - high), hashes[unit]))
+                np.add.at(counts, (classes_of(nearest), chosen[nearest]), -1)
+                np.add.at(counts, (classes_of(nearest), split), 1)
+                chosen[nearest] = split

@@ -68,19 +68,19 @@ def checked(catalog, size: int = SIZE, progress: bool = True) -> dict:
     """
     import keras_cnn as kc
     from pipelines import doctor
-    from pipelines.datasets.array_cache import Cache
+    from pipelines.datasets.array_cache import ArrayCache
     from pipelines.progress import Steps
 
-    count, steps = len(catalog.used()), Steps(visible=progress)
+    count, steps = len(catalog.included()), Steps(visible=progress)
     start = time.perf_counter()
     with steps.shown(), steps.step("Looking at images", count) as advance:
-        catalog, images = doctor.read(catalog, kc.Preprocessing(SEEN), Cache(), advance, keep=False)
+        catalog, images = doctor.read(catalog, kc.Preprocessing(SEEN), ArrayCache(), advance, store_images=False)
         findings = (*_refused(catalog), *doctor.examine(catalog, images, doctor.likeness(images), (size, size)))
     seconds = time.perf_counter() - start
     return {
-        "images": len(catalog.used()),
+        "images": len(catalog.included()),
         "classes": len(catalog.classes),
-        "left_out": sum(bool(reason) for reason in catalog.reasons),
+        "left_out": sum(bool(reason) for reason in catalog.exclusion_reasons),
         "seconds": seconds,
         "images_per_second": count / seconds,
         "findings": [finding.to_dict() for finding in findings],

@@ -51,7 +51,7 @@ def _left_out(catalog):
     """Path and reason of the files that are no images, apart from tables and notes."""
     from pipelines.catalog.kinds import is_companion
 
-    rows = zip(catalog.paths, catalog.reasons, strict=True)
+    rows = zip(catalog.paths, catalog.exclusion_reasons, strict=True)
     return {path: reason for path, reason in rows if reason and not is_companion(reason)}
 
 
@@ -87,7 +87,7 @@ def measure(saved_model, catalog, trust: bool = False):
         known, received = ("several labels", "one") if several else ("one label", "several")
         remedy = "--label for each column of 0 and 1" if several else "one label column"
         raise InputError(f"The SavedModel gives {known} an image. Received data with {received}. Name {remedy}.")
-    rows = catalog.used("test") if len(catalog.used("test")) else catalog.used()
+    rows = catalog.included("test") if len(catalog.included("test")) else catalog.included()
     targets, known = _targets(catalog, rows, names), trained_on(prediction.version_in(saved_model))
     scores, readable, splits = [], [], []
     for start in range(0, len(rows), prediction.BATCH_SIZE):

@@ -1,52 +1,54 @@
-"""From images to batches: shuffled by index and varied; any batch can be made again.
+"""From images to batches: shuffled and augmented, and any batch can be made again.
 
-Order and random choices are pure functions of (seed, epoch, position): neither threads nor interruptions change them. All
-of it is TensorFlow: Python inside a `tf.data` pipeline can keep a process from ending.
+Order and random choices are pure functions of (seed, epoch, index in the epoch): neither threads nor interruptions change
+them. All of it is TensorFlow: Python inside a `tf.data` pipeline can keep a process from ending.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_cnn import arguments
-from pipelines.augment import PRESETS, Augmentation, augment
+from pipelines.augment import PRESETS, Augmentation, augment_batch
 from pipelines.datasets import order
-from pipelines.datasets.image_files import Files
+from pipelines.datasets.image_files import ImageFiles
 
-PARALLEL = 2  # batches in the making: each uses several cores by itself, and takes its memory
+PARALLEL = 2  # batches at a time: each uses several cores by itself, and needs memory
 ALIGNMENT = 64  # bytes
 
 
-class Batches:
-    """The batches of every epoch, for `model.fit`; in each epoch every example comes once.
+class ImageBatches:
+    """The batches of every epoch, for `model.fit`. In each epoch every example comes once.
 
     An epoch is a `tf.data.Dataset` of `(images, targets)`: float32 `(batch, *size, 3)`, 0..255, and float32
-    `(batch, classes)`. Called with an epoch and a step this gives the rest of that epoch, the same batches as if those before
-    had come, and at once; so a job that is interrupted goes on with `keras_cnn.training.ExactResume`::
+    `(batch, classes)`. A call with an epoch and a step gives the rest of that epoch, without computing the batches before
+    that step. So `keras_cnn.training.ExactResume` resumes an interrupted job within an epoch::
 
         model.fit(resume.data(batches), epochs=10, callbacks=[resume])
 
     Args:
-        source: From `stored`, or any uint8 array `(examples, *augmentation.stored_size(size), 3)`.
+        source: From `load_images`, or any uint8 array `(examples, *augmentation.stored_size(size), 3)`.
         targets: `(examples,)` class numbers, or `(examples, classes)`: one-hot, multi-hot or soft.
         size: Height and width of the network's input.
-        batch_size: Examples a step.
-        classes: Number of classes; needed where `targets` are class numbers.
-        augmentation: How the images are varied.
-        seed: An integer of at least 0; of the order and of the augmentation.
-        shuffle: Whether each epoch has an order of its own; else the examples come as they lie.
-        balance: "sampling": instead of every example once, every class comes equally often (`order.balanced`). "weights":
-            a third element, `(batch,)`, weighs the loss (`order.class_weights`). None: neither.
-        drop_remainder: Whether to leave out the last batch of an epoch where it is smaller than the others.
-        rows: Which images of `source` are the examples, in the order of `targets`; None: all.
+        batch_size: Examples per step; the last batch of an epoch may be smaller.
+        classes: Number of classes; needed if `targets` are class numbers.
+        augmentation: How the images are augmented.
+        seed: Of the order and of the augmentation, an integer of at least 0.
+        shuffle: Whether the examples come in a new random order in each epoch; otherwise in the order of `targets`.
+        balance: "sampling": every class comes equally often, instead of every example once (`order.balanced`). "weights":
+            a third element `(batch,)` weighs the loss (`order.class_weights`). None: neither.
+        indices: Which images of `source` are the examples, in the order of `targets`; None: all.
 
     Attributes:
         source: As given.
-        examples: Examples an epoch.
-        steps: Batches an epoch.
+        examples: Number of examples per epoch.
+        steps: Number of batches per epoch.
 
     Raises:
         ValueError: If an argument is out of range, or arguments do not fit together.
@@ -54,9 +56,9 @@ class Batches:
 
     def __init__(
         self,
-        source,
-        targets,
-        size,
+        source: np.ndarray | ImageFiles,
+        targets: npt.ArrayLike,
+        size: tuple[int, int],
         batch_size: int,
         *,
         classes: int | None = None,
@@ -64,70 +66,73 @@ class Batches:
         seed: int = 0,
         shuffle: bool = True,
         balance: str | None = None,
-        drop_remainder: bool = False,
-        rows=None,
+        indices: Sequence[int] | np.ndarray | None = None,
     ):
         self.source = source
-        targets, self._size, self.examples = np.asarray(targets), tuple(size), len(targets)
-        rows = np.arange(len(source)) if rows is None else np.asarray(rows)
-        self._classes = _check(source, rows, targets, self._size, batch_size, classes, augmentation, seed, balance)
-        self.steps = self.examples // batch_size if drop_remainder else math.ceil(self.examples / batch_size)
-        if not self.steps:
-            remedy = "Leave drop_remainder off, or take smaller batches."
-            raise ValueError(arguments.message("Batches", "batch_size", f"at most {self.examples}", batch_size, remedy))
+        self._size = tuple(size)
+        targets = np.asarray(targets)
+        self.examples = len(targets)
+        indices = np.arange(len(source)) if indices is None else np.asarray(indices)
+        self._classes = _check(source, indices, targets, self._size, batch_size, classes, augmentation, seed, balance)
+        self.steps = math.ceil(self.examples / batch_size)
         self._batch_size, self._augmentation, self._seed = batch_size, augmentation, seed
-        self._rows = _order(self.examples, targets, seed, shuffle, balance)
-        self._images, self._targets = _images(source, rows), _targets(targets, self._classes)
+        self._order = _make_order(self.examples, targets, seed, shuffle, balance)
+        self._images = _make_image_reader(source, indices)
+        self._targets = _make_target_reader(targets, self._classes)
         self._weights = order.class_weights(order.labels_of(targets), self._classes) if balance == "weights" else None
-        self._length = batch_size if drop_remainder or self.examples % batch_size == 0 else None
+        self._static_batch_size = batch_size if self.examples % batch_size == 0 else None
 
-    def __call__(self, epoch=0, step=0) -> tf.data.Dataset:
-        """The batches of an epoch, from 0, from a step on; both may be int64 tensors."""
+    def __call__(self, epoch: int | tf.Tensor = 0, step: int | tf.Tensor = 0) -> tf.data.Dataset:
+        """The batches of an epoch, counted from 0, starting at a step; both may be int64 tensors."""
         epoch = tf.cast(epoch, tf.int64)
-        rows = self._rows(epoch)
+        examples = self._order(epoch)
 
         def batch(step):
             first = step * self._batch_size
-            return self._batch(epoch, first, rows[first : first + self._batch_size])
+            return self._batch(epoch, first, examples[first : first + self._batch_size])
 
-        numbers = tf.data.Dataset.range(tf.cast(step, tf.int64), self.steps)
-        dataset = numbers.map(batch, num_parallel_calls=PARALLEL, deterministic=True).prefetch(PARALLEL)
-        return dataset.with_options(options())
+        steps = tf.data.Dataset.range(tf.cast(step, tf.int64), self.steps)
+        dataset = steps.map(batch, num_parallel_calls=PARALLEL, deterministic=True).prefetch(PARALLEL)
+        return dataset.with_options(dataset_options())
 
     def epochs(self, count: int) -> tf.data.Dataset:
         """The batches of the first epochs, one after another: for `fit(..., steps_per_epoch=batches.steps)`."""
         dataset = tf.data.Dataset.range(count).flat_map(self)
-        return dataset.apply(tf.data.experimental.assert_cardinality(count * self.steps)).with_options(options())
+        return dataset.apply(tf.data.experimental.assert_cardinality(count * self.steps)).with_options(
+            dataset_options()
+        )
 
-    def _batch(self, epoch, first, rows):
-        rows = tf.ensure_shape(rows, (self._length,))
-        places = first + tf.range(tf.size(rows, tf.int64))
-        images, targets = self._images(rows), self._targets(rows)
-        batch = augment(images, targets, self._size, self._augmentation, self._seed, epoch, places)
+    def _batch(self, epoch, first, examples):
+        """The batch of these examples, of which the first has index `first` in the epoch."""
+        examples = tf.ensure_shape(examples, (self._static_batch_size,))
+        indices_in_epoch = first + tf.range(tf.size(examples, tf.int64))
+        images, targets = self._images(examples), self._targets(examples)
+        batch = augment_batch(images, targets, self._size, self._augmentation, self._seed, epoch, indices_in_epoch)
         return batch if self._weights is None else (*batch, tf.linalg.matvec(batch[1], self._weights))
 
 
-def _check(source, rows, targets, size, batch_size, classes, augmentation, seed, balance):
-    """The number of classes, if the arguments of `Batches` fit together."""
-    arguments.integer("Batches", "batch_size", batch_size)
-    arguments.integer("Batches", "examples", len(targets))
-    arguments.integer("Batches", "seed", seed, 0)
-    arguments.one_of("Batches", "balance", balance, (None, "sampling", "weights"))
+def _check(source, indices, targets, size, batch_size, classes, augmentation, seed, balance):
+    """The number of classes, if the arguments of `ImageBatches` fit together."""
+    arguments.integer("ImageBatches", "batch_size", batch_size)
+    arguments.integer("ImageBatches", "examples", len(targets))
+    arguments.integer("ImageBatches", "seed", seed, 0)
+    arguments.one_of("ImageBatches", "balance", balance, (None, "sampling", "weights"))
     expected = (len(targets), *augmentation.stored_size(size), 3)
-    if (len(rows), *source.shape[1:]) != expected or source.dtype != np.uint8:
-        received = f"{source.dtype} {(len(rows), *source.shape[1:])}"
-        raise ValueError(arguments.message("Batches", "source", f"uint8 {expected}, an image a target", received))
+    if (len(indices), *source.shape[1:]) != expected or source.dtype != np.uint8:
+        expected = f"uint8 {expected}, one image per target"
+        received = f"{source.dtype} {(len(indices), *source.shape[1:])}"
+        raise ValueError(arguments.message("ImageBatches", "source", expected, received))
     if targets.ndim == 2:
         return targets.shape[1]
     if classes is None or not 0 <= targets.min() <= targets.max() < classes:
-        expected = "class numbers from 0 to `classes` - 1, or rows of numbers"
+        expected = "class numbers from 0 to `classes` - 1, or one row of numbers per example"
         received = f"{targets.min()} to {targets.max()}, classes={classes}"
-        raise ValueError(arguments.message("Batches", "targets", expected, received))
+        raise ValueError(arguments.message("ImageBatches", "targets", expected, received))
     return classes
 
 
-def _order(count, targets, seed, shuffle, balance):
-    """A function of the epoch: the rows of the examples in the order in which they come."""
+def _make_order(count, targets, seed, shuffle, balance):
+    """A function of the epoch that gives the indices of the examples in the order in which they come."""
     if balance == "sampling":
         balanced = order.balanced(order.labels_of(targets))
         return lambda epoch: balanced(seed, epoch)
@@ -136,34 +141,34 @@ def _order(count, targets, seed, shuffle, balance):
     return lambda epoch: tf.range(count, dtype=tf.int64)
 
 
-def _images(source, rows):
-    """A function of a tensor of positions: the images at those of `rows`."""
-    rows = tf.constant(rows, tf.int64)
-    if isinstance(source, Files):
-        return lambda positions: source.read(tf.gather(rows, positions))
+def _make_image_reader(source, indices):
+    """A function of a tensor of examples that gives their images: those of `source` at `indices`."""
+    indices = tf.constant(indices, tf.int64)
+    if isinstance(source, ImageFiles):
+        return lambda examples: source.read(tf.gather(indices, examples))
     array = as_tensor(source)
-    return lambda positions: tf.gather(array, tf.gather(rows, positions))
+    return lambda examples: tf.gather(array, tf.gather(indices, examples))
 
 
-def as_tensor(source: np.ndarray):
-    """An array as a tensor, where possible without a copy."""
-    # An array that is mapped from the disk is shared, not read into memory. TensorFlow wants it aligned as it is there.
-    shared = source.flags.writeable and source.flags.c_contiguous and source.ctypes.data % ALIGNMENT == 0
-    return tf.experimental.dlpack.from_dlpack(source.__dlpack__()) if shared else tf.constant(source)
+def as_tensor(array: np.ndarray) -> tf.Tensor:
+    """An array as a tensor, without a copy if possible."""
+    # An array that is mapped from the disk is shared instead of read into memory. TensorFlow needs it aligned as here.
+    can_share = array.flags.writeable and array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__()) if can_share else tf.constant(array)
 
 
-def _targets(targets, width):
-    """A function of a tensor of rows: their targets, `(rows, width)`."""
+def _make_target_reader(targets, classes) -> Callable[[Any], Any]:
+    """A function of a tensor of examples that gives their targets, `(examples, classes)`."""
     if targets.ndim == 2:
         array = tf.constant(targets, tf.float32)
-        return lambda rows: tf.gather(array, rows)
+        return lambda examples: tf.gather(array, examples)
     labels = tf.constant(targets, tf.int64)
-    return lambda rows: tf.one_hot(tf.gather(labels, rows), width)
+    return lambda examples: tf.one_hot(tf.gather(labels, examples), classes)
 
 
-def options():
-    """Of a pipeline that takes from arrays in memory."""
-    chosen = tf.data.Options()
+def dataset_options() -> tf.data.Options:
+    """Options of a dataset that reads from arrays in memory."""
+    options = tf.data.Options()
     # To rewrite the pipeline, TensorFlow would copy all images into it.
-    chosen.experimental_optimization.apply_default_optimizations = False
-    return chosen
+    options.experimental_optimization.apply_default_optimizations = False
+    return options

@@ -1,149 +1,171 @@
-"""From image files to images: read, decoded and resized in parallel and in order, and kept for later epochs and jobs."""
+"""From image files to images: read, decoded and resized in parallel and in order, and stored for later epochs and jobs."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_cnn import images
+from keras_cnn import Preprocessing, images
 from pipelines import device
-from pipelines.datasets.array_cache import Cache, NoRoomError, digest, stamps
+from pipelines.datasets.array_cache import ArrayCache, NoRoomError, digest, file_stamps
 from pipelines.errors import InputError
 
 
-def decoded(paths, preprocessing, dtype=tf.float32, also=lambda content, image: ()) -> tf.data.Dataset:
-    """Elements `(position in paths, image)`, in order; a file that cannot be read is missing.
+def decode_files(
+    paths: Sequence[str],
+    preprocessing: Preprocessing,
+    dtype: tf.DType = tf.float32,
+    extra: Callable[[Any, Any], tuple] = lambda content, image: (),
+) -> tf.data.Dataset:
+    """Elements `(index in paths, image)`, in order; files that cannot be read are missing.
 
     Images are `(height, width, 3)`, RGB 0..255: float32, as `keras_cnn.images.prepare` gives them, or rounded to uint8.
-    What `also` gives for the bytes of a file and its float32 image follows in the element.
+
+    Args:
+        paths: Image files.
+        preprocessing: How the images are prepared.
+        dtype: tf.float32 or tf.uint8.
+        extra: A function of the bytes of a file and of its float32 image; its results follow in the element.
     """
 
-    def prepare(position, path):
+    def prepare(index, path):
         content = tf.io.read_file(path)
         image = images.prepare(content, preprocessing)
-        return position, _as(dtype, image), *also(content, image)
+        return index, _to_dtype(image, dtype), *extra(content, image)
 
-    positions = tf.range(len(paths), dtype=tf.int64)
-    files = tf.data.Dataset.from_tensor_slices((positions, _names(paths)))
-    # As many at a time as there are cores: AUTOTUNE begins with fewer, and takes seconds to find that out.
+    indices = tf.range(len(paths), dtype=tf.int64)
+    files = tf.data.Dataset.from_tensor_slices((indices, _to_tensor(paths)))
+    # As many in parallel as there are cores: AUTOTUNE starts with fewer, and needs seconds to reach the right number.
     return files.map(prepare, num_parallel_calls=device.cores(), deterministic=True).ignore_errors()
 
 
-def stored(paths, preprocessing, cache: Cache | None = None, progress=lambda count: None):
-    """Decoded images, made once and kept, for this job and later ones on the same files with the same settings.
+def load_images(
+    paths: Sequence[str],
+    preprocessing: Preprocessing,
+    cache: ArrayCache | None = None,
+    progress: Callable[[int], object] = lambda count: None,
+) -> np.ndarray | ImageFiles:
+    """Decoded images. They are decoded once and stored, also for later jobs on the same files with the same settings.
 
     Args:
         paths: Readable image files.
-        preprocessing: `keras_cnn.Preprocessing` with the size to keep: see `Augmentation.stored_size`.
-        cache: Where to keep them; None: `Cache()`.
+        preprocessing: With the size to store the images in: see `Augmentation.stored_size`.
+        cache: Where to store them; None: `ArrayCache()`.
         progress: Called with the number of images done since the last call.
 
     Returns:
-        A uint8 array `(len(paths), height, width, 3)`, RGB, or `Files` where there is no room for one.
+        A uint8 array `(len(paths), height, width, 3)`, RGB, or `ImageFiles` where there is no room for the array.
 
     Raises:
-        InputError: With the name of a file that cannot be read any more.
+        InputError: If a file cannot be read any more; the error has its name.
     """
-    done = 0
+    files, cache, done = ImageFiles(paths, preprocessing), cache or ArrayCache(), 0
 
     def fill(array):
         nonlocal done
-        for positions, batch in decoded(paths, preprocessing, tf.uint8).batch(64).prefetch(tf.data.AUTOTUNE):
-            positions = positions.numpy()
-            missing = np.setdiff1d(np.arange(done, positions[-1] + 1), positions)
+        for indices, batch in decode_files(paths, preprocessing, tf.uint8).batch(64).prefetch(tf.data.AUTOTUNE):
+            indices = indices.numpy()
+            missing = np.setdiff1d(np.arange(done, indices[-1] + 1), indices)
             if len(missing):
-                raise _gone(paths[missing[0]])
-            array[done : done + len(positions)] = batch
-            progress(len(positions))
-            done += len(positions)
+                raise _changed_file(paths[missing[0]])
+            array[done : done + len(indices)] = batch
+            progress(len(indices))
+            done += len(indices)
         if done < len(paths):
-            raise _gone(paths[done])
+            raise _changed_file(paths[done])
 
-    found = kept(Files(paths, preprocessing), cache or Cache(), fill)
-    progress(len(paths) - done)
-    return found
-
-
-def kept(files: Files, cache: Cache, fill):
-    """The uint8 array of the images of `files`, from the cache or written by `fill`; `files` where there is no room."""
     try:
-        return cache.array(files.key, files.shape, np.uint8, fill)
+        loaded = cache.get_or_compute(files.key, files.shape, files.dtype, fill)
     except NoRoomError as error:
-        warnings.warn(f"The images are decoded again in every epoch. {error}", stacklevel=3)
-        return files
+        warn_of_repeated_decoding(error)
+        loaded = files
+    progress(len(paths) - done)
+    return loaded
 
 
-class Files:
-    """Image files as an array of uint8 images that are decoded each time they are asked for.
+def warn_of_repeated_decoding(error: NoRoomError) -> None:
+    """Warn that images cannot be stored, so that `ImageFiles` are used instead."""
+    warnings.warn(f"The images are decoded again in every epoch. {error}", stacklevel=3)
+
+
+class ImageFiles:
+    """Image files as an array of uint8 images. Each image is decoded whenever it is read.
 
     Args:
         paths: Readable image files.
-        preprocessing: `keras_cnn.Preprocessing`.
+        preprocessing: How the images are prepared.
+
+    Attributes:
+        paths, preprocessing: As given.
+        shape: Of the array, `(len(paths), height, width, 3)`.
 
     Raises:
-        InputError: With the name of a file that is missing.
+        InputError: If a file is missing; the error has its name.
     """
 
     dtype = np.dtype("uint8")
 
-    def __init__(self, paths, preprocessing):
+    def __init__(self, paths: Sequence[str], preprocessing: Preprocessing):
         self.paths, self.preprocessing = paths, preprocessing
-        self.shape, self._names = (len(paths), *preprocessing.size, 3), _names(paths)
+        self.shape = (len(paths), *preprocessing.size, 3)
+        self._path_tensor = _to_tensor(paths)
         try:
-            self.stamps = stamps(paths)
+            self._stamps = file_stamps(paths)
         except OSError as error:
-            raise _gone(error.filename) from None
+            raise _changed_file(error.filename) from None
 
     @property
     def key(self) -> str:
-        """A digest of all that the images depend on."""
-        return digest("images", self.stamps, self.preprocessing.to_dict(), code(images))
+        """A digest of everything that the images depend on."""
+        return digest("images", self._stamps, self.preprocessing.to_dict(), code_version(images))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, rows):
-        """The images of a tensor of rows, in TensorFlow operations."""
+    def read(self, indices: tf.Tensor) -> tf.Tensor:
+        """The images at a tensor of indices, in TensorFlow operations."""
 
-        def prepare(name):
-            return _as(tf.uint8, images.prepare(tf.io.read_file(name), self.preprocessing))
+        def prepare(path):
+            return _to_dtype(images.prepare(tf.io.read_file(path), self.preprocessing), tf.uint8)
 
-        return tf.map_fn(
-            prepare, tf.gather(self._names, rows), fn_output_signature=tf.TensorSpec(self.shape[1:], tf.uint8)
-        )
+        paths = tf.gather(self._path_tensor, indices)
+        return tf.map_fn(prepare, paths, fn_output_signature=tf.TensorSpec(self.shape[1:], tf.uint8))
 
     @contextmanager
-    def named_in_errors(self):
-        """Turns TensorFlow's error inside the `with` block, if a file has changed, into an `InputError` with its name."""
+    def naming_changed_files(self) -> Iterator[None]:
+        """Within it, TensorFlow's error about a file that has changed becomes an `InputError` with the file's name."""
         try:
             yield
         except tf.errors.OpError:
-            for path, stamp in zip(self.paths, self.stamps, strict=True):
-                if not os.path.exists(path) or stamps([path]) != [stamp]:
-                    raise _gone(path) from None
+            for path, stamp in zip(self.paths, self._stamps, strict=True):
+                if not os.path.exists(path) or file_stamps([path]) != [stamp]:
+                    raise _changed_file(path) from None
             raise
 
 
-def _names(paths):
+def _to_tensor(paths):
     return tf.constant([os.fsencode(path) for path in paths], tf.string)
 
 
-def _as(dtype, pixels):
-    # A mean of bytes is within their range: what rounds it is one addition.
-    return pixels if dtype == tf.float32 else tf.cast(pixels + 0.5, dtype)
+def _to_dtype(image, dtype):
+    # Resized values stay within 0..255, so adding a half and cutting off the fraction rounds them.
+    return image if dtype == tf.float32 else tf.cast(image + 0.5, dtype)
 
 
-def code(package) -> list[str]:
-    """What the results of a package depend on: its own code, and TensorFlow."""
+def code_version(package: ModuleType) -> list[str]:
+    """What the results of a package depend on: TensorFlow's version, and a digest of the package's own code."""
     files = [path.read_bytes() for path in sorted(Path(package.__file__).parent.glob("*.py"))]
     return [tf.__version__, hashlib.sha256(b"".join(files)).hexdigest()]
 
 
-def _gone(path):
-    return InputError(f"{path} was readable a moment ago and is not any more. Keep the data as it is while a job runs.")
+def _changed_file(path):
+    return InputError(f"{path} was readable a moment ago and is not any more. Do not change the data while a job runs.")

@@ -24,7 +24,7 @@ def held_together(catalog: Catalog, likeness) -> Catalog:
         likeness: `Likeness` of its pictures.
     """
     groups, relative = list(catalog.groups), relative_to(catalog.root)
-    sizes = _sizes(catalog, catalog.used())
+    sizes = _sizes(catalog, catalog.included())
     for rows in likeness.sets:
         for there, joining in _by_split(catalog, rows):
             free = [row for row in there + joining if not groups[row]]
@@ -46,4 +46,4 @@ def _by_split(catalog, rows):
 
 def _sizes(catalog, rows):
     """How many of these rows each class has."""
-    return Counter(name for row in rows for name in catalog.names(row))
+    return Counter(name for row in rows for name in catalog.classes_of(row))

@@ -100,7 +100,7 @@ def _leaks(catalog, likeness):
         if found:
             count = sum(len(inside) for inside, _ in found)
             text = (
-                f"{_some(count, 'image', 'images')} of {len(catalog.used(split)):,} in {split} can be found in "
+                f"{_some(count, 'image', 'images')} of {len(catalog.included(split)):,} in {split} can be found in "
                 f"{' or '.join(others)} too, the same or nearly: {split} promises too much."
             )
             sets = (_one_of_each(inside + outside, catalog.splits) for inside, outside in found)
@@ -143,18 +143,18 @@ def _labels(catalog):
 def _counts(catalog):
     """How many images each class has."""
     counts = Counter(dict.fromkeys(catalog.classes, 0))
-    counts.update(name for row in catalog.used() for name in catalog.names(row))
+    counts.update(name for row in catalog.included() for name in catalog.classes_of(row))
     return counts
 
 
 def _left_out(catalog):
     alike = defaultdict(list)
-    for row, reason in enumerate(catalog.reasons):
+    for row, reason in enumerate(catalog.exclusion_reasons):
         if reason:
             alike[reason.split(":")[0].split(" (")[0]].append(row)
     for kind, rows in sorted(alike.items(), key=lambda found: -len(found[1])):
         # What to do is at the end of a reason; it is left away only where files differ in it.
-        reasons = {catalog.reasons[row] for row in rows}
+        reasons = {catalog.exclusion_reasons[row] for row in rows}
         reason = next(iter(reasons)).rstrip(".") if len(reasons) == 1 else kind
         text = f"{_some(len(rows), 'file is', 'files are')} left out: {reason}."
         level = NOTE if all(map(is_companion, reasons)) else WARNING
@@ -187,7 +187,7 @@ def _copies(catalog, likeness):
 
 
 def _files(catalog, images, size):
-    used = images.positions(catalog.used())
+    used = images.positions(catalog.included())
     records, rows = images.records[used], images.rows[used]
     paths = [catalog.paths[row] for row in rows]
     small = (records["height"] < SMALL * size[0]) | (records["width"] < SMALL * size[1])

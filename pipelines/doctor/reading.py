@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
+
 import numpy as np
 import PIL
 import tensorflow as tf
 
+from keras_cnn import Preprocessing
 from keras_cnn.images import decoding, png
 from pipelines import doctor
 from pipelines.catalog import Catalog
 from pipelines.datasets import image_files
-from pipelines.datasets.array_cache import Cache, digest
+from pipelines.datasets.array_cache import ArrayCache, NoRoomError, digest
+from pipelines.datasets.image_files import ImageFiles
 from pipelines.doctor.headers import FORMATS, HEAD, TRAITS, header
 from pipelines.doctor.unreadable import why_unreadable
 
@@ -37,7 +42,7 @@ class Images:
     """The decoded images of a catalog, and a record of each file.
 
     Attributes:
-        source: As `pipelines.datasets.image_files.stored` gives it; None if the images were not to be kept.
+        source: As `pipelines.datasets.image_files.load_images` gives it; None if the images were not to be kept.
         records: `(files,)` of `RECORD`, for the files that were in use.
         rows: Their rows in the catalog, ascending.
         preprocessing: How the images became as they are.
@@ -59,52 +64,62 @@ class Images:
         return [numbers.get(row, "") for row in range(count)]
 
 
-def read(catalog: Catalog, preprocessing, cache: Cache, progress=lambda count: None, keep: bool = True):
+def read(
+    catalog: Catalog,
+    preprocessing: Preprocessing,
+    cache: ArrayCache,
+    progress: Callable[[int], object] = lambda count: None,
+    store_images: bool = True,
+) -> tuple[Catalog, Images]:
     """Read and decode every file in use once; those that fail are left out, each with its reason.
 
     Args:
         catalog: A catalog.
-        preprocessing: `keras_cnn.Preprocessing`.
-        cache: Where decoded images and records are kept.
+        preprocessing: How the images are prepared.
+        cache: Where decoded images and records are stored.
         progress: Called with the number of files done since the last call.
-        keep: Whether to keep the decoded images, for a job that learns from them.
+        store_images: Whether to store the decoded images, for a job that learns from them.
 
     Returns:
         The catalog, and the `Images` of all its rows that were in use.
     """
-    rows = catalog.used()
-    files = image_files.Files([catalog.paths[row] for row in rows], preprocessing)
-    source, done = None, False
-
-    def look(records, pixels=None):
-        nonlocal done
-        _look(files, progress, records, pixels)
-        done = True
-
-    def fill(records):
-        nonlocal source
-        if keep:
-            source = image_files.kept(files, cache, lambda pixels: look(records, pixels))
-        if not done:
-            look(records)
-
-    records = cache.array(
-        digest("records", files.key, image_files.code(doctor), PIL.__version__), (len(files),), RECORD, fill
-    )
-    if keep and source is None:
-        source = image_files.kept(files, cache, lambda pixels: look(np.zeros(len(files), RECORD), pixels))
-    if not done:
+    rows = catalog.included()
+    files = ImageFiles([catalog.paths[row] for row in rows], preprocessing)
+    records_key = digest("records", files.key, image_files.code_version(doctor), PIL.__version__)
+    pixels = cache.get(files.key, files.shape, files.dtype) if store_images else None
+    records = cache.get(records_key, (len(files),), RECORD)
+    if records is None or (store_images and pixels is None):
+        pixels, records = _read_files(files, cache, records_key, records, progress, store_images)
+    else:
         progress(len(files))
-    suspects = np.flatnonzero(~records["readable"])
-    reasons = {int(rows[position]): why_unreadable(files.paths[position], preprocessing) for position in suspects}
-    return catalog.leave_out(reasons), Images(source, records, rows, preprocessing, files.key)
+    unreadable = np.flatnonzero(~records["readable"])
+    reasons = {int(rows[index]): why_unreadable(files.paths[index], preprocessing) for index in unreadable}
+    return catalog.exclude(reasons), Images(pixels, records, rows, preprocessing, files.key)
+
+
+def _read_files(files, cache, records_key, known_records, progress, store_images):
+    """One pass over the files: their images, or `ImageFiles` where there is no room for them; and their records."""
+    with ExitStack() as stack:
+        new_pixels = None
+        if store_images:
+            try:
+                new_pixels = stack.enter_context(cache.create(files.key, files.shape, files.dtype))
+            except NoRoomError as error:
+                image_files.warn_of_repeated_decoding(error)
+                if known_records is not None:
+                    progress(len(files))
+                    return files, known_records
+        new_records = stack.enter_context(cache.create(records_key, (len(files),), RECORD))
+        _look(files, progress, new_records.array, new_pixels and new_pixels.array)
+        pixels = new_pixels.publish() if new_pixels else files if store_images else None
+        return pixels, new_records.publish()
 
 
 def _look(files, progress, records, pixels):
     """Fill `records`, and `pixels` unless they are None; files that cannot be read leave zeros."""
     records["readable"], end = False, 0
     for positions, batch, *noted in (
-        image_files.decoded(files.paths, files.preprocessing, tf.uint8, _notes).batch(BATCH).prefetch(1)
+        image_files.decode_files(files.paths, files.preprocessing, tf.uint8, _notes).batch(BATCH).prefetch(1)
     ):
         positions, start, end = positions.numpy(), end, int(positions[-1]) + 1
         if pixels is not None:

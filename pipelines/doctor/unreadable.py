@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_cnn import images
-from pipelines.catalog.kinds import foreign_format, undecodable
+from pipelines.catalog.kinds import foreign_format, reason_for_format
 from pipelines.doctor.headers import FORMATS, header
 
 LIMITED = "must have at most"  # so say `keras_cnn.images.checks`, before anything is decoded
@@ -39,7 +39,7 @@ def _of_content(path, content):
     known = next((kind for kind, word in WORDS.items() if word in content[:12]), "")
     kind = found.format if found else foreign_format(content) or known
     if kind and kind not in FORMATS:
-        return undecodable(kind)
+        return reason_for_format(kind)
     return f"a truncated {kind} file: its end is missing" if kind and _truncated(kind, content) else ""
 
 

@@ -38,7 +38,7 @@ def metrics(classifier: Classifier, evaluation, temperature: float, proof, secon
         **evaluation.figures(),
         "classes": list(data.catalog.classes),
         "images": {split: len(data.indices(split)) for split in ("train", "validation", "test")},
-        "excluded": sum(bool(reason) for reason in data.catalog.reasons),
+        "excluded": sum(bool(reason) for reason in data.catalog.exclusion_reasons),
         "selected": classifier.selected,
         "validation": {name: _finite(score) for name, score in classifier.validation.items()},
         "temperature": temperature,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.array_cache import ArrayCache
 from pipelines.progress import Steps
 from pipelines.training.feature_extractor import FeatureExtractor, in_batches, inference
 from pipelines.training.head import HeadFit, refit_head
@@ -37,7 +37,7 @@ class Classifier:
         tuned = {} if self.fitted is None else {FINE_TUNED: self.fitted.best}
         return {LINEAR_PROBE: self.head.score, **tuned}
 
-    def test_probabilities(self, cache: Cache, progress=lambda count: None) -> np.ndarray:
+    def test_probabilities(self, cache: ArrayCache, progress=lambda count: None) -> np.ndarray:
         """Of the test images, `(images, classes)`, all computed in float32.
 
         Args:

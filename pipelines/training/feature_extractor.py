@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_cnn import Backbone, surgery
 from keras_cnn.serving.network import constant
 from pipelines import device
-from pipelines.datasets.array_cache import Cache, digest
+from pipelines.datasets.array_cache import ArrayCache, digest
 from pipelines.errors import TrainingError
 from pipelines.training.fingerprints import network_digest
 from pipelines.training.split_images import BATCH_SIZE
@@ -84,12 +84,12 @@ class FeatureExtractor:
     Args:
         model: Images RGB 0..255 -> features.
         backbone: The `keras_cnn.Backbone` that it is a part of.
-        cache: A `Cache`.
+        cache: An `ArrayCache`.
         images: How many images it will run over.
         exact: Whether to compute in float32, as the exported network does; otherwise as `precision_for` says.
     """
 
-    def __init__(self, model: keras.Model, backbone: Backbone, cache: Cache, images: int, exact: bool = False):
+    def __init__(self, model: keras.Model, backbone: Backbone, cache: ArrayCache, images: int, exact: bool = False):
         precision = "float32" if exact else precision_for(images)
         self._run: Callable[[np.ndarray], np.ndarray] | None = None
         self._cache = cache
@@ -108,7 +108,7 @@ class FeatureExtractor:
         Float16 is half the size, with a rounding (2^-11) far below the noise of training.
 
         Args:
-            batches: `pipelines.datasets.image_batches.Batches`, not shuffled.
+            batches: `pipelines.datasets.image_batches.ImageBatches`, not shuffled.
             key: A digest of the images, and of how `batches` augment them.
             progress: Called with the number of images done since the last call.
             flipped: Whether to flip them left to right.
@@ -132,7 +132,7 @@ class FeatureExtractor:
                 progress(len(images))
 
         name = digest("features", self._key, key, flipped, epoch)
-        array = self._cache.array(name, (batches.examples, *self._shape), np.float16, fill)
+        array = self._cache.get_or_compute(name, (batches.examples, *self._shape), np.float16, fill)
         progress(batches.examples - done)
         return array
 

@@ -12,8 +12,8 @@ import keras
 import keras_cnn as kc
 from keras_cnn import surgery
 from keras_cnn.builder import attach
-from pipelines.datasets.array_cache import Cache
-from pipelines.datasets.feature_batches import CachedBatches, indicators
+from pipelines.datasets.array_cache import ArrayCache
+from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
 from pipelines.progress import EpochBar, Steps
 from pipelines.settings import Settings
 from pipelines.training.head import HeadFit, augmentation_of
@@ -22,7 +22,7 @@ from pipelines.training.split_images import BATCH_SIZE, naming_files
 
 
 def fit(
-    head: HeadFit, folder: Path, cache: Cache, progress: Steps, callbacks: Sequence[keras.callbacks.Callback] = ()
+    head: HeadFit, folder: Path, cache: ArrayCache, progress: Steps, callbacks: Sequence[keras.callbacks.Callback] = ()
 ) -> FitResult:
     """Train a classifier in place, from its linear probe on; it ends with the weights of its best epoch.
 
@@ -74,10 +74,10 @@ def _first_trainable(head):
 def _feature_data(head: HeadFit, cache, progress):
     """The later stages, and batches of cached features to train them on."""
     settings, data = head.settings, head.data
-    targets = indicators(data.targets("train"), data.num_classes)
-    batches = CachedBatches(head.copies, targets, settings.batch_size, settings.seed)
-    truth = indicators(data.targets("validation"), data.num_classes)
-    validation = CachedBatches([head.validation_features], truth, BATCH_SIZE, settings.seed)(0)
+    targets = to_one_hot(data.targets("train"), data.num_classes)
+    batches = FeatureBatches(head.copies, targets, settings.batch_size, settings.seed)
+    truth = to_one_hot(data.targets("validation"), data.num_classes)
+    validation = FeatureBatches([head.validation_features], truth, BATCH_SIZE, settings.seed)(0)
     return _trained_part(head.partition.rest), batches, validation, head.preview
 
 

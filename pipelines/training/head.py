@@ -13,8 +13,8 @@ from keras_cnn import Backbone
 from keras_cnn.builder import attach
 from keras_cnn.training import LinearHead, calibration, solve_head
 from pipelines import augment
-from pipelines.augment import Augmentation, cross_validated, mirroring
-from pipelines.datasets.array_cache import Cache, digest
+from pipelines.augment import Augmentation, check_flips, check_flips_by_cross_validation
+from pipelines.datasets.array_cache import ArrayCache, digest
 from pipelines.progress import Steps
 from pipelines.settings import FEWEST_COPIES, Settings
 from pipelines.training.feature_extractor import (
@@ -65,7 +65,7 @@ class HeadFit:
     preview: np.ndarray | None = None
 
 
-def fit_head(backbone: Backbone, data: SplitImages, settings: Settings, cache: Cache, progress: Steps) -> HeadFit:
+def fit_head(backbone: Backbone, data: SplitImages, settings: Settings, cache: ArrayCache, progress: Steps) -> HeadFit:
     """Put a head on a backbone and fit it as a linear probe.
 
     Args:
@@ -192,18 +192,18 @@ def _flips_are_safe(plain, held_out, probe, data, flipped, pool, predict) -> boo
         return False
     if len(truth) >= calibration.FEWEST:
         both = (pool(held_out), pool(flipped("validation")))
-        return mirroring(*(in_batches(predict, features) for features in both), truth).harmless
+        return check_flips(*(in_batches(predict, features) for features in both), truth).is_safe
     features = np.concatenate([pool(plain), pool(held_out)])
     others = np.concatenate([pool(flipped("train")), pool(flipped("validation"))])
     labels = np.concatenate([learned, truth])
-    return cross_validated(features, others, labels, data.num_classes, probe.penalty).harmless
+    return check_flips_by_cross_validation(features, others, labels, data.num_classes, probe.penalty).is_safe
 
 
 def augmentation_of(settings: Settings) -> Augmentation:
     """The augmentation that settings name, without flips unless they are safe."""
     if isinstance(settings.augmentation, Augmentation):
         return settings.augmentation
-    return augment.preset(settings.augmentation, mirror=bool(settings.horizontal_flip))
+    return augment.preset(settings.augmentation, horizontal_flip=bool(settings.horizontal_flip))
 
 
 def _augmented_copies(extractor, data, settings, cache, progress):

@@ -12,8 +12,8 @@ from pipelines import augment
 from pipelines.augment import Augmentation
 from pipelines.catalog import Catalog
 from pipelines.datasets import image_files
-from pipelines.datasets.array_cache import Cache, digest
-from pipelines.datasets.image_batches import Batches
+from pipelines.datasets.array_cache import ArrayCache, digest
+from pipelines.datasets.image_batches import ImageBatches
 from pipelines.doctor import Images
 
 BATCH_SIZE = 32  # of passes without training
@@ -41,22 +41,22 @@ class SplitImages:
 
     def indices(self, split: str) -> np.ndarray:
         """Where the images of a split are in the catalog, ascending."""
-        return self.catalog.used(split)
+        return self.catalog.included(split)
 
     def targets(self, split: str) -> np.ndarray:
         """Class numbers `(images,)`; with several labels per image 0 and 1, `(images, classes)`."""
         return self.catalog.targets(self.indices(split))
 
-    def batches(self, split: str) -> Batches:
+    def batches(self, split: str) -> ImageBatches:
         """The images of a split in order, without augmentation."""
-        return Batches(
+        return ImageBatches(
             self.images.source,
             self.targets(split),
             self.preprocessing.size,
             BATCH_SIZE,
             classes=self.num_classes,
             shuffle=False,
-            rows=self.images.positions(self.indices(split)),
+            indices=self.images.positions(self.indices(split)),
         )
 
     def cache_key(self, split: str) -> str:
@@ -69,9 +69,9 @@ class SplitImages:
         larger = replace(self.preprocessing, size=size, crop_fraction=1.0)
         return [self.catalog.paths[index] for index in self.indices("train")], larger
 
-    def load_larger(self, augmentation: Augmentation, cache: Cache, progress):
-        """The training images, large enough to take random crops from: an array, or `Files` where there is no room."""
-        return image_files.stored(*self.larger(augmentation), cache, progress)
+    def load_larger(self, augmentation: Augmentation, cache: ArrayCache, progress):
+        """The training images, large enough to take random crops from: an array, or `ImageFiles` where there is no room."""
+        return image_files.load_images(*self.larger(augmentation), cache, progress)
 
     def augmented_batches(
         self,
@@ -81,9 +81,9 @@ class SplitImages:
         seed: int,
         shuffle: bool = True,
         class_balance: str | None = None,
-    ) -> Batches:
+    ) -> ImageBatches:
         """Batches of augmented training images from what `load_larger` gives."""
-        return Batches(
+        return ImageBatches(
             source,
             self.targets("train"),
             self.preprocessing.size,
@@ -97,17 +97,17 @@ class SplitImages:
 
     def augmented_cache_key(self, augmentation: Augmentation, seed: int) -> str:
         """A digest of the augmented training images."""
-        files = image_files.Files(*self.larger(augmentation)).key
-        return digest(files, augmentation.to_dict(), image_files.code(augment), seed)
+        files = image_files.ImageFiles(*self.larger(augmentation)).key
+        return digest(files, augmentation.to_dict(), image_files.code_version(augment), seed)
 
     def preview(self, source, augmentation: Augmentation, seed: int) -> np.ndarray | None:
         """A figure of some training images and how training sees them, uint8; None where they are not in memory."""
-        if isinstance(source, image_files.Files):
+        if isinstance(source, image_files.ImageFiles):
             return None
         some = source[:: max(1, -(-len(source) // PREVIEWED))]
-        return augment.contact_sheet(some, self.preprocessing.size, augmentation, seed)
+        return augment.augmentation_preview(some, self.preprocessing.size, augmentation, seed)
 
 
 def naming_files(source) -> AbstractContextManager:
     """A context in which an error in reading a file names that file."""
-    return source.named_in_errors() if isinstance(source, image_files.Files) else nullcontext()
+    return source.naming_changed_files() if isinstance(source, image_files.ImageFiles) else nullcontext()

@@ -275,12 +275,12 @@ def test_evaluate_says_which_images_the_version_was_trained_on(job, sample_photo
     """The folder it was trained on, a copy under other names, and new images beside."""
     version, photos = job[0].export, job[2]
     catalog = Catalog.from_csv(job[0].run / "catalog.csv")
-    expected = {split: len(catalog.used(split)) for split in ("train", "validation")}
+    expected = {split: len(catalog.included(split)) for split in ("train", "validation")}
     assert cli.main(["evaluate", str(version), str(photos), "--json"]) == 0
     out, err = capsys.readouterr()
     seen = json.loads(out)["used_to_train"]
     assert {split: len(paths) for split, paths in seen["images"].items()} == expected == {"train": 13, "validation": 6}
-    assert seen["images"]["train"] == [catalog.paths[row] for row in catalog.used("train")]
+    assert seen["images"]["train"] == [catalog.paths[row] for row in catalog.included("train")]
     assert seen["accuracy_on_others"] == job[0].accuracy
     sentence = "19 of 24 images were used to train this version (13 train, 6 validation); accuracy on the other 5: "
     assert f"keras-cnn evaluate: {sentence}{100 * job[0].accuracy:.1f} %.\n" in err
@@ -299,7 +299,7 @@ def test_evaluate_says_which_images_the_version_was_trained_on(job, sample_photo
 
 def test_evaluate_on_images_that_were_all_used_says_that_it_measures_nothing(job, tmp_path, capsys):
     catalog = Catalog.from_csv(job[0].run / "catalog.csv")
-    rows = [f"{catalog.paths[row]},{catalog.labels[row]}" for row in catalog.used("train")]
+    rows = [f"{catalog.paths[row]},{catalog.labels[row]}" for row in catalog.included("train")]
     (tmp_path / "train.csv").write_text("\n".join(["path,label", *rows]))
     assert cli.main(["evaluate", str(job[0].export), str(tmp_path / "train.csv")]) == 0
     assert "13 of 13 images were used to train this version (13 train, 0 validation): the accuracy says nothing" in (
@@ -379,7 +379,7 @@ def test_names_that_are_no_text_and_a_terminal_without_accents(sample_photos, tm
     assert str(photos / "=Vögel" / odd) in catalog.paths and "=Vögel" in catalog.classes
     assert b"\n=V" not in (run / "catalog.csv").read_bytes() and b",'=V" in (run / "catalog.csv").read_bytes()
     found = json.loads(called("evaluate", tmp_path / "out", run / "catalog.csv", "--json"))
-    assert found["images"] == len(catalog.used("test"))
+    assert found["images"] == len(catalog.included("test"))
     called("evaluate", tmp_path / "out", photos)
     called("predict", tmp_path / "out", photos, "--csv", tmp_path / "a.csv", "--json", status=2)
     called("predict", tmp_path / "out", photos, status=2)

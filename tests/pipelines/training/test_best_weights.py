@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import keras_cnn as kc
 from pipelines import defaults
-from pipelines.datasets.feature_batches import CachedBatches, indicators
+from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
 from pipelines.errors import TrainingError
 from pipelines.training import restarts
 from pipelines.training.best_weights import RestoreBestWeights
@@ -24,8 +24,8 @@ def trained(tmp_path, activations, callbacks=(), before=(), **options):
     model = keras.Sequential([keras.Input((4,)), *before, keras.layers.Dense(2, activation="softmax")])
     network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
     chosen = defaults.choose(network, 8, **{"train": "all", "epochs": 2, "batch_size": 4, **options})
-    targets = indicators(np.arange(8) % 2, 2)
-    batches = CachedBatches([activations], targets, chosen.batch_size, seed=0)
+    targets = to_one_hot(np.arange(8) % 2, 2)
+    batches = FeatureBatches([activations], targets, chosen.batch_size, seed=0)
     start = {"accuracy": 0.0, "loss": 9.0}
     begin = Start(SingleLabel(2), start, start, 8)
     return fit_with_restarts(model, batches, (np.zeros((8, 4)), targets), begin, chosen, tmp_path, callbacks)
@@ -93,10 +93,10 @@ def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_pa
         start = objective.score(model.predict(activations, verbose=0), targets)
         network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
         chosen = defaults.choose(network, 60, train="all", epochs=1, learning_rate=1e-30)
-        rows = indicators(targets, 3)
+        rows = to_one_hot(targets, 3)
         folder = tmp_path / ending
         folder.mkdir()
-        batches = CachedBatches([activations], rows, 32, seed=0)
+        batches = FeatureBatches([activations], rows, 32, seed=0)
         begin = Start(objective, start, objective.chance(targets, targets), 60)
         best = fit_with_restarts(model, batches, (activations, rows), begin, chosen, folder).best
         assert best == pytest.approx(start, rel=1e-4) and best.keys() == start.keys()

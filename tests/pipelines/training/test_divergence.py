@@ -10,7 +10,7 @@ import pytest
 
 import keras_cnn as kc
 from pipelines import defaults
-from pipelines.datasets.feature_batches import CachedBatches, indicators
+from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
 from pipelines.training.divergence import DivergenceGuard, Restart
 from pipelines.training.restarts import Start, fit_with_restarts
 from pipelines.training.task import MultiLabel, SingleLabel, sort_key
@@ -40,12 +40,12 @@ def trained(folder, inputs, callbacks=(), objective=None, reported=None, **optio
     network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
     plain = {"train": "all", "epochs": 4, "batch_size": 2, "optimizer": "sgd", "global_clipnorm": 0.0}
     chosen = defaults.choose(network, 8, **{**plain, **options})
-    batches = CachedBatches([inputs], indicators(targets, 2), chosen.batch_size, seed=0)
-    truth = targets if isinstance(objective, SingleLabel) else indicators(targets, 2)
+    batches = FeatureBatches([inputs], to_one_hot(targets, 2), chosen.batch_size, seed=0)
+    truth = targets if isinstance(objective, SingleLabel) else to_one_hot(targets, 2)
     start = objective.score(np.full((8, 2), 0.5, "float32"), truth)
     report = (reported if reported is not None else []).append
     begin = Start(objective, start, objective.chance(truth, truth), 8, report)
-    validation = (np.ones((8, 4), "float32"), indicators(targets, 2))
+    validation = (np.ones((8, 4), "float32"), to_one_hot(targets, 2))
     fitted = fit_with_restarts(model, batches, validation, begin, chosen, folder, callbacks)
     return fitted, model.get_weights()
 

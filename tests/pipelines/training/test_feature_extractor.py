@@ -7,8 +7,8 @@ import tensorflow as tf
 
 import keras_cnn as kc
 from pipelines.augment import Augmentation
-from pipelines.datasets.array_cache import Cache
-from pipelines.datasets.image_batches import Batches
+from pipelines.datasets.array_cache import ArrayCache
+from pipelines.datasets.image_batches import ImageBatches
 from pipelines.errors import TrainingError
 from pipelines.training import feature_extractor
 
@@ -19,8 +19,8 @@ def extractor(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), "uint8")
     model = kc.build((4, 6, 3), {"stage": lambda x: x})
     network = kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here")
-    examples = Batches(pixels, np.zeros(2, int), (4, 6), 2, classes=1, shuffle=False)
-    made = lambda images=0: feature_extractor.FeatureExtractor(model, network, Cache(tmp_path / "cache"), images)  # noqa: E731
+    examples = ImageBatches(pixels, np.zeros(2, int), (4, 6), 2, classes=1, shuffle=False)
+    made = lambda images=0: feature_extractor.FeatureExtractor(model, network, ArrayCache(tmp_path / "cache"), images)  # noqa: E731
     return made, examples, pixels
 
 
@@ -35,9 +35,9 @@ def test_features_of_plain_and_flipped_images(extractor):
 
 def test_every_epoch_of_augmented_batches_is_another_copy(extractor):
     made = extractor[0]
-    crops = Augmentation(smallest_crop=0.3)
+    crops = Augmentation(min_crop_area=0.3)
     stored = np.tile(np.arange(5 * 7, dtype="uint8").reshape(5, 7, 1), (2, 1, 1, 3))
-    examples = Batches(stored, np.zeros(2, int), (4, 6), 2, classes=1, augmentation=crops, seed=3, shuffle=False)
+    examples = ImageBatches(stored, np.zeros(2, int), (4, 6), 2, classes=1, augmentation=crops, seed=3, shuffle=False)
     copies = [made().features(examples, "two", lambda count: None, epoch=epoch) for epoch in (0, 1, 1)]
     np.testing.assert_array_equal(copies[1], next(iter(examples(1)))[0].numpy().astype("float16"))
     np.testing.assert_array_equal(copies[1], copies[2])
@@ -61,7 +61,7 @@ def test_features_that_do_not_fit_are_refused_and_not_cached(extractor, tmp_path
     _, examples, _ = extractor
     model = kc.build((4, 6, 3), {"stage": keras.layers.Rescaling(factor, name="large")})
     made = feature_extractor.FeatureExtractor(
-        model, kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here"), Cache(tmp_path / "cache"), 0
+        model, kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here"), ArrayCache(tmp_path / "cache"), 0
     )
     with pytest.raises(
         TrainingError, match=r"^What the network gives at layer \w+ must be finite and within ±65,504, as "
@@ -77,7 +77,7 @@ def test_the_same_weights_in_another_network_have_other_features(extractor, tmp_
     for options in ({"scale": 1 / 255}, {"scale": 1 / 255, **change}):
         model = kc.build((4, 6, 3), {"stage": keras.layers.Rescaling(name="rescaling", **options)})
         network = kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here")
-        made = feature_extractor.FeatureExtractor(model, network, Cache(tmp_path / "cache"), 0)
+        made = feature_extractor.FeatureExtractor(model, network, ArrayCache(tmp_path / "cache"), 0)
         found.append(made.features(examples, "two", lambda count: None))
         np.testing.assert_allclose(found[-1], pixels * options["scale"] + options.get("offset", 0), atol=2e-3)
     assert not np.allclose(*found)

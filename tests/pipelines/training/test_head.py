@@ -13,7 +13,7 @@ from keras_cnn import surgery
 from pipelines import defaults, doctor
 from pipelines.augment import PRESETS
 from pipelines.catalog import Catalog
-from pipelines.datasets.array_cache import Cache
+from pipelines.datasets.array_cache import ArrayCache
 from pipelines.progress import Steps
 from pipelines.training import head as heads
 from pipelines.training.classifier import LINEAR_PROBE, select
@@ -40,7 +40,7 @@ def data(tmp_path_factory):
             lines.append(f"{split}-{number}.png,{'abc'[number % 3]},{split}")
     (folder / "table.csv").write_text("\n".join(lines))
     preprocessing = kc.Preprocessing(SIZE)
-    catalog, images = doctor.read(Catalog.from_csv(folder / "table.csv"), preprocessing, Cache(folder / "cache"))
+    catalog, images = doctor.read(Catalog.from_csv(folder / "table.csv"), preprocessing, ArrayCache(folder / "cache"))
     return SplitImages(catalog.check().split(), images, preprocessing)
 
 
@@ -51,7 +51,7 @@ def fitted(data, tmp_path):
     def fit(**options):
         network = staged_backbone("stage1", "stage2", "stage3")
         settings = defaults.choose(network, 12, **{"horizontal_flip": False, **options})
-        return fit_head(network, data, settings, Cache(tmp_path), QUIET)
+        return fit_head(network, data, settings, ArrayCache(tmp_path), QUIET)
 
     return fit
 
@@ -67,7 +67,7 @@ def test_images_are_flipped_only_where_that_is_safe():
     network = SimpleNamespace(stages=[], model=None)
     for flip in (True, False):
         settings = defaults.choose(network, 100, train="head", augmentation="strong", horizontal_flip=flip)
-        assert augmentation_of(settings) == dataclasses.replace(PRESETS["strong"], mirror=flip)
+        assert augmentation_of(settings) == dataclasses.replace(PRESETS["strong"], horizontal_flip=flip)
     given = dataclasses.replace(PRESETS["light"], brightness=0.9)
     assert augmentation_of(defaults.choose(network, 100, train="head", augmentation=given)) == given
 
@@ -81,7 +81,7 @@ def test_cached_copies_are_not_mixed(fitted, monkeypatch):
 
     monkeypatch.setattr(SplitImages, "augmented_batches", augmented)
     found = fitted(train="head", augmentation="strong", augmented_copies=3)
-    assert [(each.mixup, each.cutmix, each.mirror) for each in asked] == [(0, 0, False)]
+    assert [(each.mixup, each.cutmix, each.horizontal_flip) for each in asked] == [(0, 0, False)]
     assert asked[0].erasing > 0
     # The plain images and two other copies, and a figure of them.
     assert len(found.copies) == 3 and found.preview.shape[2] == 3
@@ -175,4 +175,4 @@ def test_no_more_copies_are_made_than_the_cache_has_room_for(tmp_path):
     frozen, _ = surgery.split(network.model, "stage1")
     eight = 8 * 10 * 16 * 16 * 4 * 2  # bytes of eight copies of ten images in float16
     for limit, copies in ((eight, 6), (10, 0), (10 * eight, 60)):
-        assert FeatureExtractor(frozen, network, Cache(tmp_path, limit), 10).copies_that_fit(10) == copies
+        assert FeatureExtractor(frozen, network, ArrayCache(tmp_path, limit), 10).copies_that_fit(10) == copies

@@ -1,4 +1,4 @@
-"""Who trains, who chooses, who tests: shares, guarantees, and that nobody moves."""
+"""Splits: their shares, a split for every class, and images that stay in their split."""
 
 import hashlib
 from collections import Counter
@@ -10,16 +10,16 @@ from pipelines import InputError
 from pipelines.catalog.splits import draw
 
 
-def own_split(seed, name):
-    """What the hash alone says, written down a second time."""
-    place = int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:16], 16) / 16**16
-    return "test" if place < 0.20 else "validation" if place < 0.35 else "train"
+def split_by_hash(seed, name):
+    """The split by the hash alone, implemented again."""
+    value = int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:16], 16) / 16**16
+    return "test" if value < 0.20 else "validation" if value < 0.35 else "train"
 
 
-def split_of(names, classes=None, given=None, seed=0):
-    """Dict name -> split, of units in one class unless told otherwise."""
+def split_of(names, classes=None, official=None, seed=0):
+    """Dict name -> split, of units in one class by default."""
     classes = [(0,)] * len(names) if classes is None else classes
-    return dict(zip(names, draw(names, classes, given or [""] * len(names), seed), strict=True))
+    return dict(zip(names, draw(names, classes, official or [""] * len(names), seed), strict=True))
 
 
 def test_shares():
@@ -37,27 +37,27 @@ def test_a_small_class_has_an_image_in_each_split(count, needed):
         assert set(split_of([f"{number}.jpg" for number in range(count)], seed=seed).values()) == needed
 
 
-def test_the_nearest_image_is_moved():
-    """Where the hash has three images in one split, the one with the lowest hash tests and the one with the highest trains."""
+def test_the_image_with_the_nearest_hash_is_moved():
+    """If all three hashes are in one split, the lowest one goes to test and the highest one to train."""
     seen = set()
     for seed in range(300):
         names = [f"{number}.jpg" for number in range(3)]
-        if len(alone := {own_split(seed, name) for name in names}) == 1:
+        if len(alone := {split_by_hash(seed, name) for name in names}) == 1:
             seen |= alone
             names.sort(key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
             assert [split_of(names, seed=seed)[name] for name in names] == ["test", "validation", "train"]
     assert {"train", "test"} <= seen
 
 
-def test_no_image_is_moved_twice_for_the_same_reason():
+def test_classes_with_the_same_images_share_the_images_that_move():
     """A second class with the same images changes nothing."""
     for seed in range(200):
         names = [f"{number}.jpg" for number in range(6)]
         assert split_of(names, [(0, 1)] * 6, seed=seed) == split_of(names, seed=seed)
 
 
-def test_nobody_moves_when_others_come_or_go():
-    """A class grows from 3 to 150 images: wherever the hash fills every split, each image is where the hash says."""
+def test_images_keep_their_split_when_others_are_added():
+    """A class grows from 3 to 150 images. Once the hash alone fills every split, it decides for each image."""
     moves = []
     for seed in range(10):
         names = [f"{number}.jpg" for number in range(150)]
@@ -65,16 +65,16 @@ def test_nobody_moves_when_others_come_or_go():
         for count in range(4, 151):
             after = split_of(names[:count], seed=seed)
             moved = [name for name in before if before[name] != after[name]]
-            alone = {name: own_split(seed, name) for name in names[:count]}
+            alone = {name: split_by_hash(seed, name) for name in names[:count]}
             if len(set(alone.values())) == 3:
                 assert after == alone
-            assert len(moved) <= 2  # one returns, and another one who had taken its place
+            assert len(moved) <= 2  # one returns to its own split, and another one that had moved for it
             moves += [count] * len(moved)
             before = after
     assert len(moves) > 0 and np.percentile(moves, 95) < 30
 
 
-def test_classes_do_not_disturb_each_other():
+def test_the_splits_of_a_class_do_not_depend_on_other_classes():
     names, classes = [f"{number}" for number in range(400)], [(number % 4,) for number in range(400)]
     everything = split_of(names, classes)
     for number in range(4):
@@ -82,8 +82,8 @@ def test_classes_do_not_disturb_each_other():
         assert split_of(some) == {name: everything[name] for name in some}
 
 
-def test_groups_stay_whole_and_classes_have_every_split():
-    """A group may have images of two classes: of 40 groups, one in three has."""
+def test_groups_stay_in_one_split_and_classes_have_every_split():
+    """About a third of the 40 groups have images of two classes."""
     random = np.random.default_rng(0)
     for seed in range(100):
         groups = random.integers(0, 40, 300)
@@ -98,7 +98,7 @@ def test_groups_stay_whole_and_classes_have_every_split():
         }
 
 
-def test_several_labels_an_image():
+def test_with_several_labels_each_class_has_every_split():
     random = np.random.default_rng(0)
     names = [f"{number}.jpg" for number in range(60)]
     classes = [tuple(np.flatnonzero(random.random(8) < 0.15)) for _ in names]
@@ -109,35 +109,37 @@ def test_several_labels_an_image():
             assert len(images) >= 3 and set(images) == {"train", "validation", "test"}
 
 
-def test_official_splits_stay_and_one_that_is_absent_comes_out_of_train():
+def test_official_splits_stay_and_a_missing_one_is_drawn_from_train():
     names = [f"{number}.jpg" for number in range(300)]
-    given = ["train" if number < 200 else "test" for number in range(300)]
-    found = split_of(names, given=given)
+    official = ["train" if number < 200 else "test" for number in range(300)]
+    found = split_of(names, official=official)
     assert {found[name] for name in names[200:]} == {"test"}
     assert {name: split for name, split in found.items() if split == "validation"} == {
-        name: "validation" for name in names[:200] if own_split(0, name) == "validation"
+        name: "validation" for name in names[:200] if split_by_hash(0, name) == "validation"
     }
-    assert split_of(names, given=["train"] * 300) == split_of(names)
+    assert split_of(names, official=["train"] * 300) == split_of(names)
     complete = [("train", "validation", "test")[number % 3] for number in range(300)]
-    assert list(split_of(names, given=complete).values()) == complete
+    assert list(split_of(names, official=complete).values()) == complete
 
 
-def test_rows_without_an_official_split_are_drawn():
+def test_files_without_an_official_split_are_drawn():
     names = [f"{number}.jpg" for number in range(90)]
     complete = [("train", "validation", "test")[number % 3] for number in range(60)]
-    found = split_of(names, given=complete + [""] * 30)
+    found = split_of(names, official=complete + [""] * 30)
     assert [found[name] for name in names[:60]] == complete
-    assert all(found[name] == own_split(0, name) for name in names[60:])
+    assert all(found[name] == split_by_hash(0, name) for name in names[60:])
 
 
-def test_a_small_class_finds_its_validation_image_in_train_only():
-    given = ["train"] * 3 + ["test"] * 2
+def test_a_small_class_with_official_splits_takes_its_validation_image_from_train():
+    official = ["train"] * 3 + ["test"] * 2
     for seed in range(100):
-        found = draw(list("abcde"), [(0,)] * 5, given, seed)
+        found = draw(list("abcde"), [(0,)] * 5, official, seed)
         assert found[3:] == ["test", "test"] and set(found[:3]) == {"train", "validation"}
 
 
 def test_a_group_in_two_official_splits_is_refused():
-    sentence = r"^A group must lie in one split\. Received: 'p' in train and in test\. Correct the splits, or do "
+    sentence = (
+        r"^A group must be in one split\. Received: 'p' in train and in test\. Correct the splits, or use no groups"
+    )
     with pytest.raises(InputError, match=sentence):
         draw(["p", "q", "p"], [(0,)] * 3, ["train", "train", "test"], 0)

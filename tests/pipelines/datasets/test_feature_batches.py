@@ -1,22 +1,22 @@
-"""What training is fed with: every example once an epoch, in views and orders that the seed alone decides."""
+"""Batches of cached features: every example once per epoch, with copies and orders that depend on the seed alone."""
 
 import numpy as np
 import pytest
 
-from pipelines.datasets.feature_batches import CachedBatches, indicators
+from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
 
 
 def epoch(batches, number, step=0):
-    """The activations and targets of one epoch, from a step on."""
+    """The features and targets of one epoch, starting at a step."""
     found = [(x.numpy(), y.numpy()) for x, y in batches(number, step)]
     return np.concatenate([x for x, _ in found])[:, 0], np.concatenate([y for _, y in found])
 
 
 @pytest.fixture
 def batches():
-    # View 0 of example i is i, view 1 is i + 100.
-    views = [np.arange(10, dtype="float16")[:, None], np.arange(100, 110, dtype="float16")[:, None]]
-    return lambda seed=0: CachedBatches(views, indicators(np.arange(10) % 3, 3), batch_size=4, seed=seed)
+    # Copy 0 of example i is i, copy 1 is i + 100.
+    copies = [np.arange(10, dtype="float16")[:, None], np.arange(100, 110, dtype="float16")[:, None]]
+    return lambda seed=0: FeatureBatches(copies, to_one_hot(np.arange(10) % 3, 3), batch_size=4, seed=seed)
 
 
 def test_each_epoch_holds_every_example_once_with_its_target(batches):
@@ -28,19 +28,19 @@ def test_each_epoch_holds_every_example_once_with_its_target(batches):
         np.testing.assert_array_equal(targets.argmax(1), values % 100 % 3)
 
 
-def test_order_and_views_change_by_epoch_and_depend_on_the_seed(batches):
+def test_order_and_copies_change_with_the_epoch_and_depend_on_the_seed(batches):
     first, again, other = batches(), batches(), batches(seed=1)
     epochs = [epoch(first, number)[0] for number in range(20)]
     np.testing.assert_array_equal(epochs, [epoch(again, number)[0] for number in range(20)])
     assert not np.array_equal(epochs[0], epochs[1]) and not np.array_equal(epochs[0], epoch(other, 0)[0])
-    # Some begin with the one view, some with the other, and then they take turns.
+    # Some examples begin with copy 0, some with copy 1; then each alternates.
     shown = np.array([values[np.argsort(values % 100)] >= 100 for values in epochs])
     assert 0 < shown[0].sum() < 10 and (shown[1:] != shown[:-1]).all()
 
 
-def test_each_of_three_views_of_maps_is_that_of_its_example():
+def test_feature_maps_of_three_copies_stay_with_their_example():
     maps = np.arange(3)[:, None, None, None] * 100 + np.arange(10)[:, None, None] + np.zeros((10, 2, 2))
-    dataset = CachedBatches(list(maps.astype("float16")), indicators(np.arange(10) % 3, 3), batch_size=4, seed=0)
+    dataset = FeatureBatches(list(maps.astype("float16")), to_one_hot(np.arange(10) % 3, 3), batch_size=4, seed=0)
     seen = set()
     for number in range(8):
         for x, y in dataset(number):
@@ -51,5 +51,5 @@ def test_each_of_three_views_of_maps_is_that_of_its_example():
     assert seen == {0, 1, 2}
 
 
-def test_the_rest_of_an_epoch(batches):
+def test_an_epoch_can_start_at_any_step(batches):
     np.testing.assert_array_equal(epoch(batches(), 5, 1)[0], epoch(batches(), 5)[0][4:])

@@ -1,4 +1,4 @@
-"""Tables of image files: what is read, what a job writes and reads again, and one sentence for each thing that is wrong."""
+"""Tables of image files: what is read, what a job writes and reads again, and one sentence for each error."""
 
 import builtins
 import csv
@@ -15,7 +15,7 @@ from pipelines.catalog.csv_and_parquet import saved_rows
 
 @pytest.fixture
 def photos(tmp_path):
-    """Files to name: a/0.jpg to a/4.jpg, b/0.jpg to b/4.jpg."""
+    """Files for tables: a/0.jpg to a/4.jpg, b/0.jpg to b/4.jpg."""
     for label in "ab":
         (tmp_path / label).mkdir()
         for number in range(5):
@@ -38,10 +38,10 @@ def test_columns_by_name(photos, separator, encoding):
     assert catalog.paths == tuple(str(photos / name) for name in ("a/0.jpg", "b/1.jpg", "b/2.jpg"))
     assert catalog.labels == ("crème", "b, or; c", "d")
     assert catalog.splits == ("train", "validation", "")
-    assert catalog.groups == ("p1", "", "p1") and catalog.reasons == ("", "", "")
+    assert catalog.groups == ("p1", "", "p1") and catalog.exclusion_reasons == ("", "", "")
 
 
-def test_usual_names_need_not_be_told(photos):
+def test_columns_have_default_names(photos):
     catalog = open_data(table(photos, "split,label,path", "test,x,a/0.jpg", "train,y,a/1.jpg"))
     assert (catalog.labels, catalog.splits) == (("x", "y"), ("test", "train"))
     assert open_data(table(photos, "label,path", "x,a/0.jpg")).splits == ("",)
@@ -55,38 +55,38 @@ def test_paths_are_relative_to_the_table_or_to_a_root(photos, tmp_path):
         Catalog.from_csv(path)
 
 
-def test_several_columns_are_several_labels(photos):
+def test_several_label_columns_are_multi_label(photos):
     path = table(
         photos, "path,cat,dog,reason", "a/0.jpg,1,0,", "a/1.jpg,1,1,", "a/2.jpg,0,0.0,odd", "a/3.jpg,False,true,"
     )
     catalog = Catalog.from_csv(path, label=("cat", "dog"))
     assert catalog.labels == (("cat",), ("cat", "dog"), (), ("dog",))
     assert catalog.multi_label and catalog.classes == ("cat", "dog")
-    assert catalog.targets(catalog.used()).tolist() == [[1, 0], [1, 1], [0, 0], [0, 1]]
+    assert catalog.targets(catalog.included()).tolist() == [[1, 0], [1, 1], [0, 0], [0, 1]]
 
 
-def test_a_label_that_no_row_has_is_refused(photos):
+def test_a_label_column_without_a_1_is_refused(photos):
     path = table(photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,0")
-    with pytest.raises(InputError, match=r"must hold a 1 somewhere\. Received: none in 'dog'\. Leave it out\.$"):
+    with pytest.raises(InputError, match=r"must contain at least one 1\. Received: none in 'dog'\. Omit it\.$"):
         Catalog.from_csv(path, label=("cat", "dog"))
 
 
-def test_what_a_job_writes_is_read_again(photos, tmp_path):
+def test_the_table_of_a_job_is_read_again(photos, tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     (photos / "a").rename(folder / "a, b")
     (photos / "b").rename(folder / " c")
     (folder / " c" / "notes.txt").touch()
-    catalog = Catalog.from_folder(folder).leave_out({1: "torn; or, 'so'"}).split(seed=3)
+    catalog = Catalog.from_folder(folder).exclude({1: "torn; or, 'so'"}).split(seed=3)
     (tmp_path / "runs").mkdir()
     catalog.to_csv(tmp_path / "runs" / "catalog.csv")
     again = open_data(tmp_path / "runs" / "catalog.csv")
-    for column in ("paths", "labels", "splits", "groups", "reasons"):
+    for column in ("paths", "labels", "splits", "groups", "exclusion_reasons"):
         assert getattr(again, column) == getattr(catalog, column)
     assert again.split(seed=4).splits == catalog.splits
 
 
-def test_records_hold_wherever_one_stands(photos, monkeypatch):
+def test_paths_of_a_written_table_do_not_depend_on_the_working_directory(photos, monkeypatch):
     monkeypatch.chdir(photos)
     Catalog.from_csv(table(photos, "path,label", "a/0.jpg,x")).to_csv(photos / "a" / "catalog.csv")
     Catalog.from_csv("data.csv").to_csv(photos / "b" / "catalog.csv")
@@ -95,7 +95,7 @@ def test_records_hold_wherever_one_stands(photos, monkeypatch):
         assert Catalog.from_csv(photos / folder / "catalog.csv").paths == (str(photos / "a/0.jpg"),)
 
 
-def test_several_labels_are_read_again(photos):
+def test_several_label_columns_are_read_again(photos):
     path = table(
         photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,1", "a/2.jpg,0,0", "a/3.jpg,0,1", "b/1.jpg,1,0", "b/0.jpg,0,1"
     )
@@ -109,14 +109,14 @@ def test_several_labels_are_read_again(photos):
     assert (again.labels, again.splits) == (catalog.labels, catalog.splits)
 
 
-def test_records_with_further_columns_keep_their_label(photos):
+def test_a_written_table_may_get_more_columns(photos):
     catalog = Catalog.from_csv(
         table(photos, "path,label,split,group,reason,width", "a/0.jpg,x,,,,12", "a/no.jpg,,,,torn,")
     )
-    assert catalog.labels == ("x", "") and catalog.reasons == ("", "torn") and not catalog.multi_label
+    assert catalog.labels == ("x", "") and catalog.exclusion_reasons == ("", "torn") and not catalog.multi_label
 
 
-def test_a_group_stays_whole(photos):
+def test_a_group_stays_in_one_split(photos):
     lines = [f"{label}/{number}.jpg,{label},{label}{number // 2}" for label in "ab" for number in range(5)]
     for seed in range(20):
         catalog = Catalog.from_csv(table(photos, "path,label,group", *lines)).split(seed)
@@ -136,7 +136,7 @@ def test_parquet(photos):
         open_data(photos / "torn.parquet")
 
 
-def test_parquet_without_pyarrow_names_what_to_install(photos, monkeypatch):
+def test_without_pyarrow_the_error_says_what_to_install(photos, monkeypatch):
     real = builtins.__import__
 
     def without(name, *arguments):
@@ -160,14 +160,14 @@ WRONG = {
     ),
     "no such column": (
         ["path,fine,coarse", "a/0.jpg,x,y"],
-        "{table} has no column 'label'. Received: 'path', 'fine', 'coarse'. Name one of these. The first line must name the "
+        "{table} has no column 'label'. Received: 'path', 'fine', 'coarse'. Use one of these. The first line must name the "
         "columns, separated by commas, semicolons or tabs.",
     ),
     "no header": (["a/0.jpg,x", "a/1.jpg,y"], "{table} has no column 'path'. Received: 'a/0.jpg', 'x'."),
     "wrong separator": (["path|label", "a/0.jpg|x"], "{table} has no column 'path'. Received: 'path|label'."),
     "mixed separators": (
         ["path,label", "a/0.jpg,x", "a/1.jpg;y"],
-        "Each line of {table} must have 2 cells, as the first one has. Received: 1 in line 3. Put cells that hold a separator "
+        "Each line of {table} must have 2 cells, like the first one. Received: 1 in line 3. Put cells with a separator "
         "into double quotes.",
     ),
     "a file twice": (
@@ -188,7 +188,7 @@ WRONG = {
     "a header only": (["path,label"], "{table} must be a table of image files. Received: no row below the first line."),
     "a column twice": (
         ["path,label,label", "a/0.jpg,x,y"],
-        "Each column needs a name of its own. Received: 'label' twice in {table}. ",
+        "Each column needs a different name. Received: 'label' twice in {table}. ",
     ),
     "a quote left open": (
         ["path,label", '"a/0.jpg,x', "a/1.jpg,y"],
@@ -214,7 +214,7 @@ def test_wrong_tables_are_refused_in_one_sentence(photos, kind):
         ("path,label,größe\na/0.jpg,x,1\n".encode("latin-1"), r"b'gr\\xf6\\xdfe'"),
         ("path,label\na/café.jpg,x\n".encode("latin-1"), r"b'.*a/caf\\xe9\.jpg'"),
         ("path,label\na/0.jpg,x\n".encode("utf-16"), "zero bytes, as in UTF-16"),
-        ("路徑，標籤".encode("utf-16"), "the mark of UTF-16"),
+        ("路徑，標籤".encode("utf-16"), "the byte order mark of UTF-16"),
     ],
 )
 def test_other_encodings_are_refused(photos, content, received):
@@ -227,12 +227,12 @@ def test_other_encodings_are_refused(photos, content, received):
 
 def test_unknown_values_of_label_columns_are_refused(photos):
     path = table(photos, "path,cat,dog", "a/0.jpg,1,0", "a/1.jpg,1,yes")
-    sentence = r"columns of .* must hold 0 or 1\. Received: 'yes' in 'dog' for .*a/1\.jpg\.$"
+    sentence = r"columns of .* must contain 0 or 1\. Received: 'yes' in 'dog' for .*a/1\.jpg\.$"
     with pytest.raises(InputError, match=sentence):
         Catalog.from_csv(path, label=("cat", "dog"))
 
 
-def test_options_must_fit_the_kind_of_data(photos):
+def test_options_for_the_other_kind_of_data_are_refused(photos):
     path = table(photos, "path,label", "a/0.jpg,x")
     with pytest.raises(InputError, match=r"^The option class_folder is for folders\. Received: .*csv, a file\.$"):
         open_data(path, class_folder="last")
@@ -242,25 +242,25 @@ def test_options_must_fit_the_kind_of_data(photos):
         Catalog.from_csv(photos / "a")
 
 
-def test_a_class_without_images_to_train_with_is_refused(photos):
+def test_a_class_without_a_training_image_is_refused(photos):
     lines = [f"a/{n}.jpg,x,{split}" for n, split in enumerate(("train", "validation", "test"))]
     path = table(photos, "path,label,split", *lines, "b/0.jpg,y,test", "b/1.jpg,y,test")
     with pytest.raises(
-        InputError, match=r"^Each class needs an image to train with\. Received: none of 'y' in the split train\. "
+        InputError, match=r"^Each class needs a training image\. Received: none of 'y' in the split train\. "
     ):
         Catalog.from_csv(path).check().split()
 
 
-def test_one_group_cannot_be_split(photos):
+def test_a_single_group_cannot_be_split(photos):
     lines = [f"{label}/{n}.jpg,{label},one" for label in "ab" for n in range(5)]
     with pytest.raises(
         InputError,
-        match=r"^Each split needs an image\. Received: none for validation\. Add images, or smaller groups\.$",
+        match=r"^Each split needs an image\. Received: none for validation\. Add images, or use smaller groups\.$",
     ):
         Catalog.from_csv(table(photos, "path,label,group", *lines)).split()
 
 
-def test_labels_with_zero_bytes_and_long_paths_do_no_harm(photos):
+def test_paths_with_zero_bytes_and_very_long_paths_are_missing_files(photos):
     path = table(photos, "path,label", "a/0.jpg,x", f"{'x' * 5000}.jpg,y", "a/\0.jpg,y")
     with pytest.raises(InputError, match=r"Received: 2 of 3 that do not exist"):
         Catalog.from_csv(path)
@@ -287,17 +287,17 @@ def test_labels_with_zero_bytes_and_long_paths_do_no_harm(photos):
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_what_spreadsheets_write(photos, lines, end, mark):
+def test_tables_from_spreadsheets_are_read(photos, lines, end, mark):
     (photos / "data.csv").write_bytes((mark + end.join(lines) + end).encode())
     label = "label" if "label," not in lines[0] else "coarse,"
     assert set(Catalog.from_csv(photos / "data.csv", label=label).labels) == {"x, y" if label == "label" else "d"}
 
 
 WRONG_SHEETS = {
-    "an empty sign": (["sep=", "path;label", "a/0.jpg;x"], "The first line of {table} must name one sign"),
-    "two signs": (
+    "an empty separator": (["sep=", "path;label", "a/0.jpg;x"], "The first line of {table} must name one character"),
+    "two characters": (
         ["sep=;;", "path;label", "a/0.jpg;x"],
-        "one sign that separates columns. Received: 'sep=;;'. Correct it, such",
+        "one character that separates columns. Received: 'sep=;;'. Correct it, for example",
     ),
     "nothing else": (["sep=;"], "a table of image files. Received: nothing in the line after 'sep=;'."),
     "a header only": (["sep=;", "path;label"], "a table of image files. Received: no row below the header."),
@@ -305,18 +305,18 @@ WRONG_SHEETS = {
         ["sep=,", "path;label", "a/0.jpg;x"],
         "{table} has no column 'path'. Received: 'path;label'.",
     ),
-    "a short line": (["sep=;", "path;label", "a/0.jpg;x", "a/1.jpg"], "as the first one has. Received: 1 in line 4."),
+    "a short line": (["sep=;", "path;label", "a/0.jpg;x", "a/1.jpg"], "like the first one. Received: 1 in line 4."),
     "an open quote": (
         ["sep=;", "path;label", '"a/0.jpg;x', "a/1.jpg;y"],
         "cannot be read as a table from line 4 on: unexpected",
     ),
     "two unnamed columns": (
         ["path,,,label", "a/0.jpg,1,2,x"],
-        "Each column needs a name of its own. Received: '' twice",
+        "Each column needs a different name. Received: '' twice",
     ),
     "a value without a column": (
         ["path,label,", "a/0.jpg,x,1"],
-        "must have 2 cells, as the first one has. Received: 3 in line 2.",
+        "must have 2 cells, like the first one. Received: 3 in line 2.",
     ),
     "a cell without an end": (["x" * 200_000], "cannot be read as a table from line 1 on: field larger than"),
     "a column twice": (["sep=;", "path;label;label", "a/0.jpg;x;y"], "Received: 'label' twice in {table}."),
@@ -355,11 +355,11 @@ def test_any_text_in_a_table_of_a_run_is_read_again_and_is_no_formula(photos, la
     catalog = Catalog(paths, tuple(labels), ("train",) * count, (group,) * count, (reason,) * count)
     catalog.to_csv(photos / "catalog.csv", range(count))
     again = Catalog.from_csv(photos / "catalog.csv")
-    assert (again.paths, again.labels, again.groups, again.reasons) == (
+    assert (again.paths, again.labels, again.groups, again.exclusion_reasons) == (
         catalog.paths,
         catalog.labels,
         catalog.groups,
-        catalog.reasons,
+        catalog.exclusion_reasons,
     )
     with open(photos / "catalog.csv", encoding="utf-8", newline="") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
