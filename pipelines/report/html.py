@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from keras_cnn.preprocessing import Preprocessing
-from pipelines.catalog.csv_and_parquet import CLASS, saved_rows
+from pipelines.catalog.csv_and_parquet import LABEL_PREFIX, saved_rows
 from pipelines.errors import InputError
 from pipelines.names import printable
 from pipelines.report import pictures
@@ -77,8 +77,8 @@ def _evaluation(run, metrics, rows):
     """The evaluation of the test images, from their labels and recorded probabilities."""
     classes = metrics["classes"]
     tested = [row for row in rows if row["split"] == "test" and not row["reason"]]
-    if CLASS + classes[0] in rows[0]:
-        targets = np.array([[int(row[CLASS + name]) for name in classes] for row in tested])
+    if LABEL_PREFIX + classes[0] in rows[0]:
+        targets = np.array([[int(row[LABEL_PREFIX + name]) for name in classes] for row in tested])
     else:
         targets = np.array([classes.index(row["label"]) for row in tested])
     return TASKS[metrics["task"]].evaluation(np.load(run / records.PROBABILITIES), targets, tuple(classes))
