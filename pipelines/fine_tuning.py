@@ -110,8 +110,8 @@ def fine_tune(
         options = {"train": train, "epochs": epochs, "seed": seed, "multi_label": catalog.multi_label, **overruled}
         _chosen(network, max(1, len(catalog.included())), options)  # what is out of range is told before the work
         networks = _cropped(network, settings.crops(len(catalog.included()), crop))
-        catalog, images, likeness = _examined(networks[0], catalog, seed, cache, steps)
-        findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
+        catalog, images, duplicates = _examined(networks[0], catalog, seed, cache, steps)
+        findings = doctor.examine(catalog, images, duplicates, network.preprocessing.size)
         learning = min((_solved(one, catalog, images, options, cache, steps) for one in networks), key=_loss)
         network, catalog = learning.network, learning.catalog
         if not restart and (paths := files.published(learning.description)):  # it was killed after that
@@ -143,7 +143,7 @@ def fine_tune(
             catalog, evaluation, learning.validation, learning.selected, temperature, proof, steps.seconds
         )
         metrics["restarts"] = [restart.to_dict() for restart in learning.restarts]
-        metrics |= _honest(evaluation, catalog, likeness, findings)
+        metrics |= _honest(evaluation, catalog, duplicates, findings)
         records.write(files.run, learning, metrics)
         write_report(files.run, evaluation, catalog, network.preprocessing, learning.sheet)
         # A job of the head alone has left nothing unfinished, but another one may have.
@@ -175,8 +175,8 @@ def _examined(network, catalog, seed, cache, steps):
     """The catalog without files that cannot be read and with splits; its images, and which of them are the same."""
     with steps.step("Reading images", len(catalog.included())) as advance:
         catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
-        likeness = doctor.likeness(images)
-        return doctor.held_together(catalog.check(), likeness).split(seed), images, likeness
+        duplicates = doctor.find_duplicates(images)
+        return doctor.group_duplicates(catalog.check(), duplicates).split(seed), images, duplicates
 
 
 def _solved(network, catalog, images, options, cache, steps):
@@ -198,10 +198,10 @@ def _chosen(network, training_images, options):
         raise InputError(str(error)) from None
 
 
-def _honest(evaluation, catalog, likeness, findings):
+def _honest(evaluation, catalog, duplicates, findings):
     """What is to be known beside the accuracy: what the doctor found, and the accuracy without leaks into test."""
     told = {"findings": [finding.to_dict(IN_METRICS) for finding in findings]}
-    clean = ~np.isin(catalog.included("test"), doctor.leaked(catalog, likeness))
+    clean = ~np.isin(catalog.included("test"), doctor.cross_split_test_images(catalog, duplicates))
     if clean.any() and not clean.all():
         rest = replace(evaluation, scores=evaluation.scores[clean], targets=evaluation.targets[clean])
         told["accuracy_without_leaks"] = rest.accuracy

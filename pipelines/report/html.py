@@ -12,8 +12,8 @@ import numpy as np
 
 from pipelines.evaluation.single_label import Evaluation
 from pipelines.names import printable
-from pipelines.report import pictures
-from pipelines.report.findings import shown
+from pipelines.report import embedded_images
+from pipelines.report.findings import for_page
 from pipelines.training.divergence import Restart
 from pipelines.training.task import measure
 
@@ -40,7 +40,7 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
     left_out = [(path, reason) for path, reason in zip(catalog.paths, catalog.exclusion_reasons, strict=True) if reason]
     mistakes = [
         {
-            "picture": pictures.thumbnail(catalog.paths[rows[position]], preprocessing),
+            "picture": embedded_images.thumbnail(catalog.paths[rows[position]], preprocessing),
             "path": os.path.relpath(catalog.paths[rows[position]], root),
             "truth": evaluation.truth(position),
             "predicted": evaluation.classes[number],
@@ -55,10 +55,10 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
         "template.html",
         metrics=metrics,
         measure=chosen_by,
-        findings=shown(metrics["findings"], root),
+        findings=for_page(metrics["findings"], root),
         settings=json.loads((run / "settings.json").read_text(encoding="utf-8")),
-        sheet=None if sheet is None else pictures.jpeg(sheet),
-        curves=pictures.curves(history, chosen_by, tuple(one["epoch"] for one in restarts)) if history else None,
+        sheet=None if sheet is None else embedded_images.jpeg(sheet),
+        curves=embedded_images.curves(history, chosen_by, tuple(one["epoch"] for one in restarts)) if history else None,
         restarts=[Restart(**one).to_text() for one in restarts],
         **_confusions(evaluation),
         mistakes=mistakes,
@@ -70,8 +70,8 @@ def write_report(run: Path, evaluation, catalog, preprocessing, sheet=None) -> N
 
 
 def doctor_page(found, root) -> str:
-    """A page with what `pipelines.commands.doctor.checked` gives; paths are told from the folder `root`."""
-    return _page("doctor.html", found=found, findings=shown(found["findings"], root), title=os.path.basename(root))
+    """A page with what `pipelines.doctor.check.check_data` gives; paths are told from the folder `root`."""
+    return _page("doctor.html", found=found, findings=for_page(found["findings"], root), title=os.path.basename(root))
 
 
 def _page(template, **values):

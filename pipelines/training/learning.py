@@ -158,7 +158,7 @@ class Learning:
 
     def _batches(self, split):
         """The images of a split as they are, in order."""
-        positions, size = self.images.positions(self._rows(split)), self.network.preprocessing.size
+        positions, size = self.images.indices_of(self._rows(split)), self.network.preprocessing.size
         return ImageBatches(
             self.images.source,
             self.truth(split),
@@ -192,7 +192,7 @@ class Learning:
         return augment.preset(self.chosen.augmentation, horizontal_flip=self.chosen.mirror)
 
     def _key(self, split):
-        return digest(self.images.key, self.images.positions(self._rows(split)).tolist())
+        return digest(self.images.key, self.images.indices_of(self._rows(split)).tolist())
 
     def _solve(self):
         with self._steps.step("Solving the head"):
