@@ -26,11 +26,12 @@ from skimage import data
 
 import keras_cnn as kc
 from pipelines import Catalog, doctor
-from pipelines.commands.doctor import SEEN, checked
 from pipelines.datasets.array_cache import ArrayCache
+from pipelines.doctor.check import READ_SIZE, check_data
 from pipelines.doctor.near_duplicates import near_pairs
 
 SIDE, PART = 640, 160  # pixels of a mosaic and of its parts
+SIZE = 224  # of a network's input
 COMPARED = (10_000, 100_000)
 COPIES = 200
 FROM_SKIMAGE = ("astronaut", "cat", "coffee", "hubble_deep_field", "immunohistochemistry", "retina", "rocket")
@@ -66,7 +67,7 @@ def mosaic(sources, chance):
 
 
 def rate(sources, count, folder):
-    """What `checked` gives for so many files, and their mean size in bytes."""
+    """What `check_data` gives for so many files, and their mean size in bytes."""
     chance, warm_up = np.random.default_rng(0), folder / "warm up"
     for label in "ab":
         (folder / "files" / label).mkdir(parents=True)
@@ -78,8 +79,8 @@ def rate(sources, count, folder):
         mosaic(sources, chance).save(path, quality=85)
         sizes.append(path.stat().st_size)
     os.environ["KERAS_CNN_CACHE"] = str(folder / "cache")
-    checked(Catalog.from_folder(warm_up), progress=False)
-    return checked(Catalog.from_folder(folder / "files"), progress=False), statistics.mean(sizes)
+    check_data(Catalog.from_folder(warm_up), SIZE, progress=False)
+    return check_data(Catalog.from_folder(folder / "files"), SIZE, progress=False), statistics.mean(sizes)
 
 
 def comparison(sources, count):
@@ -109,7 +110,7 @@ def known_again(sources, folder):
         image.save(paths[-1], quality=quality)
     blank = ("",) * len(paths)
     catalog = Catalog(tuple(map(str, paths)), ("a",) * len(paths), blank, blank, blank)
-    _, images = doctor.read(catalog, kc.Preprocessing(SEEN), ArrayCache(folder / "cache"), store_images=False)
+    _, images = doctor.read(catalog, kc.Preprocessing(READ_SIZE), ArrayCache(folder / "cache"), store_images=False)
     thumbnails = images.records["thumbnail"]
     found = {tuple(pair) for pair in np.sort(near_pairs(thumbnails), axis=1).tolist()}
     count = len(originals)

@@ -16,7 +16,7 @@ from keras_cnn.training import calibration
 from pipelines import defaults, device, doctor, settings
 from pipelines.catalog import Catalog, open_data
 from pipelines.datasets.array_cache import ArrayCache
-from pipelines.doctor import Finding, Images, Likeness
+from pipelines.doctor import Duplicates, Finding, Images
 from pipelines.errors import InputError
 from pipelines.progress import Steps
 from pipelines.report import write_report
@@ -109,8 +109,8 @@ def fine_tune(
             network = load_network(backbone, weights, size, input_range)
         choose_settings(network, catalog, len(catalog.included()), overrides)  # refuses before the work
         networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.included()), crop_fraction))
-        catalog, images, likeness = read_and_split(networks[0], catalog, seed, cache, steps)
-        findings = doctor.examine(catalog, images, likeness, network.preprocessing.size)
+        catalog, images, duplicates = read_and_split(networks[0], catalog, seed, cache, steps)
+        findings = doctor.examine(catalog, images, duplicates, network.preprocessing.size)
         heads = [fit_head_on(each, catalog, images, overrides, cache, steps) for each in networks]
         head = min(heads, key=lambda each: each.score["loss"])  # with few images accuracy is mostly chance
         if not restart and (paths := files.published(head.description)):  # killed after that
@@ -144,7 +144,7 @@ def fine_tune(
                 metadata={**evaluation.figures(), "data": head.data.images.key},
             )
         metrics = records.metrics(classifier, evaluation, temperature, proof, steps.seconds)
-        metrics |= leak_report(evaluation, catalog, likeness, findings)
+        metrics |= leak_report(evaluation, catalog, duplicates, findings)
         records.write(files.run, classifier, evaluation, metrics)
         write_report(files.run)
         # A job that trains the head only has left nothing unfinished, but another one may have.
@@ -186,12 +186,12 @@ def with_crop_fractions(network: kc.Backbone, crop_fractions: Sequence[float]) -
 
 def read_and_split(
     network: kc.Backbone, catalog: Catalog, seed: int, cache: ArrayCache, steps: Steps
-) -> tuple[Catalog, Images, Likeness]:
+) -> tuple[Catalog, Images, Duplicates]:
     """The catalog with splits and without files that cannot be read; its images, and which of them are duplicates."""
     with steps.step("Reading images", len(catalog.included())) as advance:
         catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
-        likeness = doctor.likeness(images)
-        return doctor.held_together(catalog.check(), likeness).split(seed), images, likeness
+        duplicates = doctor.find_duplicates(images)
+        return doctor.group_duplicates(catalog.check(), duplicates).split(seed), images, duplicates
 
 
 def fit_head_on(
@@ -206,10 +206,10 @@ def fit_head_on(
     return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, steps)
 
 
-def leak_report(evaluation, catalog: Catalog, likeness: Likeness, findings: Sequence[Finding]) -> dict[str, Any]:
+def leak_report(evaluation, catalog: Catalog, duplicates: Duplicates, findings: Sequence[Finding]) -> dict[str, Any]:
     """What to know beside the accuracy: what the doctor found, and the accuracy without test images that leaked."""
     found: dict[str, Any] = {"findings": [finding.to_dict(IN_METRICS) for finding in findings]}
-    clean = ~np.isin(catalog.included("test"), doctor.leaked(catalog, likeness))
+    clean = ~np.isin(catalog.included("test"), doctor.cross_split_test_images(catalog, duplicates))
     if clean.any() and not clean.all():
         rest = replace(evaluation, scores=evaluation.scores[clean], targets=evaluation.targets[clean])
         found["accuracy_without_leaks"] = rest.accuracy

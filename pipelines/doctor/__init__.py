@@ -1,8 +1,17 @@
-"""What is wrong with a data set, found before a network is trained on it."""
+"""Finds problems of a data set before a network is trained on it."""
 
-from pipelines.doctor.duplicate_groups import held_together
-from pipelines.doctor.findings import Finding, examine, leaked
-from pipelines.doctor.near_duplicates import Likeness, likeness
+from pipelines.doctor.duplicate_groups import group_duplicates
+from pipelines.doctor.findings import Finding, cross_split_test_images, examine
+from pipelines.doctor.near_duplicates import Duplicates, find_duplicates
 from pipelines.doctor.reading import Images, read
 
-__all__ = ["Finding", "Images", "Likeness", "examine", "held_together", "leaked", "likeness", "read"]
+__all__ = [
+    "Duplicates",
+    "Finding",
+    "Images",
+    "cross_split_test_images",
+    "examine",
+    "find_duplicates",
+    "group_duplicates",
+    "read",
+]

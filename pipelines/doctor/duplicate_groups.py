@@ -1,4 +1,4 @@
-"""The same picture in one split: a test image that was trained on measures nothing."""
+"""Duplicates in one split: accuracy on test images that are also training images means nothing."""
 
 from __future__ import annotations
 
@@ -7,43 +7,47 @@ from dataclasses import replace
 
 from pipelines.catalog import Catalog
 from pipelines.catalog.splits import SPLITS, relative_to
+from pipelines.doctor.near_duplicates import Duplicates
 
-LARGEST = 1 / 3  # of a class; larger sets would leave it without one of the splits
+MAX_SHARE = 1 / 3  # of a class; a larger group would leave the class without an image in one of the splits
 
 
-def held_together(catalog: Catalog, likeness) -> Catalog:
-    """The same catalog with a group for each set of pictures that are the same or nearly, so that no split is drawn through it.
+def group_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
+    """The same catalog with one group per set of duplicates and near-duplicates, so that each set is drawn into one split.
 
-    The group is called like the first file of the set, which therefore stays in its own split when copies of it arrive.
-    Files without a split go where others of their set are already (to train, else to validation, else to test), such as
-    copies that were added to the table of an earlier job. Groups and official splits of the source stay as they are; a file
-    without a group joins one. Sets of more than a third of a class are left alone.
+    The group is named after the first file of the set, so this file stays in its own split when duplicates are added. Files
+    without a split go where others of their set are already: to train, else to validation, else to test. An example are
+    duplicates that were added to the table of an earlier job. Groups and official splits of the source stay as they are; a
+    file without a group joins one. Sets of more than a third of a class are not grouped.
 
     Args:
         catalog: A catalog before `Catalog.split`.
-        likeness: `Likeness` of its pictures.
+        duplicates: The duplicates among its images.
     """
     groups, relative = list(catalog.groups), relative_to(catalog.root)
-    sizes = _sizes(catalog, catalog.included())
-    for rows in likeness.sets:
-        for there, joining in _by_split(catalog, rows):
-            free = [row for row in there + joining if not groups[row]]
-            known = [groups[row] for row in there if groups[row]]
-            members = _sizes(catalog, free)
-            if len(free) + len(known) > 1 and all(count <= LARGEST * sizes[name] for name, count in members.items()):
-                name = min(known or [relative(catalog.paths[row]) for row in free])
-                for row in free:
-                    groups[row] = name
+    class_sizes = _class_sizes(catalog, catalog.included())
+    for indices in duplicates.sets:
+        for in_split, joining in _by_split(catalog, indices):
+            ungrouped = [index for index in in_split + joining if not groups[index]]
+            known = [groups[index] for index in in_split if groups[index]]
+            sizes = _class_sizes(catalog, ungrouped)
+            fits = all(size <= MAX_SHARE * class_sizes[name] for name, size in sizes.items())
+            if len(ungrouped) + len(known) > 1 and fits:
+                name = min(known or [relative(catalog.paths[index]) for index in ungrouped])
+                for index in ungrouped:
+                    groups[index] = name
     return replace(catalog, groups=tuple(groups))
 
 
-def _by_split(catalog, rows):
-    """The rows of each split that a set is in, and with the first of them those that have none yet and join it."""
-    there = [[row for row in rows if catalog.splits[row] == split] for split in (*SPLITS, "")]
-    drawn, undrawn = [found for found in there[:-1] if found], there[-1]
-    return [(drawn[0], undrawn), *((found, []) for found in drawn[1:])] if drawn else [(undrawn, [])]
+def _by_split(catalog, indices):
+    """Pairs of indices: the files of a set in one split, and those without a split, which join the first of these splits."""
+    by_split = [[index for index in indices if catalog.splits[index] == split] for split in (*SPLITS, "")]
+    assigned, unassigned = [found for found in by_split[:-1] if found], by_split[-1]
+    if not assigned:
+        return [(unassigned, [])]
+    return [(assigned[0], unassigned), *((found, []) for found in assigned[1:])]
 
 
-def _sizes(catalog, rows):
-    """How many of these rows each class has."""
-    return Counter(name for row in rows for name in catalog.classes_of(row))
+def _class_sizes(catalog, indices):
+    """The number of these files per class."""
+    return Counter(name for index in indices for name in catalog.classes_of(index))

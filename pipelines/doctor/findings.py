@@ -1,50 +1,92 @@
-"""What the doctor tells: each finding in one sentence, with its files."""
+"""The findings of the doctor: each says what is wrong, with how many files, why it matters and what to do."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.catalog import Catalog
 from pipelines.catalog.kinds import is_companion
 from pipelines.doctor import labels
 from pipelines.doctor.headers import ANIMATED, CMYK, DEEP, FORMATS, ROTATED, SUFFIXES, TRAITS, TRANSPARENT
-from pipelines.doctor.near_duplicates import MOST_PICTURES
+from pipelines.doctor.near_duplicates import MAX_IMAGES, Duplicates
+from pipelines.doctor.reading import Images
 
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
-FEW = 10  # images of a class
-UNEVEN = 10  # times as many images in the largest class as in the smallest
-CONSTANT, FAINT = 1, 8  # of 255: from the darkest to the brightest value
-DARK = 31  # of 255: the brightest value
-FULL_DEPTH = 15  # bits that the values of an image with 16 bits a channel should need at least
-SMALL = 0.5  # of the network's input, along either side
-CONSTANT_COLOUR, TOO_SMALL, MISNAMED = "constant", "small", "wrong ending"
+FEW_IMAGES = 10  # of a class
+IMBALANCE = 10  # times as many images in the largest class as in the smallest
+MAX_CONSTANT_RANGE, MAX_FAINT_RANGE = 1, 8  # of 255: from the darkest to the brightest value
+MAX_DARK_VALUE = 31  # of 255
+FULL_DEPTH = 15  # bits; values of an image with 16 bits per channel need at least so many
+MIN_SIZE = 0.5  # of the network's input, along either side
+CONSTANT, SMALL, WRONG_SUFFIX = "constant", "small", "wrong suffix"
 UNUSED_BITS, NEARLY_BLACK, LOW_CONTRAST = "unused bits", "nearly black", "low contrast"
-SAID = {  # of one file, of several
-    CONSTANT_COLOUR: ("image has a single colour", "images have a single colour"),
-    NEARLY_BLACK: ("image is nearly black", "images are nearly black"),
-    LOW_CONTRAST: ("image has nearly a single colour", "images have nearly a single colour"),
-    UNUSED_BITS: ("image uses", "images use"),
-    TOO_SMALL: ("image is less than half as high or wide as the", "images are less than half as high or wide as the"),
-    MISNAMED: ("image is read, but its ending names another format", "images are read, but their endings name others"),
-    ANIMATED: ("image moves; its first picture is seen", "images move; their first pictures are seen"),
-    CMYK: ("image is in CMYK; its colours are approximate", "images are in CMYK; their colours are approximate"),
-    DEEP: ("image has 16 bits a channel; 8 are seen", "images have 16 bits a channel; 8 are seen"),
-    TRANSPARENT: ("image is transparent; white is seen behind", "images are transparent; white is seen behind them"),
-    ROTATED: ("image is stored turned; it is seen upright", "images are stored turned; they are seen upright"),
+MESSAGES = {  # for one image, for several
+    CONSTANT: (
+        "image has a single colour and shows nothing to learn from. Remove it.",
+        "images have a single colour and show nothing to learn from. Remove them.",
+    ),
+    NEARLY_BLACK: (
+        "image is nearly black: no value is above {brightest} of 255. Check whether it is a label mask or has unscaled values.",
+        "images are nearly black: no value is above {brightest} of 255. Check whether they are label masks or have unscaled "
+        "values.",
+    ),
+    LOW_CONTRAST: (
+        "image has nearly a single colour: its values differ by at most {range} of 255. Stretch its contrast, or remove it.",
+        "images have nearly a single colour: their values differ by at most {range} of 255. Stretch their contrast, or remove "
+        "them.",
+    ),
+    UNUSED_BITS: (
+        "image uses only {bits} of 16 bits. The network gets the upper 8, which are nearly black. Multiply its values by "
+        "{factor} and save it with 16 bits again, or convert it to 8 bits.",
+        "images use only {bits} of 16 bits. The network gets the upper 8, which are nearly black. Multiply their values by "
+        "{factor} and save them with 16 bits again, or convert them to 8 bits.",
+    ),
+    SMALL: (
+        "image is less than half as high or wide as the network input of {height} x {width} pixels, so it lacks detail. Use a "
+        "larger image or a smaller input.",
+        "images are less than half as high or wide as the network input of {height} x {width} pixels, so they lack detail. Use "
+        "larger images or a smaller input.",
+    ),
+    WRONG_SUFFIX: (
+        "image has the suffix of another format. It is read correctly, but other programs may fail: rename it.",
+        "images have the suffix of another format. They are read correctly, but other programs may fail: rename them.",
+    ),
+    ANIMATED: (
+        "image is animated; only its first frame is used.",
+        "images are animated; only their first frames are used.",
+    ),
+    CMYK: (
+        "image is in CMYK; its colours are converted approximately.",
+        "images are in CMYK; their colours are converted approximately.",
+    ),
+    DEEP: (
+        "image has 16 bits per channel; only the upper 8 are used.",
+        "images have 16 bits per channel; only the upper 8 are used.",
+    ),
+    TRANSPARENT: (
+        "image has transparent parts; they become white.",
+        "images have transparent parts; they become white.",
+    ),
+    ROTATED: (
+        "image is stored rotated; it is turned upright, as its EXIF orientation says.",
+        "images are stored rotated; they are turned upright, as their EXIF orientations say.",
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about the data that a person should know.
+    """A fact about the data that a person should know.
 
     Attributes:
-        kind: A name that stays, such as "leak".
-        level: "error": what is measured will not be true. "warning": it may harm. "note": it is taken care of.
-        text: One sentence.
-        files: Sets of paths; those of one set are the same picture.
+        kind: A name for programs, such as "leak".
+        level: "error": measured results will be wrong. "warning": it may harm. "note": it is handled.
+        text: What is wrong, with how many files, why it matters and what to do.
+        files: Sets of paths. Files of one set are duplicates of each other, or it is a single file.
     """
 
     kind: str
@@ -52,218 +94,234 @@ class Finding:
     text: str
     files: tuple[tuple[str, ...], ...] = ()
 
-    def to_dict(self, most: int | None = None) -> dict:
-        """Plain values, for JSON, with the first `most` sets of files."""
-        shown = [list(files) for files in self.files[:most]]
+    def to_dict(self, max_sets: int | None = None) -> dict:
+        """Plain values, for JSON, with the first `max_sets` sets of files; `count` is the number of all sets."""
+        shown = [list(files) for files in self.files[:max_sets]]
         return {"kind": self.kind, "level": self.level, "text": self.text, "count": len(self.files), "files": shown}
 
 
-def examine(catalog, images, likeness, size) -> tuple[Finding, ...]:
+def examine(catalog: Catalog, images: Images, duplicates: Duplicates, size: tuple[int, int]) -> tuple[Finding, ...]:
     """All findings, the worst first.
 
     Args:
-        catalog: A `Catalog`, with splits if leaks are to be found.
-        images: Its `pipelines.doctor.Images`.
-        likeness: Its `Likeness`.
+        catalog: A catalog; leaks are searched between its splits, if it has splits.
+        images: Its images, from `pipelines.doctor.read`.
+        duplicates: Its duplicates, from `pipelines.doctor.find_duplicates`.
         size: Height and width of the network's input.
     """
     found = [
-        *_leaks(catalog, likeness),
-        *_contradictions(catalog, likeness),
-        *_left_out(catalog),
+        *_leaks(catalog, duplicates),
+        *_label_conflicts(catalog, duplicates),
+        *_excluded(catalog),
         *_labels(catalog),
-        *_classes(catalog),
-        *_copies(catalog, likeness),
-        *_files(catalog, images, size),
+        *_class_sizes(catalog),
+        *_duplicates(catalog, duplicates),
+        *_images(catalog, images, size),
     ]
     return tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level)))
 
 
-def leaked(catalog, likeness) -> np.ndarray:
-    """The rows of test whose picture, or nearly the same one, is in another split."""
-    found = _apart(catalog, likeness, "test", ("train", "validation"))
-    return np.array(sorted({row for inside, _ in found for row in inside}), int)
+def cross_split_test_images(catalog: Catalog, duplicates: Duplicates) -> np.ndarray:
+    """The indices of test images with a duplicate or near-duplicate in another split."""
+    pairs = _cross_split(catalog, duplicates, "test", ("train", "validation"))
+    return np.array(sorted({index for in_test, _ in pairs for index in in_test}), int)
 
 
-def _apart(catalog, likeness, split, others):
-    """For each set that lies in `split` and in one of `others`: its rows there and there."""
-    for rows in likeness.sets:
-        inside = [row for row in rows if catalog.splits[row] == split]
-        outside = [row for row in rows if catalog.splits[row] in others]
+def _cross_split(catalog, duplicates, split, others):
+    """For each set of duplicates in `split` and in one of `others`: the indices in `split`, and those in `others`."""
+    for indices in duplicates.sets:
+        inside = [index for index in indices if catalog.splits[index] == split]
+        outside = [index for index in indices if catalog.splits[index] in others]
         if inside and outside:
             yield inside, outside
 
 
-def _leaks(catalog, likeness):
+def _leaks(catalog, duplicates) -> Iterator[Finding]:
     for split, others in (("test", ("train", "validation")), ("validation", ("train",))):
-        found = list(_apart(catalog, likeness, split, others))
+        found = list(_cross_split(catalog, duplicates, split, others))
         if found:
-            count = sum(len(inside) for inside, _ in found)
+            count, total = sum(len(inside) for inside, _ in found), len(catalog.included(split))
             text = (
-                f"{_some(count, 'image', 'images')} of {len(catalog.included(split)):,} in {split} can be found in "
-                f"{' or '.join(others)} too, the same or nearly: {split} promises too much."
+                f"{count:,} of {total:,} {split} images {'is a duplicate' if count == 1 else 'are duplicates'} or "
+                f"{'near-duplicate' if count == 1 else 'near-duplicates'} of images in {' or '.join(others)}, so the {split} "
+                f"accuracy is too high. Remove {'it' if count == 1 else 'them'} from one of the splits."
             )
-            sets = (_one_of_each(inside + outside, catalog.splits) for inside, outside in found)
+            sets = (_one_of_each_first(inside + outside, catalog.splits) for inside, outside in found)
             yield Finding("leak", ERROR, text, _paths(catalog, sets))
 
 
-def _contradictions(catalog, likeness):
-    for kind, level, sets, words in (
-        ("contradiction", ERROR, likeness.copies, "a copy"),
-        ("near contradiction", WARNING, likeness.near, "nearly a copy"),
-    ):
-        found = [rows for rows in sets if len({catalog.labels[row] for row in rows}) > 1]
-        if found:
-            names = " and ".join(sorted({str(catalog.labels[row]) for row in found[0]})[:2])
-            text = _some(len(found), f"picture has {words}", f"pictures have {words}")
-            text += f" under another label, such as {names}."
-            yield Finding(kind, level, text, _paths(catalog, (_one_of_each(rows, catalog.labels) for rows in found)))
-
-
-def _labels(catalog):
-    same, by_case = labels.alike(catalog.classes)
-    counts = _counts(catalog)
+def _label_conflicts(catalog, duplicates) -> Iterator[Finding]:
     for kind, level, sets, words, remedy in (
-        ("same label", ERROR, same, "white space, invisible signs or Unicode form", "Give each set one spelling."),
-        ("similar label", WARNING, by_case, "case or blanks", "Give each set one spelling, if they mean the same."),
+        ("label conflict", ERROR, duplicates.exact, "exact duplicates", "One of the labels is wrong: correct it."),
+        (
+            "near label conflict",
+            WARNING,
+            duplicates.near,
+            "near-duplicates",
+            "One of the labels may be wrong: check them.",
+        ),
+    ):
+        conflicts = [indices for indices in sets if len({catalog.labels[index] for index in indices}) > 1]
+        if conflicts:
+            names = " and ".join(sorted({str(catalog.labels[index]) for index in conflicts[0]})[:2])
+            text = _count(len(conflicts), f"set of {words} has", f"sets of {words} have")
+            files = _paths(catalog, (_one_of_each_first(indices, catalog.labels) for indices in conflicts))
+            yield Finding(kind, level, f"{text} different labels, such as {names}. {remedy}", files)
+
+
+def _labels(catalog) -> Iterator[Finding]:
+    same, similar = labels.find_similar(catalog.classes)
+    counts = _images_per_class(catalog)
+    for kind, level, sets, words, remedy in (
+        (
+            "same label",
+            ERROR,
+            same,
+            "white space, invisible characters or Unicode form",
+            "Use one spelling per class.",
+        ),
+        ("similar label", WARNING, similar, "case or spaces", "If they mean the same, use one spelling."),
     ):
         if sets:
-            text = _some(len(sets), "set of labels differs", "sets of labels differ")
-            spelt = "; ".join(
-                ", ".join(f"{labels.shown(name)} ({counts[name]:,})" for name in names) for names in sets[:5]
+            text = _count(len(sets), "set of labels differs", "sets of labels differ")
+            spellings = "; ".join(
+                ", ".join(f"{labels.format_label(name)} ({counts[name]:,})" for name in names) for names in sets[:5]
             )
             more = f" and {len(sets) - 5:,} more" if len(sets) > 5 else ""
-            yield Finding(kind, level, f"{text} only by {words}, and each label is a class: {spelt}{more}. {remedy}")
-    blank = [name for name in catalog.classes if not labels.plain(name)]
+            text = f"{text} only by {words}, so each spelling is another class: {spellings}{more}. {remedy}"
+            yield Finding(kind, level, text)
+    blank = [name for name in catalog.classes if not labels.normalize(name)]
     if blank:
-        text = f"{_some(len(blank), 'label shows', 'labels show')} nothing: {', '.join(map(labels.shown, blank[:5]))}."
-        yield Finding("blank label", ERROR, f"{text} Name what is in the images.")
+        text = _count(len(blank), "label has", "labels have")
+        names = ", ".join(map(labels.format_label, blank[:5]))
+        remedy = "Rename the class after what its images show."
+        yield Finding("blank label", ERROR, f"{text} no visible character: {names}. {remedy}")
 
 
-def _counts(catalog):
-    """How many images each class has."""
+def _images_per_class(catalog):
     counts = Counter(dict.fromkeys(catalog.classes, 0))
-    counts.update(name for row in catalog.included() for name in catalog.classes_of(row))
+    counts.update(name for index in catalog.included() for name in catalog.classes_of(index))
     return counts
 
 
-def _left_out(catalog):
-    alike = defaultdict(list)
-    for row, reason in enumerate(catalog.exclusion_reasons):
+def _excluded(catalog) -> Iterator[Finding]:
+    by_kind = defaultdict(list)
+    for index, reason in enumerate(catalog.exclusion_reasons):
         if reason:
-            alike[reason.split(":")[0].split(" (")[0]].append(row)
-    for kind, rows in sorted(alike.items(), key=lambda found: -len(found[1])):
-        # What to do is at the end of a reason; it is left away only where files differ in it.
-        reasons = {catalog.exclusion_reasons[row] for row in rows}
+            by_kind[reason.split(":")[0].split(" (")[0]].append(index)
+    for kind, indices in sorted(by_kind.items(), key=lambda item: -len(item[1])):
+        # The end of a reason, which says what to do, is omitted only if the files differ in it.
+        reasons = {catalog.exclusion_reasons[index] for index in indices}
         reason = next(iter(reasons)).rstrip(".") if len(reasons) == 1 else kind
-        text = f"{_some(len(rows), 'file is', 'files are')} left out: {reason}."
+        text = f"{_count(len(indices), 'file is', 'files are')} excluded: {reason}."
         level = NOTE if all(map(is_companion, reasons)) else WARNING
-        yield Finding("left out", level, text, _paths(catalog, [[row] for row in rows]))
+        yield Finding("excluded", level, text, _paths(catalog, [[index] for index in indices]))
 
 
-def _classes(catalog):
-    ranked = _counts(catalog).most_common()
-    few = [f"{name} ({count})" for name, count in ranked[::-1] if count < FEW]
+def _class_sizes(catalog) -> Iterator[Finding]:
+    ranked = _images_per_class(catalog).most_common()
+    few = [f"{name} ({count})" for name, count in ranked[::-1] if count < FEW_IMAGES]
     if few:
-        text = f"{_some(len(few), 'class has', 'classes have')} fewer than {FEW} images: {_listed(few)}."
-        yield Finding("few images", WARNING, text)
-    if ranked and ranked[0][1] >= UNEVEN * max(1, ranked[-1][1]):
-        text = f"Classes are uneven: {ranked[0][0]} has {ranked[0][1]:,} images, {ranked[-1][0]} {ranked[-1][1]:,}."
-        yield Finding("imbalance", WARNING, text)
+        text = f"{_count(len(few), 'class has', 'classes have')} fewer than {FEW_IMAGES} images: {_join_some(few)}."
+        yield Finding("few images", WARNING, f"{text} Too few to learn from and to measure: add images.")
+    if ranked and ranked[0][1] >= IMBALANCE * max(1, ranked[-1][1]):
+        text = f"Classes are imbalanced: {ranked[0][0]} has {ranked[0][1]:,} images, {ranked[-1][0]} has {ranked[-1][1]:,}."
+        yield Finding("imbalance", WARNING, f"{text} The network may rarely predict small classes: add images to them.")
 
 
-def _copies(catalog, likeness):
-    for kind, sets, words in (("copies", likeness.copies, "equal"), ("near copies", likeness.near, "nearly equal")):
+def _duplicates(catalog, duplicates) -> Iterator[Finding]:
+    for kind, sets, words in (
+        ("duplicates", duplicates.exact, "exact duplicates"),
+        ("near-duplicates", duplicates.near, "near-duplicates"),
+    ):
         if sets:
             count = sum(map(len, sets))
-            text = f"{_some(count, 'image', 'images')} in {_some(len(sets), 'set', 'sets')} of {words} pictures."
+            text = (
+                f"{_count(count, 'image', 'images')} in {_count(len(sets), 'set', 'sets')} of {words}. Where `fit` draws the "
+                "splits, it keeps a set in one split."
+            )
             yield Finding(kind, NOTE, text, _paths(catalog, sets))
-    if not likeness.compared:
+    if not duplicates.searched_near:
         text = (
-            f"Nearly equal pictures were not looked for: there are more than {MOST_PICTURES:,} pictures, or most of them are "
-            "alike, as in films and line drawings."
+            f"Near-duplicates are not searched: there are more than {MAX_IMAGES:,} images, or too many look alike, as in films "
+            "and line drawings. Leaks of near-duplicates into the test are not found."
         )
         yield Finding("not compared", NOTE, text)
 
 
-def _files(catalog, images, size):
-    used = images.positions(catalog.included())
-    records, rows = images.records[used], images.rows[used]
-    paths = [catalog.paths[row] for row in rows]
-    small = (records["height"] < SMALL * size[0]) | (records["width"] < SMALL * size[1])
-    holds = {
+def _images(catalog, images, size) -> Iterator[Finding]:
+    included = images.indices_of(catalog.included())
+    records, indices = images.records[included], images.catalog_indices[included]
+    paths = [catalog.paths[index] for index in indices]
+    small = (records["height"] < MIN_SIZE * size[0]) | (records["width"] < MIN_SIZE * size[1])
+    affected = {
         **_by_values(records),
-        TOO_SMALL: small & (records["height"] > 0),
-        MISNAMED: np.array(list(map(_misnamed, paths, records["format"])), bool),
+        SMALL: small & (records["height"] > 0),
+        WRONG_SUFFIX: np.array(list(map(_has_wrong_suffix, paths, records["format"])), bool),
         **{trait: records["traits"] >> number & 1 == 1 for number, trait in enumerate(TRAITS)},
     }
-    for kind, which in holds.items():
-        if which.any():
-            text = _some(which.sum(), *SAID[kind]) + _more(kind, records[which], size)
-            level = NOTE if kind in (MISNAMED, *TRAITS) else WARNING
-            yield Finding(kind, level, f"{text}.", _paths(catalog, [[row] for row in rows[which]]))
+    for kind, mask in affected.items():
+        if mask.any():
+            text = _count(mask.sum(), *MESSAGES[kind]).format(**_details(records[mask], size))
+            level = NOTE if kind in (WRONG_SUFFIX, *TRAITS) else WARNING
+            yield Finding(kind, level, text, _paths(catalog, [[index] for index in indices[mask]]))
 
 
 def _by_values(records):
-    """Images whose values are not spread over those that there are, each of one kind alone."""
+    """Masks of images whose values cover a small part of the possible range; an image has at most one of these kinds."""
     smallest, largest = records["deepest"].T
-    varies = smallest < largest  # in more than the 8 bits that are seen
-    kinds = {
-        UNUSED_BITS: varies & (_bits(largest) < FULL_DEPTH),
-        CONSTANT_COLOUR: (records["range"] <= CONSTANT) & ~varies,
-        NEARLY_BLACK: records["brightest"] <= DARK,
-        LOW_CONTRAST: records["range"] <= FAINT,
+    varies_in_16_bits = smallest < largest
+    masks = {
+        UNUSED_BITS: varies_in_16_bits & (_num_bits(largest) < FULL_DEPTH),
+        CONSTANT: (records["range"] <= MAX_CONSTANT_RANGE) & ~varies_in_16_bits,
+        NEARLY_BLACK: records["brightest"] <= MAX_DARK_VALUE,
+        LOW_CONTRAST: records["range"] <= MAX_FAINT_RANGE,
     }
     taken = np.zeros(len(records), bool)
-    for kind, which in kinds.items():
-        kinds[kind] = which & ~taken
-        taken |= which
-    return kinds
+    for kind, mask in masks.items():
+        masks[kind] = mask & ~taken
+        taken |= mask
+    return masks
 
 
-def _bits(values):
-    """How many binary digits each has."""
+def _num_bits(values):
+    """The number of binary digits of each value."""
     return np.ceil(np.log2(values + 1.0)).astype(int)
 
 
-def _more(kind, records, size):
-    """What follows the words of `SAID`."""
-    if kind == TOO_SMALL:
-        return f" {size[0]} x {size[1]} pixels that the network sees"
-    if kind == NEARLY_BLACK:
-        return f", no value above {records['brightest'].max()} of 255: label masks, or values that were not scaled?"
-    if kind == LOW_CONTRAST:
-        return f", values at most {records['range'].max()} of 255 apart: stretch the contrast, or leave them out"
-    if kind == UNUSED_BITS:
-        bits = _bits(records["deepest"][:, 1])
-        few = f"{bits.min()} to " if bits.min() < bits.max() else ""
-        return (
-            f" {few}{bits.max()} of 16 bits; the upper 8 are seen, which is nearly black. Multiply the values by "
-            f"{2 ** (16 - bits.max())} and save them as 16 bits again, or make them 8 bits"
-        )
-    return ""
+def _details(records, size):
+    """The values of the placeholders in `MESSAGES`."""
+    bits = _num_bits(records["deepest"][:, 1])
+    return {
+        "brightest": records["brightest"].max(),
+        "range": records["range"].max(),
+        "bits": f"{bits.min()} to {bits.max()}" if bits.min() < bits.max() else bits.max(),
+        "factor": 2 ** (16 - bits.max()),
+        "height": size[0],
+        "width": size[1],
+    }
 
 
-def _misnamed(path, number):
-    return number < len(FORMATS) and not path.lower().endswith(SUFFIXES[FORMATS[number]])
+def _has_wrong_suffix(path, format_number):
+    return format_number < len(FORMATS) and not path.lower().endswith(SUFFIXES[FORMATS[format_number]])
 
 
-def _one_of_each(rows, values):
-    """The rows, with the first one of each value before all others: where not all are shown, it is seen what differs."""
+def _one_of_each_first(indices, values):
+    """The indices, reordered: first one index of each value. So a page that shows only some files shows what differs."""
     first = {}
-    for row in rows:
-        first.setdefault(values[row], row)
+    for index in indices:
+        first.setdefault(values[index], index)
     heads = set(first.values())
-    return [*first.values(), *(row for row in rows if row not in heads)]
+    return [*first.values(), *(index for index in indices if index not in heads)]
 
 
 def _paths(catalog, sets):
-    return tuple(tuple(catalog.paths[row] for row in rows) for rows in sets)
+    return tuple(tuple(catalog.paths[index] for index in indices) for indices in sets)
 
 
-def _listed(names, most=5):
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _join_some(names, limit=5):
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _some(count, one, many):
+def _count(count, one, many):
     return f"{count:,} {one if count == 1 else many}"

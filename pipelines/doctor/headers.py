@@ -1,4 +1,4 @@
-"""What an image file says of itself, read with Pillow from its first bytes."""
+"""The format, size and traits of an image file, read with Pillow from its first bytes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PIL import Image
 
 from keras_cnn.images.decoding import orientation_of
 
-HEAD = 2**16  # bytes; where a header is longer, the file is opened again
+HEAD = 2**16  # bytes; if a header is longer, the file is opened again
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
-# Formats, as Pillow calls them, and the endings of their files. MPO is a JPEG with a second picture behind it.
+# Formats as named by Pillow, and the suffixes of their files. MPO is a JPEG followed by a second image.
 SUFFIXES = {
     "JPEG": JPEG,
     "MPO": JPEG,
@@ -29,13 +29,13 @@ ANIMATED, CMYK, DEEP, TRANSPARENT, ROTATED = TRAITS = ("animated", "CMYK", "16-b
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """The header of an image file.
 
     Attributes:
-        format: As Pillow calls it, such as "JPEG".
-        width: In pixels, as it is seen.
-        height: The same.
-        traits: Those of `TRAITS` that it has.
+        format: As named by Pillow, such as "JPEG".
+        width: In pixels, of the upright image.
+        height: In pixels, of the upright image.
+        traits: Those of `TRAITS` that the image has.
     """
 
     format: str
@@ -44,22 +44,22 @@ class Header:
     traits: frozenset[str]
 
 
-def header(path: str, head: bytes | None = None, orientation: int | None = None) -> Header | None:
-    """The header of an image file, None where Pillow knows none.
+def read_header(path: str, head: bytes | None = None, orientation: int | None = None) -> Header | None:
+    """The header of an image file, None if Pillow cannot read it.
 
     Args:
         path: The file.
-        head: Its first bytes, so that it need not be opened again.
-        orientation: In which the decoder shows it, 1 to 8; None to ask the decoder. Nobody else is asked, so that what is said
-            is what is seen.
+        head: Its first bytes, so that the file is not opened again.
+        orientation: The EXIF orientation that the decoder applies, 1 to 8; None to ask the decoder. Pillow is not asked, so the
+            header agrees with the decoded image.
     """
-    # Whether a GIF or WebP file moves stands behind its first picture.
+    # Only the bytes after the first frame show whether a GIF or WebP file is animated.
     sources = (path,) if head is None or head[:4] in (b"GIF8", b"RIFF") else (io.BytesIO(head), path)
     for source in sources:
         try:
             with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
-                return _described(image, orientation or _orientation(path))
-        except Exception:  # Pillow raises errors of many kinds at damaged files
+                return _describe(image, orientation or _orientation(path))
+        except Exception:  # Pillow raises many kinds of errors for damaged files
             continue
     return None
 
@@ -68,13 +68,13 @@ def _orientation(path):
     return int(orientation_of(tf.io.read_file(os.fsencode(path))))
 
 
-def _described(image, orientation):
+def _describe(image, orientation):
     width, height = image.size if orientation < 5 else image.size[::-1]
-    found = {
+    has_trait = {
         ANIMATED: image.format != "MPO" and getattr(image, "is_animated", False),
         CMYK: image.mode == "CMYK",
         DEEP: any("16" in str(tile.args) for tile in image.tile),
         TRANSPARENT: image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
         ROTATED: orientation > 1,
     }
-    return Header(image.format, width, height, frozenset(trait for trait, holds in found.items() if holds))
+    return Header(image.format, width, height, frozenset(trait for trait, has in has_trait.items() if has))

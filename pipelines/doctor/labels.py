@@ -1,44 +1,48 @@
-"""Labels that look alike, or nearly, and are classes of their own: a blank too many, another way to write an accent, case."""
+"""Labels that look the same or similar, but are different classes: an extra space, another form of an accent, case."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterable
 
 
-def alike(labels) -> tuple[list[list[str]], list[list[str]]]:
-    """Sets of labels that a reader takes for the same, and further sets of those that are the same but for case or blanks.
+def find_similar(labels: Iterable[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """Sets of labels that look the same, and sets of labels that are the same except for case or spaces.
 
     Args:
         labels: Different texts.
 
     Returns:
-        Sets that differ only by white space, invisible signs or Unicode form; and sets that differ by upper and lower case, or
-        by whether words are written together, each with at least two that do not belong to one set of the first kind.
+        Sets that differ only by white space, invisible characters or Unicode form; and sets that differ by upper and lower case
+        or by spaces between words, each with at least two labels that do not look the same.
     """
-    same, loose = defaultdict(list), defaultdict(list)
+    by_look, by_letters = defaultdict(list), defaultdict(list)
     for label in labels:
-        same[plain(label)].append(label)
-        loose["".join(plain(label.casefold()).casefold().split())].append(label)
-    by_case = [group for group in loose.values() if len({plain(label) for label in group}) > 1]
-    return [group for group in same.values() if len(group) > 1], by_case
+        by_look[normalize(label)].append(label)
+        by_letters["".join(normalize(label.casefold()).casefold().split())].append(label)
+    same = [group for group in by_look.values() if len(group) > 1]
+    similar = [group for group in by_letters.values() if len({normalize(label) for label in group}) > 1]
+    return same, similar
 
 
-def plain(label: str) -> str:
-    """A label as one sees it: in one Unicode form (NFKC), without invisible signs, with single blanks between words."""
+def normalize(label: str) -> str:
+    """A label as it looks: in one Unicode form (NFKC), without invisible characters, with single spaces between words."""
     text = unicodedata.normalize("NFKC", label)
-    visible = "".join(sign for sign in text if unicodedata.category(sign) != "Cf" and not _selects_a_variant(sign))
+    visible = "".join(char for char in text if unicodedata.category(char) != "Cf" and not _is_variation_selector(char))
     return " ".join(unicodedata.normalize("NFKC", visible).split())
 
 
-def shown(label: str) -> str:
-    """A label in quotes, so that its blanks can be seen, with escapes for what looks like something else."""
-    return "".join(sign if _plainly_visible(sign) else ascii(sign)[1:-1] for sign in repr(label))
+def format_label(label: str) -> str:
+    """A label in quotes, which show its spaces, with escapes for characters that look like others or like nothing."""
+    return "".join(char if _is_unambiguous(char) else ascii(char)[1:-1] for char in repr(label))
 
 
-def _plainly_visible(sign):
-    return not unicodedata.combining(sign) and not _selects_a_variant(sign) and unicodedata.is_normalized("NFKC", sign)
+def _is_unambiguous(char):
+    return (
+        not unicodedata.combining(char) and not _is_variation_selector(char) and unicodedata.is_normalized("NFKC", char)
+    )
 
 
-def _selects_a_variant(sign):
-    return "\ufe00" <= sign <= "\ufe0f"
+def _is_variation_selector(char):
+    return "\ufe00" <= char <= "\ufe0f"

@@ -1,109 +1,120 @@
-"""Which pictures are the same, and which nearly are.
+"""Finds duplicates and near-duplicates.
 
-Two files are copies if their bytes are equal (by a fingerprint of 63 bits). Two pictures are nearly the same if their
-mean colours in 8 x 8 parts correlate by 0.97 or more, each colour channel less its own mean: a tint that all pictures of
-a kind share, such as that of a stain or of the sky, makes none alike. Another brightness, contrast, size or JPEG quality
-leaves the correlation above that; two photos of one thing from other places are below it, two of a burst above.
+Two files are exact duplicates if their bytes are equal (by a fingerprint of 63 bits). Two images are near-duplicates if their
+mean colours in 8 x 8 parts correlate by 0.97 or more. Each colour channel is compared without its own mean, so a tint that
+many images share, such as that of a stain or of the sky, makes none of them near-duplicates. Images that differ in brightness,
+contrast, size or JPEG quality correlate more than that, and so do two photos of a burst; two photos of one thing from different
+positions correlate less.
 
-`benchmarks/doctor.py` measures what is found of pictures that were changed in such ways.
+`benchmarks/doctor.py` measures how many modified copies of images are found.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-ALIKE = 0.97
-FLAT = 6.0  # gray levels, standard deviation: below, what is left is noise
+if TYPE_CHECKING:
+    from pipelines.doctor.reading import Images
+
+MIN_CORRELATION = 0.97
+MIN_DEVIATION = 6.0  # grey levels; thumbnails that vary less are mostly noise
 DIMENSIONS = 12
-# The time of the search grows with the square of the number of pictures: minutes for so many.
-MOST_PICTURES = 150_000
-# Pairs to be looked at. Where there are more, as in a film or among line drawings, likeness tells nothing.
-MOST_PAIRS = 20_000_000
+# The time of the search grows with the square of the number of images: minutes for this many.
+MAX_IMAGES = 150_000
+# Pairs to compare. More of them, as in films or among line drawings, mean that the comparison does not separate the images.
+MAX_PAIRS = 20_000_000
 BLOCK = 1_000_000
-SAMPLE = 1_000  # pictures, by which the number of pairs is estimated
+SAMPLE = 1_000  # images, from which the number of pairs is estimated
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """Pictures that are the same, as rows of a catalog.
+class Duplicates:
+    """Sets of duplicates; images are given by their indices in a catalog.
 
     Attributes:
-        copies: Sets of rows whose files are equal.
-        near: Sets of rows whose pictures are nearly the same or the same, each with at least two different files; a picture
-            belongs to a set if it is near to one of it.
-        compared: Whether near ones were looked for: not among more than 150,000 pictures, nor where too many are alike.
+        exact: Sets of images whose files are equal.
+        near: Sets of near-duplicates, which may include exact ones; each has at least two different files. An image belongs to
+            a set if it is a near-duplicate of any image in it.
+        searched_near: Whether near-duplicates were searched: not among more than 150,000 images, nor if too many are alike.
     """
 
-    copies: tuple[np.ndarray, ...]
+    exact: tuple[np.ndarray, ...]
     near: tuple[np.ndarray, ...]
-    compared: bool
+    searched_near: bool
 
     @property
     def sets(self) -> tuple[np.ndarray, ...]:
-        """All sets, none of which is part of another."""
-        covered = {row for rows in self.near for row in rows}
-        return (*self.near, *(rows for rows in self.copies if rows[0] not in covered))
+        """All sets, without exact ones that are part of a set in `near`."""
+        covered = {index for indices in self.near for index in indices}
+        return (*self.near, *(indices for indices in self.exact if indices[0] not in covered))
 
 
-def likeness(images) -> Likeness:
-    """Compare all pictures with each other.
+def find_duplicates(images: Images) -> Duplicates:
+    """Compare all images with each other.
 
     Args:
-        images: `pipelines.doctor.Images`.
+        images: From `pipelines.doctor.read`.
     """
     readable = np.flatnonzero(images.records["readable"])
-    records, rows = images.records[readable], images.rows[readable]
-    _, first, kind = np.unique(records["fingerprint"], return_index=True, return_inverse=True)
-    # One file of each kind is compared.
+    records, catalog_indices = images.records[readable], images.catalog_indices[readable]
+    # Of equal files only the first one is compared with others.
+    _, first, file_number = np.unique(records["fingerprint"], return_index=True, return_inverse=True)
     pairs = near_pairs(records["thumbnail"][first])
-    compared = pairs is not None
+    searched_near = pairs is not None
     pairs = np.zeros((0, 2), int) if pairs is None else pairs
-    copies = [group for group in _sets(kind) if len(group) > 1]
-    near = [group for group in _sets(_connected(len(first), pairs)[kind]) if len(np.unique(kind[group])) > 1]
-    return Likeness(tuple(rows[group] for group in copies), tuple(rows[group] for group in near), compared)
+    set_number = _connected_components(len(first), pairs)[file_number]
+    exact = [members for members in _members(file_number) if len(members) > 1]
+    near = [members for members in _members(set_number) if len(np.unique(file_number[members])) > 1]
+    return Duplicates(
+        tuple(catalog_indices[members] for members in exact),
+        tuple(catalog_indices[members] for members in near),
+        searched_near,
+    )
 
 
 def near_pairs(thumbnails: np.ndarray) -> np.ndarray | None:
-    """Positions of nearly the same pictures, `(pairs, 2)`; None if pictures or pairs are too many to look at.
+    """Pairs of near-duplicates as indices, `(pairs, 2)`; None if there are too many images or pairs to compare.
 
     Args:
-        thumbnails: `(pictures, height, width, 3)`, mean colours.
+        thumbnails: `(images, height, width, 3)`, mean colours.
     """
     values = thumbnails.astype("float32")
     values -= values.mean((1, 2), keepdims=True)
     values = values.reshape(len(values), math.prod(values.shape[1:]))
-    told = np.flatnonzero(values.std(1) >= FLAT)
-    values = values[told] / np.linalg.norm(values[told], axis=1, keepdims=True)
-    if len(told) > MOST_PICTURES:
+    varied = np.flatnonzero(values.std(1) >= MIN_DEVIATION)
+    values = values[varied] / np.linalg.norm(values[varied], axis=1, keepdims=True)
+    if len(varied) > MAX_IMAGES:
         return None
-    if len(told) < 2:
+    if len(varied) < 2:
         return np.zeros((0, 2), int)
-    # Of unit vectors the distance follows from the correlation, and no projection makes it longer: none is missed.
-    distance = np.sqrt(2 - 2 * ALIKE)
+    # The distance of unit vectors follows from their correlation. A projection makes no distance longer, so no pair is missed.
+    max_distance = np.sqrt(2 - 2 * MIN_CORRELATION)
     axes = np.linalg.eigh(values.T @ values)[1][:, -DIMENSIONS:]
     tree = cKDTree(values @ axes)
-    some = tree.data[:: -(-len(told) // SAMPLE)]
-    if tree.query_ball_point(some, distance, return_length=True).mean() * len(told) > 2 * MOST_PAIRS + len(told):
+    sample = tree.data[:: math.ceil(len(varied) / SAMPLE)]
+    neighbours = tree.query_ball_point(sample, max_distance, return_length=True).mean()
+    if neighbours * len(varied) > 2 * MAX_PAIRS + len(varied):
         return None
-    pairs = tree.query_pairs(distance, output_type="ndarray")
+    pairs = tree.query_pairs(max_distance, output_type="ndarray")
     blocks = np.split(pairs, range(BLOCK, len(pairs), BLOCK))
-    close = [np.einsum("ij,ij->i", values[block[:, 0]], values[block[:, 1]]) >= ALIKE for block in blocks]
-    return told[pairs[np.concatenate(close)]]
+    is_near = [np.einsum("ij,ij->i", values[block[:, 0]], values[block[:, 1]]) >= MIN_CORRELATION for block in blocks]
+    return varied[pairs[np.concatenate(is_near)]]
 
 
-def _connected(count, pairs):
-    """For each of `count` things the number of the set that pairs bind it into."""
+def _connected_components(count, pairs):
+    """For each of `count` files the number of the set that the pairs connect it to."""
     edges = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
     return connected_components(edges, directed=False)[1]
 
 
-def _sets(numbers):
-    """The positions of each number, one array a number."""
+def _members(numbers):
+    """The indices of each number, one array per number."""
     order = np.argsort(numbers, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)

@@ -1,9 +1,10 @@
-"""Every file of a catalog, read once: its pixels for the network, and a record of what the doctor looks at."""
+"""Reads every file of a catalog once: its pixels for the network, and a record of everything that the doctor checks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import PIL
@@ -16,52 +17,59 @@ from pipelines.catalog import Catalog
 from pipelines.datasets import image_files
 from pipelines.datasets.array_cache import ArrayCache, NoRoomError, digest
 from pipelines.datasets.image_files import ImageFiles
-from pipelines.doctor.headers import FORMATS, HEAD, TRAITS, header
+from pipelines.doctor.headers import FORMATS, HEAD, TRAITS, read_header
 from pipelines.doctor.unreadable import why_unreadable
 
-THUMBNAIL = 8  # pixels a side
+THUMBNAIL = 8  # pixels per side
 RECORD = np.dtype(
     [
         ("readable", "?"),
         ("fingerprint", "i8"),  # equal for equal bytes
-        ("format", "u1"),  # number in `FORMATS`, their count where Pillow knows none
+        ("format", "u1"),  # index in `FORMATS`; their number if Pillow does not know the format
         ("height", "i4"),
         ("width", "i4"),
-        ("traits", "u1"),  # a bit for each of `TRAITS`
-        ("range", "u1"),  # from the darkest to the brightest value of a channel, the largest such difference
+        ("traits", "u1"),  # one bit per trait in `TRAITS`
+        ("range", "u1"),  # the largest difference, of all channels, between the brightest and the darkest value
         ("brightest", "u1"),  # value of any channel
-        ("deepest", "u2", (2,)),  # of 16 bits a channel: the smallest and the largest value; zeros for other images
+        ("deepest", "u2", (2,)),  # for 16 bits per channel: the smallest and the largest value; zeros for other images
         ("thumbnail", "u1", (THUMBNAIL, THUMBNAIL, 3)),  # mean colours
     ]
 )
-NOTED = ("fingerprint", "range", "brightest", "deepest", "thumbnail")
+FROM_PIXELS = ("fingerprint", "range", "brightest", "deepest", "thumbnail")
 BATCH = 64
 
 
 class Images:
-    """The decoded images of a catalog, and a record of each file.
+    """The decoded images of a catalog, and one record per file.
 
     Attributes:
-        source: As `pipelines.datasets.image_files.load_images` gives it; None if the images were not to be kept.
-        records: `(files,)` of `RECORD`, for the files that were in use.
-        rows: Their rows in the catalog, ascending.
-        preprocessing: How the images became as they are.
+        source: From `pipelines.datasets.image_files.load_images`; None if the images are not stored.
+        records: `(files,)` of `RECORD`, for the files that were included.
+        catalog_indices: Their indices in the catalog, ascending.
+        preprocessing: How the images were prepared.
         key: A digest of files and preprocessing.
     """
 
-    def __init__(self, source, records, rows, preprocessing, key: str):
-        self.source, self.records, self.rows = source, records, rows
+    def __init__(
+        self,
+        source: np.ndarray | ImageFiles | None,
+        records: np.ndarray,
+        catalog_indices: np.ndarray,
+        preprocessing: Preprocessing,
+        key: str,
+    ):
+        self.source, self.records, self.catalog_indices = source, records, catalog_indices
         self.preprocessing, self.key = preprocessing, key
 
-    def positions(self, rows) -> np.ndarray:
-        """Where in `source` and `records` the images of these rows of the catalog are."""
-        return np.searchsorted(self.rows, rows)
+    def indices_of(self, catalog_indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The indices in `source` and `records` of the files at these indices of the catalog."""
+        return np.searchsorted(self.catalog_indices, catalog_indices)
 
-    def fingerprints(self, count: int) -> list:
-        """For each of the `count` rows of the catalog a number, equal for equal files; "" for those that were not read."""
-        known = zip(self.rows.tolist(), self.records["fingerprint"].tolist(), strict=True)
-        numbers = {row: number for row, number in known if number}
-        return [numbers.get(row, "") for row in range(count)]
+    def fingerprints(self, count: int) -> list[int | str]:
+        """For each of the `count` files of the catalog a number, equal for equal files; "" for files that were not read."""
+        pairs = zip(self.catalog_indices.tolist(), self.records["fingerprint"].tolist(), strict=True)
+        known = {index: number for index, number in pairs if number}
+        return [known.get(index, "") for index in range(count)]
 
 
 def read(
@@ -71,7 +79,7 @@ def read(
     progress: Callable[[int], object] = lambda count: None,
     store_images: bool = True,
 ) -> tuple[Catalog, Images]:
-    """Read and decode every file in use once; those that fail are left out, each with its reason.
+    """Read and decode every included file once. Files that cannot be read are excluded, each with its reason.
 
     Args:
         catalog: A catalog.
@@ -81,24 +89,28 @@ def read(
         store_images: Whether to store the decoded images, for a job that learns from them.
 
     Returns:
-        The catalog, and the `Images` of all its rows that were in use.
+        The catalog, and the `Images` of all files that were included before.
     """
-    rows = catalog.included()
-    files = ImageFiles([catalog.paths[row] for row in rows], preprocessing)
+    indices = catalog.included()
+    files = ImageFiles([catalog.paths[index] for index in indices], preprocessing)
     records_key = digest("records", files.key, image_files.code_version(doctor), PIL.__version__)
     pixels = cache.get(files.key, files.shape, files.dtype) if store_images else None
     records = cache.get(records_key, (len(files),), RECORD)
     if records is None or (store_images and pixels is None):
-        pixels, records = _read_files(files, cache, records_key, records, progress, store_images)
+        pixels, records = _read_files(files, cache, records_key, records, store_images, progress)
     else:
         progress(len(files))
     unreadable = np.flatnonzero(~records["readable"])
-    reasons = {int(rows[index]): why_unreadable(files.paths[index], preprocessing) for index in unreadable}
-    return catalog.exclude(reasons), Images(pixels, records, rows, preprocessing, files.key)
+    reasons = {int(indices[i]): why_unreadable(files.paths[i], preprocessing) for i in unreadable}
+    return catalog.exclude(reasons), Images(pixels, records, indices, preprocessing, files.key)
 
 
-def _read_files(files, cache, records_key, known_records, progress, store_images):
-    """One pass over the files: their images, or `ImageFiles` where there is no room for them; and their records."""
+def _read_files(files, cache, records_key, known_records, store_images, progress):
+    """Read the files in one pass, which fills both entries of the cache: the images, and the records.
+
+    Returns:
+        The images, as `ImageFiles` if there is no room for them, and None if they are not to be stored; and the records.
+    """
     with ExitStack() as stack:
         new_pixels = None
         if store_images:
@@ -106,49 +118,52 @@ def _read_files(files, cache, records_key, known_records, progress, store_images
                 new_pixels = stack.enter_context(cache.create(files.key, files.shape, files.dtype))
             except NoRoomError as error:
                 image_files.warn_of_repeated_decoding(error)
-                if known_records is not None:
+                if known_records is not None:  # nothing is left to read
                     progress(len(files))
                     return files, known_records
         new_records = stack.enter_context(cache.create(records_key, (len(files),), RECORD))
-        _look(files, progress, new_records.array, new_pixels and new_pixels.array)
-        pixels = new_pixels.publish() if new_pixels else files if store_images else None
-        return pixels, new_records.publish()
+        _fill(files, new_records.array, new_pixels.array if new_pixels else None, progress)
+        records = new_records.publish()
+        if new_pixels:
+            return new_pixels.publish(), records
+        return (files if store_images else None), records
 
 
-def _look(files, progress, records, pixels):
-    """Fill `records`, and `pixels` unless they are None; files that cannot be read leave zeros."""
-    records["readable"], end = False, 0
-    for positions, batch, *noted in (
-        image_files.decode_files(files.paths, files.preprocessing, tf.uint8, _notes).batch(BATCH).prefetch(1)
-    ):
-        positions, start, end = positions.numpy(), end, int(positions[-1]) + 1
+def _fill(files, records, pixels, progress):
+    """Fill `records`, and `pixels` unless they are None. Files that cannot be read leave zeros."""
+    records["readable"] = False
+    end = 0
+    batches = image_files.decode_files(files.paths, files.preprocessing, tf.uint8, _properties).batch(BATCH).prefetch(1)
+    for indices, images, *properties in batches:
+        indices = indices.numpy()
+        start, end = end, int(indices[-1]) + 1
         if pixels is not None:
-            pixels[np.setdiff1d(np.arange(start, end), positions)] = 0
-            pixels[positions] = batch
-        heads, orientations, *values = (value.numpy() for value in noted)
-        for name, value in zip(NOTED, values, strict=True):
-            records[name][positions] = value
-        for position, head, orientation in zip(positions, heads, orientations, strict=True):
-            for name, value in _headed(files.paths[position], head, orientation).items():
-                records[name][position] = value
-        records["readable"][positions] = True
+            pixels[np.setdiff1d(np.arange(start, end), indices)] = 0
+            pixels[indices] = images
+        heads, orientations, *values = (value.numpy() for value in properties)
+        for name, value in zip(FROM_PIXELS, values, strict=True):
+            records[name][indices] = value
+        for index, head, orientation in zip(indices, heads, orientations, strict=True):
+            for name, value in _from_header(files.paths[index], head, orientation).items():
+                records[name][index] = value
+        records["readable"][indices] = True
         progress(end - start)
     if pixels is not None:
         pixels[end:] = 0
     progress(len(files) - end)
 
 
-def _notes(content, image):
-    """First bytes and orientation of a file, then the values of `NOTED`, in TensorFlow operations."""
+def _properties(content, image):
+    """The first bytes and the orientation of a file, then the values of `FROM_PIXELS`, in TensorFlow operations."""
     height, width, _ = image.shape
-    rows, columns = (tf.constant(_means(side), tf.float32) for side in (height, width))
+    rows, columns = (tf.constant(_averaging_matrix(side), tf.float32) for side in (height, width))
     thumbnail = tf.reshape(rows @ tf.reshape(image, (height, -1)), (THUMBNAIL, width, 3))
     thumbnail = tf.matmul(tf.broadcast_to(columns, (THUMBNAIL, *columns.shape)), thumbnail)
-    # Rows first: TensorFlow is slow where what it reduces lies beside what it keeps, as with three channels.
+    # Over the rows first: TensorFlow is slow if the axis to reduce is next to a short axis, as that of three channels.
     darkest, brightest = tf.reduce_min(tf.reduce_min(image, 0), 0), tf.reduce_max(tf.reduce_max(image, 0), 0)
     values = tf.reduce_max(brightest - darkest), tf.reduce_max(brightest)
     extent, brightest, thumbnail = (tf.saturate_cast(tf.round(value), tf.uint8) for value in (*values, thumbnail))
-    with tf.control_dependencies([image]):  # so it is known that the file is none that bursts the memory
+    with tf.control_dependencies([image]):  # after the image is decoded it is known that the file fits into memory
         deepest = png.extent_of_16_bits(content)
     return (
         tf.strings.substr(content, 0, HEAD),
@@ -161,23 +176,23 @@ def _notes(content, image):
     )
 
 
-def fingerprint(contents):
-    """A number for each text of bytes in a tensor, equal for equal ones."""
+def fingerprint(contents: Any) -> tf.Tensor:
+    """For each string of bytes in a tensor a number, equal for equal bytes."""
     return tf.strings.to_hash_bucket_fast(contents, tf.int64.max)
 
 
-def _means(side):
+def _averaging_matrix(side):
     """`(8, side)`: each row takes the mean over an eighth of a side."""
     edges = np.linspace(0, side, THUMBNAIL + 1)
     starts, ends = np.maximum(edges[:-1, None], np.arange(side)), np.minimum(edges[1:, None], np.arange(side) + 1)
     return np.maximum(ends - starts, 0) * THUMBNAIL / side
 
 
-def _headed(path, head, orientation):
-    """What the header of a file tells, as it is noted."""
-    found = header(path, head, int(orientation))
-    if found is None:
+def _from_header(path, head, orientation):
+    """The fields of a record that come from the header of a file."""
+    header = read_header(path, head, int(orientation))
+    if header is None:
         return {"format": len(FORMATS), "height": 0, "width": 0, "traits": 0}
-    traits = sum(2**number for number, trait in enumerate(TRAITS) if trait in found.traits)
-    number = FORMATS.index(found.format) if found.format in FORMATS else len(FORMATS)
-    return {"format": number, "height": found.height, "width": found.width, "traits": traits}
+    traits = sum(2**number for number, trait in enumerate(TRAITS) if trait in header.traits)
+    number = FORMATS.index(header.format) if header.format in FORMATS else len(FORMATS)
+    return {"format": number, "height": header.height, "width": header.width, "traits": traits}

@@ -1,45 +1,45 @@
-"""What the doctor found, for the pages that show it."""
+"""The findings of the doctor, prepared for the pages that show them."""
 
 from __future__ import annotations
 
 import os
 
 from keras_cnn import Preprocessing
-from pipelines.doctor.findings import MISNAMED
+from pipelines.doctor.findings import WRONG_SUFFIX
 from pipelines.doctor.headers import TRAITS
-from pipelines.report import pictures
+from pipelines.report import embedded_images
 
-MOST_SETS, MOST_OF_SET = 4, 12
-WHOLE = Preprocessing(pictures.THUMBNAIL, "fit")
-UNSEEN = ("left out", MISNAMED, *TRAITS)  # of these the names say enough
+MAX_SETS, MAX_FILES = 4, 12
+WHOLE_IMAGE = Preprocessing(embedded_images.THUMBNAIL, "fit")
+NAME_ONLY = ("excluded", WRONG_SUFFIX, *TRAITS)  # kinds of findings whose images need not be shown
 
 
-def shown(findings, root: str) -> list[dict]:
-    """What `findings.html` shows.
+def for_page(findings: list[dict], root: str) -> list[dict]:
+    """Findings with what `findings.html` shows of them.
 
     Args:
-        findings: A list of `pipelines.doctor.Finding.to_dict`.
-        root: The folder that paths are told from.
+        findings: From `pipelines.doctor.Finding.to_dict`.
+        root: The folder that paths are shown relative to.
     """
-    return [{**finding, **_sets(finding, root)} for finding in findings]
+    return [{**finding, **_shown_sets(finding, root)} for finding in findings]
 
 
-def _sets(finding, root):
-    """The sets to be shown, each with how many of its files are not, and how many sets are not."""
-    files, hidden = finding["files"][:MOST_SETS], finding["count"] - MOST_SETS
-    if files and max(map(len, finding["files"])) == 1:  # pictures that stand alone share a row
-        files = [[path for (path,) in finding["files"][:MOST_OF_SET]]]
-        hidden = finding["count"] - MOST_OF_SET
+def _shown_sets(finding, root):
+    """The sets that are shown, each with the number of files that are not, and the number of sets that are not shown."""
+    files, hidden = finding["files"][:MAX_SETS], finding["count"] - MAX_SETS
+    if files and max(map(len, finding["files"])) == 1:  # single files share one row
+        files = [[path for (path,) in finding["files"][:MAX_FILES]]]
+        hidden = finding["count"] - MAX_FILES
     sets = [
         {
-            "files": [_shown(path, root, finding["kind"]) for path in paths[:MOST_OF_SET]],
-            "hidden": max(0, len(paths) - MOST_OF_SET),
+            "files": [_file(path, root, finding["kind"]) for path in paths[:MAX_FILES]],
+            "hidden": max(0, len(paths) - MAX_FILES),
         }
         for paths in files
     ]
     return {"sets": sets, "hidden": max(0, hidden)}
 
 
-def _shown(path, root, kind):
-    picture = None if kind in UNSEEN else pictures.thumbnail(path, WHOLE)
-    return {"path": os.path.relpath(path, root or os.curdir), "picture": picture}
+def _file(path, root, kind):
+    image = None if kind in NAME_ONLY else embedded_images.thumbnail(path, WHOLE_IMAGE)
+    return {"path": os.path.relpath(path, root or os.curdir), "image": image}

@@ -14,8 +14,8 @@ from keras_cnn.preprocessing import Preprocessing
 from pipelines.catalog.csv_and_parquet import LABEL_PREFIX, saved_rows
 from pipelines.errors import InputError
 from pipelines.names import printable
-from pipelines.report import pictures
-from pipelines.report.findings import shown
+from pipelines.report import embedded_images
+from pipelines.report.findings import for_page
 from pipelines.runs import records
 from pipelines.training.divergence import Restart
 from pipelines.training.task import TASKS
@@ -60,10 +60,10 @@ def _run_page(run):
         "template.html",
         metrics=metrics,
         task=task,
-        findings=shown(metrics["findings"], root),
+        findings=for_page(metrics["findings"], root),
         settings=settings,
-        preview=pictures.jpeg(np.asarray(Image.open(preview))) if preview.is_file() else None,
-        curves=pictures.curves(history, task.primary_metric, diverged) if history else None,
+        preview=embedded_images.jpeg(np.asarray(Image.open(preview))) if preview.is_file() else None,
+        curves=embedded_images.curves(history, task.primary_metric, diverged) if history else None,
         restarts=[restart.to_text() for restart in restarts],
         **(_confusions(evaluation) if task.has_confusion_matrix else {"confusion": None, "confused": None}),
         errors=_errors(evaluation, tested, root, Preprocessing.from_dict(settings["preprocessing"])),
@@ -88,7 +88,7 @@ def _errors(evaluation, paths, root, preprocessing) -> list[dict[str, Any]]:
     """The most confident errors."""
     return [
         {
-            "image": pictures.thumbnail(paths[index], preprocessing),
+            "image": embedded_images.thumbnail(paths[index], preprocessing),
             "path": os.path.relpath(paths[index], root),
             "true": evaluation.truth(index),
             "predicted": evaluation.classes[number],
@@ -99,8 +99,8 @@ def _errors(evaluation, paths, root, preprocessing) -> list[dict[str, Any]]:
 
 
 def doctor_page(found: dict[str, Any], root: str) -> str:
-    """A page with what `pipelines.commands.doctor.checked` gives; paths are relative to the folder `root`."""
-    return _page("doctor.html", found=found, findings=shown(found["findings"], root), title=os.path.basename(root))
+    """A page with what `pipelines.doctor.check.check_data` gives; paths are relative to the folder `root`."""
+    return _page("doctor.html", found=found, findings=for_page(found["findings"], root), title=os.path.basename(root))
 
 
 def _page(template, **values):
