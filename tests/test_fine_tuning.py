@@ -68,7 +68,7 @@ def test_the_kept_model_is_the_exported_one(job):
     content = (photos / "birds" / "duck.png").read_bytes()
     scores = model(kc.images.prepare(content, preprocessing)[None], training=False)
     serve = tf.saved_model.load(str(result.export)).signatures["serving_default"]
-    np.testing.assert_allclose(serve(image_bytes=tf.constant([content]))["scores"], scores, atol=1e-4)
+    np.testing.assert_allclose(serve(image_bytes=tf.constant([content]))["all_probabilities"], scores, atol=1e-4)
 
 
 def test_the_report_names_the_mistakes_and_the_files_left_out(job):

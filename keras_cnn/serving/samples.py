@@ -14,7 +14,7 @@ from keras_cnn import images
 from keras_cnn.images.resizing import middle
 from keras_cnn.serving import verification
 from keras_cnn.serving.network import Network, as_input, parts
-from keras_cnn.serving.served_outputs import probabilities
+from keras_cnn.serving.served_outputs import to_probabilities
 
 ORIENTATION = 0x0112  # the EXIF field
 HUGE = (2000, 3000)
@@ -79,7 +79,7 @@ def of_model(model, preprocessing, *ending) -> Reference:
     body, pool, _ = parts(model)
 
     def scores(batch):
-        return probabilities(tf.cast(model(as_input(model, batch), training=False), tf.float32), *ending)
+        return to_probabilities(tf.cast(model(as_input(model, batch), training=False), tf.float32), *ending)
 
     def features(batch):
         return tf.cast(pool(body(as_input(model, batch), training=False)), tf.float32)
@@ -93,7 +93,9 @@ def of_model(model, preprocessing, *ending) -> Reference:
 def of_network(network: Network, preprocessing) -> Reference:
     """The network as it is served, in its precision."""
     features = (lambda batch: network.run(batch)["features"]) if network.has_features else None
-    return Reference(lambda batch: network.run(batch)["scores"], features, network.scores.shape[-1], preprocessing)
+    return Reference(
+        lambda batch: network.run(batch)["probabilities"], features, network.probabilities.shape[-1], preprocessing
+    )
 
 
 def stored(reference: Reference) -> list[Sample]:

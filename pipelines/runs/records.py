@@ -7,7 +7,7 @@ import json
 import math
 
 from keras_cnn import scratch
-from keras_cnn.serving import card
+from keras_cnn.serving import model_card
 from pipelines.names import to_json
 
 
@@ -32,7 +32,7 @@ def metrics(catalog, evaluation, validation, selected, temperature, proof, secon
         "validation": {name: _finite(score) for name, score in validation.items()},
         "temperature": temperature,
         "by_class": evaluation.by_class(),
-        "verification": {"images": proof.images, "largest_difference": proof.difference},
+        "verification": {"images": proof.images, "largest_difference": proof.largest_difference},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
 
@@ -51,7 +51,7 @@ def write(run, learning, figures) -> None:
         "backbone": network.model.name,
         "weights": str(network.source),
         "preprocessing": network.preprocessing.to_dict(),
-        "versions": card.versions(),
+        "versions": model_card.versions(),
     }
     for name, content in (("settings.json", about), ("metrics.json", figures)):
         (run / name).write_text(to_json(content) + "\n", encoding="utf-8")
