@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_cnn import images
-from keras_cnn.images.resizing import middle
+from keras_cnn.images.resizing import center_crop_side
 from keras_cnn.serving import verification
 from keras_cnn.serving.network import Network, as_input, parts
 from keras_cnn.serving.served_outputs import to_probabilities
@@ -144,7 +144,7 @@ def read(examples) -> tuple[list[str], list[bytes]]:
 def _side(wanted, crop):
     """The side of a picture whose middle, the share `crop` of it, is as long as wanted, so that nothing is resized."""
     likely = range(round(wanted / crop), round((wanted + 4) / crop) + 1)
-    return next(side for side in (*likely, *range(wanted, likely[0])) if middle(side, crop) == wanted)
+    return next(side for side in (*likely, *range(wanted, likely[0])) if center_crop_side(side, crop) == wanted)
 
 
 def write(file: Path, samples) -> None:

@@ -21,10 +21,9 @@ import numpy as np
 from PIL import Image
 
 from keras_cnn import fetching
+from keras_cnn.images.formats import find_format
 from keras_cnn.scratch import ScratchFolder
 from pipelines.errors import InputError
-
-SIGNS = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
 
 
 def default_folder() -> str:
@@ -59,7 +58,8 @@ def keep(examples, folder):
 def _told(image):
     """The digest of an image, what makes a file of it, and the ending of that."""
     if isinstance(image, bytes):
-        ending = next((ending for sign, ending in SIGNS if image.startswith(sign)), ".bin")
+        known = find_format(image)
+        ending = known.suffixes[0] if known else ".bin"
         return hashlib.sha256(image).hexdigest(), bytes, ending
     digest = hashlib.sha256(repr(_plain(image).shape).encode() + np.ascontiguousarray(image).data).hexdigest()
     return digest, _png, ".png"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from keras_cnn.images import SUFFIXES
+from keras_cnn.images.formats import SUFFIXES, ImageFormat, find_format
 
 IMAGE, FOREIGN, COMPANION, OTHER = "image", "foreign", "companion", "other"
 # Tables, notes and annotations, and what operating systems put there (Thumbs.db, desktop.ini).
@@ -17,8 +17,6 @@ COMPANIONS = (
 )
 BY_ENDING = "not an image file by its ending"
 HEAD = 32  # bytes
-# Formats that are decoded, by what stands at which position.
-DECODED = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (0, b"GIF8"), (8, b"WEBP"))
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes, as the header itself says: two letters alone may be any text
 OTHER_FORMATS = {
     "TIFF": ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
@@ -46,7 +44,7 @@ def kind_of(path: str) -> tuple[str, str]:
             head = file.read(HEAD)
     except OSError as error:
         return OTHER, f"a file that cannot be read: {error.strerror}"
-    if _is_decoded(head):
+    if decoded_format(head):
         return IMAGE, ""
     found = foreign_format(head)
     if found:
@@ -73,7 +71,8 @@ def foreign_format(head: bytes) -> str:
     return ""
 
 
-def _is_decoded(head):
-    if head[:2] == b"BM":
-        return int.from_bytes(head[14:18], "little") in BMP_HEADERS
-    return any(head.startswith(sign, position) for position, sign in DECODED)
+def decoded_format(head: bytes) -> ImageFormat | None:
+    """The format of a file that begins so, if it is one that is decoded."""
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") not in BMP_HEADERS:
+        return None
+    return find_format(head)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.catalog.kinds import is_companion
 from pipelines.doctor import labels
-from pipelines.doctor.headers import ANIMATED, CMYK, DEEP, FORMATS, ROTATED, SUFFIXES, TRAITS, TRANSPARENT
+from pipelines.doctor.headers import ANIMATED, BY_PILLOW_NAME, CMYK, DEEP, FORMATS, ROTATED, TRAITS, TRANSPARENT
 from pipelines.doctor.near_duplicates import MOST_PICTURES
 
 ERROR, WARNING, NOTE = LEVELS = ("error", "warning", "note")
@@ -245,7 +245,7 @@ def _more(kind, records, size):
 
 
 def _misnamed(path, number):
-    return number < len(FORMATS) and not path.lower().endswith(SUFFIXES[FORMATS[number]])
+    return number < len(FORMATS) and not path.lower().endswith(BY_PILLOW_NAME[FORMATS[number]].suffixes)
 
 
 def _one_of_each(rows, values):

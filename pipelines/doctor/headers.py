@@ -10,20 +10,13 @@ from dataclasses import dataclass
 import tensorflow as tf
 from PIL import Image
 
-from keras_cnn.images.decoding import orientation_of
+from keras_cnn.images import formats
+from keras_cnn.images.decoding import read_orientation
 
 HEAD = 2**16  # bytes; where a header is longer, the file is opened again
-JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
-# Formats, as Pillow calls them, and the endings of their files. MPO is a JPEG with a second picture behind it.
-SUFFIXES = {
-    "JPEG": JPEG,
-    "MPO": JPEG,
-    "PNG": (".png",),
-    "GIF": (".gif",),
-    "BMP": (".bmp", ".dib"),
-    "WEBP": (".webp",),
-}
-FORMATS = tuple(SUFFIXES)
+# The formats that are decoded, by the names that Pillow gives them.
+BY_PILLOW_NAME = {name: each for each in formats.FORMATS for name in each.pillow_names}
+FORMATS = tuple(BY_PILLOW_NAME)
 ANIMATED, CMYK, DEEP, TRANSPARENT, ROTATED = TRAITS = ("animated", "CMYK", "16-bit", "transparent", "rotated")
 
 
@@ -65,7 +58,7 @@ def header(path: str, head: bytes | None = None, orientation: int | None = None)
 
 
 def _orientation(path):
-    return int(orientation_of(tf.io.read_file(os.fsencode(path))))
+    return int(read_orientation(tf.io.read_file(os.fsencode(path))))
 
 
 def _described(image, orientation):

@@ -134,10 +134,10 @@ def _notes(content, image):
     values = tf.reduce_max(brightest - darkest), tf.reduce_max(brightest)
     extent, brightest, thumbnail = (tf.saturate_cast(tf.round(value), tf.uint8) for value in (*values, thumbnail))
     with tf.control_dependencies([image]):  # so it is known that the file is none that bursts the memory
-        deepest = png.extent_of_16_bits(content)
+        deepest = png.range_of_16_bits(content)
     return (
         tf.strings.substr(content, 0, HEAD),
-        decoding.orientation_of(content),
+        decoding.read_orientation(content),
         fingerprint(content),
         extent,
         brightest,

@@ -8,12 +8,10 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_cnn import images
-from pipelines.catalog.kinds import foreign_format, undecodable
-from pipelines.doctor.headers import FORMATS, header
+from pipelines.catalog.kinds import decoded_format, foreign_format, undecodable
+from pipelines.doctor.headers import BY_PILLOW_NAME, header
 
 LIMITED = "must have at most"  # so say `keras_cnn.images.checks`, before anything is decoded
-# Among the first twelve bytes, where the rest is not even enough for a header, or is of a format unknown to Pillow.
-WORDS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "GIF": b"GIF8", "WEBP": b"WEBP", "PDF": b"%PDF"}
 
 
 def why_unreadable(path: str, preprocessing) -> str:
@@ -36,20 +34,17 @@ def why_unreadable(path: str, preprocessing) -> str:
 def _of_content(path, content):
     """What Pillow or the last bytes tell, "" if nothing."""
     found = header(path)
-    known = next((kind for kind, word in WORDS.items() if word in content[:12]), "")
-    kind = found.format if found else foreign_format(content) or known
-    if kind and kind not in FORMATS:
+    kind = found.format if found else foreign_format(content) or _by_first_bytes(content)
+    if kind and kind not in BY_PILLOW_NAME:
         return undecodable(kind)
-    return f"a truncated {kind} file: its end is missing" if kind and _truncated(kind, content) else ""
+    truncated = kind and BY_PILLOW_NAME[kind].is_truncated(content)
+    return f"a truncated {kind} file: its end is missing" if truncated else ""
 
 
-def _truncated(kind, content):
-    """Whether a file ends before its format says; only for files that cannot be decoded."""
-    ends = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
-    if kind in ends:
-        return not content.rstrip(b"\0").endswith(ends[kind])
-    size = {"WEBP": content[4:8], "BMP": content[2:6]}[kind]
-    return len(content) < int.from_bytes(size, "little")
+def _by_first_bytes(content):
+    """The name of the format, "" if none is known: the rest may not even be enough for a header that Pillow reads."""
+    known = decoded_format(content)
+    return known.pillow_names[0] if known else "PDF" * (b"%PDF" in content[:12])
 
 
 def _sentence(text):
