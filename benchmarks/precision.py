@@ -99,7 +99,7 @@ def exported(run, precision, out):
     said, refused = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(refused):
         status = cli.main(["export", str(run), "--precision", precision, "--out", str(out / precision), "--json"])
-    return {"refused": refused.getvalue()} if status else json.loads(said.getvalue())["measured"]
+    return {"refused": refused.getvalue()} if status else json.loads(said.getvalue())["verification"]
 
 
 def measured(name, data, folder):
@@ -118,7 +118,9 @@ def line(row):
         return f"| {' | '.join(texts)} | refused: {row['refused'].strip()}"
     texts += [str(row["images"] - STORED)]
     texts += [f"{100 * row['accuracy_before']:.1f} / {100 * row['accuracy']:.1f}", f"{100 * row['agreement']:.1f}"]
-    texts += [f"{row[name]:.4f}" for name in ("median", "percentile_99", "synthetic", "flat", "noisy")]
+    texts += [
+        f"{row[name]:.4f}" for name in ("median_difference", "percentile_99_difference", "synthetic", "flat", "noisy")
+    ]
     return f"| {' | '.join(texts)} |"
 
 

@@ -43,14 +43,17 @@ def network(name):
 
 
 def ways(model, folder):
-    """name -> function of uint8 images that gives scores."""
+    """name -> function of uint8 images that gives probabilities."""
     model.export(folder / PLAIN, verbose=False)
     found = {PLAIN: plain(folder / PLAIN)}
     labels = [str(number) for number in range(model.output_shape[-1])]
     for precision in ("float32", "bfloat16"):
         path = folder / precision
         proof = publishing.write(model, path, labels, kc.Preprocessing(SIDE), precision=precision)
-        print(f"{precision}: {proof.size / 1e6:.0f} MB, largest difference {proof.difference:.1e}", file=sys.stderr)
+        print(
+            f"{precision}: {proof.size / 1e6:.0f} MB, largest difference {proof.largest_difference:.1e}",
+            file=sys.stderr,
+        )
         found[f"ours {precision}"] = ours(path)
     for precision, kind in (("float32", "f32"), ("bfloat16", "bf16")):
         run = openvino(folder / PLAIN, kind)
@@ -69,7 +72,7 @@ def plain(path):
 def ours(path):
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures["predict_images"]
-    return lambda images, _kept=loaded: serve(images=tf.constant(images))["scores"].numpy()
+    return lambda images, _kept=loaded: serve(images=tf.constant(images))["all_probabilities"].numpy()
 
 
 def openvino(path, kind):

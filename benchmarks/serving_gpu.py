@@ -91,7 +91,7 @@ def ours(case, precision, folder):
         print(f"written and verified in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures["serving_xla"]
-    return _tensorflow(lambda x: serve(images=x)["scores"], "uint8"), loaded
+    return _tensorflow(lambda x: serve(images=x)["all_probabilities"], "uint8"), loaded
 
 
 def core(case, precision, folder):
@@ -101,7 +101,7 @@ def core(case, precision, folder):
     from keras_cnn.serving.network import Network
 
     served = Network(network(case, "float32"), precision)
-    run = tf.function(lambda images: served.run(tf.cast(images, tf.float32))["scores"], jit_compile=True)
+    run = tf.function(lambda images: served.run(tf.cast(images, tf.float32))["probabilities"], jit_compile=True)
     return _tensorflow(run, "uint8"), served
 
 

@@ -23,7 +23,7 @@ serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
 answer = serve(image_bytes=tf.constant([open(path, "rb").read() for path in sys.argv[2:]]))
 labels = [[label.decode() for label in row] for row in answer["labels"].numpy()]
 names = sorted({name.split(".")[0] for name in sys.modules} & {"keras_cnn", "pipelines"})
-print(json.dumps([labels, answer["probabilities"].numpy().tolist(), answer["scores"].numpy().tolist(), names]))
+print(json.dumps([labels, answer["probabilities"].numpy().tolist(), answer["all_probabilities"].numpy().tolist(), names]))
 """
 
 
@@ -60,16 +60,16 @@ def test_tensorflow_alone_gets_labels_from_bytes(model, version, tmp_path):
         path.write_bytes(content)
     command = [sys.executable, "-c", CONSUMER, str(version), *map(str, paths)]
     output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    labels, probabilities, scores, ours = json.loads(output.splitlines()[-1])
+    labels, probabilities, all_probabilities, ours = json.loads(output.splitlines()[-1])
     assert ours == []
     for row, content in enumerate(contents):
         if content == b"no image":
-            assert labels[row] == [""] * 5 and probabilities[row] == [0] * 5 and scores[row] == [0] * 6
+            assert labels[row] == [""] * 5 and probabilities[row] == [0] * 5 and all_probabilities[row] == [0] * 6
             continue
         image = kc.images.prepare(content, RECORD)
         expected = keras.ops.convert_to_numpy(model(image[None], training=False))[0]
         order = np.argsort(-expected)[:5]
-        np.testing.assert_allclose(scores[row], expected, atol=1e-5)
+        np.testing.assert_allclose(all_probabilities[row], expected, atol=1e-5)
         np.testing.assert_allclose(probabilities[row], expected[order], atol=1e-5)
         assert labels[row] == [LABELS[k] for k in order]
 
@@ -82,12 +82,12 @@ def test_every_signature_takes_any_batch(model, signatures, batch):
     )
     for name in ("predict_images", "serving_xla"):
         answer = signatures[name](images=tf.constant(images))
-        np.testing.assert_allclose(answer["scores"], expected, atol=1e-5)
+        np.testing.assert_allclose(answer["all_probabilities"], expected, atol=1e-5)
         np.testing.assert_allclose(answer["probabilities"], -np.sort(-expected)[:, :5], atol=1e-5)
         best = [LABELS[k] for k in expected.argmax(1)]
         assert [label.decode() for label in answer["labels"].numpy()[:, 0]] == best
     answer = signatures["serving_default"](image_bytes=tf.constant([picture("JPEG")] * batch, tf.string))
-    assert answer["labels"].shape == (batch, 5) and answer["scores"].shape == (batch, 6)
+    assert answer["labels"].shape == (batch, 5) and answer["all_probabilities"].shape == (batch, 6)
     assert (signatures["serving_default"](image_bytes=tf.constant([b"", b"?"]))["labels"].numpy() == b"").all()
 
 
@@ -99,7 +99,7 @@ def test_features_are_those_of_the_pooling_layer(model, signatures):
 
 def test_only_the_signature_for_gpus_is_compiled(version):
     found = serving.inspect(version)
-    assert found.compiled == 1 and found.suspicious == () == found.training
+    assert found.compiled_functions == 1 and found.suspicious == () == found.training_operations
     assert {tensor for one in found.signatures.values() for tensor in one["outputs"].values()} == {
         "string [?, 5]",
         "float32 [?, 5]",
@@ -119,9 +119,9 @@ def test_what_a_version_holds(version):
         "README.md",
     }
     card = json.loads((version / "assets" / "model_card.json").read_text(encoding="utf-8"))
-    assert card["labels"] == 6 and card["preprocessing"] == RECORD.to_dict() and card["precision"] == "float32"
-    assert card["training"] == {"accuracy": 0.9} and card["versions"]["tensorflow"] == tf.__version__
-    assert set(card["measured"]["differences"]) == {"serving_default", "predict_images", "features", "serving_xla"}
+    assert card["num_classes"] == 6 and card["preprocessing"] == RECORD.to_dict() and card["precision"] == "float32"
+    assert card["metadata"] == {"accuracy": 0.9} and card["versions"]["tensorflow"] == tf.__version__
+    assert set(card["verification"]["differences"]) == {"serving_default", "predict_images", "features", "serving_xla"}
 
 
 def test_the_batch_norm_is_folded_and_the_weights_are_constants(version):
@@ -149,7 +149,7 @@ def test_labels_and_preprocessing_are_optional(in_process, tmp_path):
 
 def test_verify_finds_what_export_found(version, in_process):
     found = kc.verify(version.parent)  # the folder of versions
-    assert found.images == 9 and found.warm_up == 2 and found.difference <= 1e-5
+    assert found.images == 9 and found.warm_up_requests == 2 and found.largest_difference <= 1e-5
     assert found.differences.keys() == {"serving_default", "predict_images", "features", "serving_xla"}
     path = version.parent / max(path.name for path in version.parent.iterdir() if path.name.isdigit())
     assert found.path == str(path)

@@ -44,10 +44,10 @@ def test_a_run_is_exported_in_another_precision(run, tmp_path, monkeypatch, caps
     assert (
         call(export_command, "export", run.parent.parent, "--precision", "int8", "--out", tmp_path / "8", "--json") == 0
     )
-    told = json.loads(capsys.readouterr().out)
-    assert told["export"] == str(tmp_path / "8" / "1") and told["precision"] == "int8"
-    assert told["training"] == {"accuracy": 0.5, "run": "1"} and told["measured"]["images"] == 10
-    assert told["measured"]["accuracy"] == told["measured"]["accuracy_before"]
+    card = json.loads(capsys.readouterr().out)
+    assert card["export"] == str(tmp_path / "8" / "1") and card["precision"] == "int8"
+    assert card["metadata"] == {"accuracy": 0.5, "run": "1"} and card["verification"]["images"] == 10
+    assert card["verification"]["accuracy"] == card["verification"]["accuracy_before"]
     assert call(verify_command, "verify", tmp_path / "8") == 0
     assert f"{tmp_path / '8' / '1'}: 9 images, largest differences by signature: " in capsys.readouterr().out
 

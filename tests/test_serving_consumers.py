@@ -94,7 +94,7 @@ def test_saved_model_cli(model, version, tmp_path):
     command += ["--inputs", f"images={tmp_path / 'pixels.npy'}", "--outdir", tmp_path]
     subprocess.run(command, check=True, capture_output=True)
     found = model(pixels.astype("float32"), training=False)
-    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), found, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "all_probabilities.npy"), found, atol=1e-5)
 
 
 def test_the_protos_of_tf_serving_read_the_warm_up_file(version):
@@ -158,9 +158,9 @@ def test_multi_label(tmp_path):
     inputs = keras.Input((16, 24, 3))
     model = keras.Model(inputs, kc.heads.multi_label(4)(keras.layers.Conv2D(8, 3)(inputs)))
     answer, pixels = in_version(model, list("abcd"), tmp_path)
-    np.testing.assert_allclose(answer["scores"], model(pixels), atol=1e-5)
+    np.testing.assert_allclose(answer["all_probabilities"], model(pixels), atol=1e-5)
     assert answer["labels"].shape == (3, 4)
-    assert json.loads((tmp_path / "odd" / "1" / "assets" / "model_card.json").read_text())["several_labels"] is True
+    assert json.loads((tmp_path / "odd" / "1" / "assets" / "model_card.json").read_text())["multi_label"] is True
 
 
 def test_channels_first(tmp_path):
@@ -170,7 +170,7 @@ def test_channels_first(tmp_path):
     x = keras.layers.GlobalAveragePooling2D(data_format="channels_first")(x)
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(x))
     answer, pixels = in_version(model, list("abc"), tmp_path)
-    np.testing.assert_allclose(answer["scores"], model(pixels.transpose(0, 3, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(answer["all_probabilities"], model(pixels.transpose(0, 3, 1, 2)), atol=1e-5)
 
 
 def test_three_thousand_labels_in_other_letters(tmp_path):
@@ -193,8 +193,8 @@ def test_mixed_precision_gives_float32(tmp_path):
     finally:
         keras.config.set_dtype_policy("float32")
     answer, pixels = in_version(model, list("abc"), tmp_path, precision="bfloat16")
-    assert answer["scores"].dtype == np.float32 and model(pixels).dtype == tf.bfloat16
-    np.testing.assert_allclose(answer["scores"], tf.cast(model(pixels), tf.float32), atol=0.1)
+    assert answer["all_probabilities"].dtype == np.float32 and model(pixels).dtype == tf.bfloat16
+    np.testing.assert_allclose(answer["all_probabilities"], tf.cast(model(pixels), tf.float32), atol=0.1)
 
 
 def test_a_model_without_a_pooling_layer_and_one_with_code_in_it(tmp_path):
@@ -207,7 +207,7 @@ def test_a_model_without_a_pooling_layer_and_one_with_code_in_it(tmp_path):
         x = middle(keras.layers.Rescaling(1 / 255)(inputs))
         model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(x))
         answer, pixels = in_version(model, list("abc"), tmp_path)
-        np.testing.assert_allclose(answer["scores"], model(pixels), atol=1e-5)
+        np.testing.assert_allclose(answer["all_probabilities"], model(pixels), atol=1e-5)
 
 
 def test_a_module_of_tf_hub(tmp_path):
@@ -224,7 +224,7 @@ def test_a_module_of_tf_hub(tmp_path):
     features = kc.layers.HubLayer(tmp_path / "module")(keras.layers.Rescaling(1 / 255)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(features))
     answer, pixels = in_version(model, list("abc"), tmp_path)
-    np.testing.assert_allclose(answer["scores"], model(pixels), atol=1e-5)
+    np.testing.assert_allclose(answer["all_probabilities"], model(pixels), atol=1e-5)
 
 
 def test_keras_hub(tmp_path):
@@ -240,7 +240,7 @@ def test_keras_hub(tmp_path):
     )
     model = keras_hub.models.ImageClassifier(backbone=backbone, num_classes=3, activation="softmax")
     answer, pixels = in_version(model, list("abc"), tmp_path)
-    np.testing.assert_allclose(answer["scores"], model(pixels), atol=1e-5)
+    np.testing.assert_allclose(answer["all_probabilities"], model(pixels), atol=1e-5)
 
 
 EXPORTER = """
@@ -278,7 +278,7 @@ def test_killed_at_any_moment_and_read_meanwhile(version, tmp_path):
     with exporting(directory) as process:
         assert process.wait() == 0
     assert not list(directory.glob(".staging*"))
-    assert kc.verify(directory).difference <= 1e-4
+    assert kc.verify(directory).largest_difference <= 1e-4
 
 
 def test_a_full_disk(version, tmp_path):
@@ -309,7 +309,7 @@ def test_the_whole_way_by_the_command_line(job, tmp_path, capsys):
     )
     assert status == 0 and "accuracy" in output
     card = json.loads((tmp_path / "8" / "1" / "assets" / "model_card.json").read_text())
-    assert card["precision"] == "int8" and card["measured"]["accuracy_before"] >= 0.5
+    assert card["precision"] == "int8" and card["verification"]["accuracy_before"] >= 0.5
     status, output = command(verify_command, ["verify", str(tmp_path / "8"), "--json"], capsys)
     assert status == 0 and json.loads(output)["differences"]["serving_default"] <= 0.2
     small = sum(file.stat().st_size for file in (tmp_path / "8" / "1").rglob("*"))

@@ -67,7 +67,7 @@ def test_training_and_paths_are_seen(tmp_path):
     (path / "assets").mkdir(exist_ok=True)
     (path / "assets" / "labels.txt").write_text("/m/01abc/not-a-path\n")
     found = serving.inspect(path)
-    assert found.training == ("RandomUniform",)
+    assert found.training_operations == ("RandomUniform",)
     assert found.absolute_paths == ("/home/anna/photos/a.jpg",)
     assert found.suspicious == ()
 

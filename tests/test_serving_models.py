@@ -13,7 +13,7 @@ import keras_cnn as kc
 from keras_cnn.serving import verification
 from keras_cnn.serving.classifier import in_float32, require_classifier
 from keras_cnn.serving.network import Network
-from keras_cnn.serving.served_outputs import require_probabilities
+from keras_cnn.serving.served_outputs import check_probabilities
 
 L = keras.layers
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3)).astype("float32")
@@ -42,9 +42,9 @@ def model_of(*heads, shape=(12, 12, 3)):
 
 def accepted(model, **options):
     network = Network(model, **options)
-    scores = network.run(IMAGES)["scores"].numpy()
-    require_probabilities(network.scores, scores)
-    return scores, network.independent
+    probabilities = network.run(IMAGES)["probabilities"].numpy()
+    check_probabilities(network.probabilities, probabilities)
+    return probabilities, network.multi_label
 
 
 RGB = r"^export: `model` must have one input of RGB images \(batch, height, width, 3\) and one output \(batch, classes\)\. "
@@ -123,8 +123,8 @@ def test_the_way_out_for_gray_images_is_one():
 @pytest.mark.parametrize("structure", [lambda x: [x], lambda x: {"p": x}, lambda x: (x,)])
 def test_a_list_or_dict_around_the_only_tensor_is_taken_off(structure):
     inputs = keras.Input((12, 12, 3), name="p")
-    scores = head(inputs)
-    plain, wrapped = keras.Model(inputs, scores), keras.Model(structure(inputs), structure(scores))
+    probabilities = head(inputs)
+    plain, wrapped = keras.Model(inputs, probabilities), keras.Model(structure(inputs), structure(probabilities))
     np.testing.assert_array_equal(require_classifier(wrapped)(IMAGES), plain(IMAGES))
 
 
@@ -147,7 +147,7 @@ def by_hand(x):
     return e / keras.ops.sum(e, -1, keepdims=True)
 
 
-# Heads that give probabilities, and whether of several labels an image.
+# Heads that give probabilities, and whether they are of several labels per image.
 PROBABLE = {
     "dense softmax": ([L.Dense(3, "softmax")], False),
     "activation": ([L.Dense(3), L.Activation("softmax")], False),
@@ -170,11 +170,11 @@ PROBABLE = {
 
 @pytest.mark.parametrize("case", PROBABLE)
 def test_probabilities_are_known_however_they_are_made(case):
-    heads, several = PROBABLE[case]
+    heads, expected_multi_label = PROBABLE[case]
     model = model_of(*heads)
-    scores, independent = accepted(model)
-    np.testing.assert_allclose(scores, model(IMAGES, training=False), atol=1e-6)
-    assert independent == several
+    probabilities, multi_label = accepted(model)
+    np.testing.assert_allclose(probabilities, model(IMAGES, training=False), atol=1e-6)
+    assert multi_label == expected_multi_label
 
 
 NO_PROBABILITIES = {
@@ -201,7 +201,7 @@ def test_what_gives_no_probabilities_is_refused_with_a_way_out(case):
     with pytest.raises(
         ValueError,
         match=r"^export: `model` must give probabilities, by softmax or sigmoid\. Received: outputs from .* "
-        r'If they are logits, name activation="softmax", or "sigmoid" for several labels an image; a regression is no',
+        r'If they are logits, set activation="softmax", or "sigmoid" for several labels per image\. A regression is no',
     ):
         accepted(model_of(*NO_PROBABILITIES[case]))
 
@@ -218,9 +218,11 @@ def test_a_refused_model_leaves_nothing(tmp_path):
 )
 def test_logits_become_probabilities_on_request(activation, function, temperature):
     model = model_of(L.Dense(3))
-    scores, several = accepted(model, activation=activation, temperature=temperature)
-    np.testing.assert_allclose(scores, function(keras.ops.convert_to_numpy(model(IMAGES)) / temperature), atol=1e-6)
-    assert several == (activation == "sigmoid")
+    probabilities, multi_label = accepted(model, activation=activation, temperature=temperature)
+    np.testing.assert_allclose(
+        probabilities, function(keras.ops.convert_to_numpy(model(IMAGES)) / temperature), atol=1e-6
+    )
+    assert multi_label == (activation == "sigmoid")
 
 
 @pytest.mark.slow
@@ -228,7 +230,7 @@ def test_the_exported_version_gives_the_probabilities_of_logits(tmp_path):
     model = model_of(L.Dense(3))
     version = kc.export(model, tmp_path / "photos", ["a", "b", "c"], activation="softmax")
     answer = tf.saved_model.load(str(version)).signatures["predict_images"](images=tf.constant(IMAGES, tf.uint8))
-    np.testing.assert_allclose(answer["scores"], scipy.special.softmax(model(IMAGES), -1), atol=1e-6)
+    np.testing.assert_allclose(answer["all_probabilities"], scipy.special.softmax(model(IMAGES), -1), atol=1e-6)
 
 
 @pytest.mark.parametrize("last", ["softmax", "sigmoid"])
@@ -242,7 +244,7 @@ def test_probabilities_are_not_made_twice(last, tmp_path):
 
 
 def test_a_temperature_of_logits_names_the_activation(tmp_path):
-    with pytest.raises(ValueError, match=r'`temperature` must be 1 unless .* name activation="softmax", or "sigmoid"'):
+    with pytest.raises(ValueError, match=r'`temperature` must be 1 unless .* set activation="softmax", or "sigmoid"'):
         kc.export(model_of(L.Dense(3, bias_initializer="ones")), tmp_path / "photos", temperature=2.0)
 
 
@@ -252,10 +254,10 @@ def test_one_sigmoid_gives_two_probabilities_that_sum_to_one(last, options, temp
     model = model_of(L.Dense(1, last))
     outputs = keras.ops.convert_to_numpy(model(IMAGES)).ravel()
     logits = scipy.special.logit(outputs) if last else outputs
-    scores, several = accepted(model, binary=True, temperature=temperature, **options)
+    probabilities, multi_label = accepted(model, binary=True, temperature=temperature, **options)
     expected = scipy.special.expit(logits / temperature)
-    np.testing.assert_allclose(scores, np.stack([1 - expected, expected], 1), atol=1e-6)
-    assert not several
+    np.testing.assert_allclose(probabilities, np.stack([1 - expected, expected], 1), atol=1e-6)
+    assert not multi_label
 
 
 @pytest.mark.slow
@@ -266,11 +268,11 @@ def test_one_sigmoid_is_the_probability_of_the_second_of_two_labels(last, option
     answer = tf.saved_model.load(str(version)).signatures["predict_images"](images=tf.constant(IMAGES, tf.uint8))
     outputs = keras.ops.convert_to_numpy(model(IMAGES)).ravel()
     logits = scipy.special.logit(outputs) if last else outputs
-    np.testing.assert_allclose(answer["scores"].numpy()[:, 1], scipy.special.expit(logits / 2), atol=1e-6)
-    np.testing.assert_allclose(answer["scores"].numpy().sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(answer["all_probabilities"].numpy()[:, 1], scipy.special.expit(logits / 2), atol=1e-6)
+    np.testing.assert_allclose(answer["all_probabilities"].numpy().sum(1), 1, atol=1e-6)
     best = ["dog" if logit > 0 else "cat" for logit in logits]
     assert [label.decode() for label in answer["labels"].numpy()[:, 0]] == best
-    assert json.loads((version / "assets" / "model_card.json").read_text())["several_labels"] is False
+    assert json.loads((version / "assets" / "model_card.json").read_text())["multi_label"] is False
 
 
 @pytest.mark.filterwarnings("ignore:.*softmax over axis:UserWarning")  # of one: always 1
@@ -331,10 +333,10 @@ def test_models_made_under_mixed_precision_are_served_in_float32(make, policy):
     plain.set_weights(model.get_weights())
     before = keras.ops.convert_to_numpy(model(IMAGES, training=False))
     with in_float32(require_classifier(model)) as served:
-        scores = Network(served).run(IMAGES)["scores"]
+        probabilities = Network(served).run(IMAGES)["probabilities"]
         np.testing.assert_allclose(served(IMAGES, training=False), plain(IMAGES, training=False), atol=1e-6)
-    assert scores.dtype == tf.float32
-    np.testing.assert_allclose(scores, plain(IMAGES, training=False), atol=1e-5)
+    assert probabilities.dtype == tf.float32
+    np.testing.assert_allclose(probabilities, plain(IMAGES, training=False), atol=1e-5)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(IMAGES, training=False)), before)
     assert {layer.compute_dtype for layer in model.layers} & {"float16", "bfloat16"}
 
@@ -344,7 +346,7 @@ def test_models_made_under_mixed_precision_are_served_in_float32(make, policy):
 @pytest.mark.parametrize("policy", MIXED)
 def test_their_versions_pass_the_strict_proof_of_float32(make, policy, tmp_path):
     version = kc.export(under(policy, make), tmp_path / "photos", ["a", "b", "c"])
-    assert kc.verify(version).difference <= 1e-4
+    assert kc.verify(version).largest_difference <= 1e-4
 
 
 @pytest.mark.parametrize("policy", ["float16", "bfloat16", "float64"])
@@ -352,7 +354,9 @@ def test_weights_of_other_floats_are_taken_as_they_are(policy):
     model, plain = under(policy, with_batch_norm), with_batch_norm()
     plain.set_weights([keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")) for weight in model.weights])
     with in_float32(model) as served:
-        np.testing.assert_allclose(Network(served).run(IMAGES)["scores"], plain(IMAGES, training=False), atol=1e-5)
+        np.testing.assert_allclose(
+            Network(served).run(IMAGES)["probabilities"], plain(IMAGES, training=False), atol=1e-5
+        )
     assert {weight.dtype for weight in model.weights} == {policy}
 
 

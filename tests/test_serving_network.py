@@ -30,8 +30,8 @@ def dense(activation):
     return lambda x: keras.layers.Dense(5, activation, name="dense")(4 * keras.layers.GlobalAveragePooling2D()(x))
 
 
-def scores(model, *arguments):
-    return network.Network(model, *arguments).run(IMAGES)["scores"].numpy()
+def probabilities(model, *arguments):
+    return network.Network(model, *arguments).run(IMAGES)["probabilities"].numpy()
 
 
 def operations(model, *arguments):
@@ -47,7 +47,7 @@ def operations(model, *arguments):
 def test_the_function_stays_and_so_does_the_model(head):
     model = small(head)
     before = [keras.ops.convert_to_numpy(weight).copy() for weight in model.weights]
-    np.testing.assert_allclose(scores(model), model(IMAGES, training=False), atol=1e-6)
+    np.testing.assert_allclose(probabilities(model), model(IMAGES, training=False), atol=1e-6)
     for old, new in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, new)
     assert {"Rsqrt", "ReadVariableOp"}.isdisjoint(operations(model))
@@ -64,8 +64,8 @@ def test_logits_are_divided_by_the_temperature(activation, function, temperature
     logits = keras.ops.convert_to_numpy(features) @ kernel + bias
     options = {"axis": -1} if activation == "softmax" else {}
     expected = function(logits / temperature, **options)
-    np.testing.assert_allclose(scores(model, "float32", temperature), expected, atol=1e-5)
-    assert network.Network(model, "float32", temperature).independent == (activation == "sigmoid")
+    np.testing.assert_allclose(probabilities(model, "float32", temperature), expected, atol=1e-5)
+    assert network.Network(model, "float32", temperature).multi_label == (activation == "sigmoid")
 
 
 def test_a_temperature_needs_logits():
@@ -84,7 +84,7 @@ def test_convolutions_compute_in_16_bits_and_the_head_does_not(name, kind, round
     assert found["Conv2D"] == found["DepthwiseConv2dNative"] == {kind}
     assert found["MatMul"] == found["Softmax"] == found["Mean"] == {tf.float32}
     exact = keras.ops.convert_to_numpy(model(IMAGES, training=False))
-    off = np.abs(scores(model, name) - exact).max()
+    off = np.abs(probabilities(model, name) - exact).max()
     assert 0 < off < 8 * rounding
 
 
@@ -95,7 +95,9 @@ def test_a_convolution_in_bfloat16_is_that_of_tensorflow():
     )
     (kernel,) = (tf.cast(weight.value, tf.bfloat16) for weight in model.weights)
     maps = tf.nn.conv2d(tf.cast(IMAGES, tf.bfloat16), kernel, 1, "VALID")
-    np.testing.assert_allclose(scores(model, "bfloat16"), tf.reduce_mean(tf.cast(maps, tf.float32), (1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(
+        probabilities(model, "bfloat16"), tf.reduce_mean(tf.cast(maps, tf.float32), (1, 2)), rtol=1e-6
+    )
 
 
 def test_what_stands_before_the_first_convolution_stays_in_float32():
@@ -121,7 +123,7 @@ def test_kernels_of_8_bits_have_a_scale_for_each_channel():
 
 def test_networks_in_8_bits_lose_little():
     model = small(dense("softmax"))
-    off = np.abs(scores(model, "int8") - model(IMAGES, training=False)).max()
+    off = np.abs(probabilities(model, "int8") - model(IMAGES, training=False)).max()
     assert 0 < off < 0.05
     assert "Cast" in operations(model, "int8")
 
@@ -131,7 +133,7 @@ def test_networks_too_large_for_a_protobuf_keep_their_variables(monkeypatch, tmp
     model = small(dense("softmax"))
     kept = network.Network(model)
     tf.saved_model.save(kept, str(tmp_path), signatures={"run": kept.run})
-    found = tf.saved_model.load(str(tmp_path)).signatures["run"](images=tf.constant(IMAGES))["scores"]
+    found = tf.saved_model.load(str(tmp_path)).signatures["run"](images=tf.constant(IMAGES))["probabilities"]
     np.testing.assert_allclose(found, model(IMAGES, training=False), atol=1e-6)
     with pytest.raises(ValueError, match=r"`precision` must be float32 for a network of more than .* GiB\. Received"):
         network.Network(model, "bfloat16")
@@ -144,4 +146,4 @@ def test_branches_that_meet_in_different_precisions():
     x = keras.layers.Concatenate()([kc.layers.SqueezeExcite(2)(x), keras.layers.MaxPooling2D(3, 1, "same")(x)])
     model = keras.Model(inputs, dense("softmax")(x))
     for name in ("bfloat16", "float16"):
-        assert np.abs(scores(model, name) - model(IMAGES, training=False)).max() < 0.02
+        assert np.abs(probabilities(model, name) - model(IMAGES, training=False)).max() < 0.02

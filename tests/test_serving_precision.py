@@ -65,7 +65,7 @@ def test_what_is_lost_may_be_allowed_but_scores_far_apart_are_not(levels, tmp_pa
     paths, targets = levels
     options = {"precision": "bfloat16", "examples": paths, "targets": targets, "max_accuracy_drop": 0.6}
     with pytest.raises(
-        serving.VerificationError, match=r"must give scores that differ by no more than 0\.05 in the median"
+        serving.VerificationError, match=r"must give probabilities that differ by no more than 0\.05 in the median"
     ):
         kc.export(delicate(), tmp_path / "out", ["dark", "bright"], **options)
 
@@ -110,8 +110,10 @@ def small(tmp_path_factory):
 
 @pytest.mark.parametrize("precision", EACH)
 def test_a_version_gives_its_own_scores_again(precision, small, in_process):
-    measured = json.loads((small(precision) / "assets" / "model_card.json").read_text())["measured"]
-    assert 0 < measured["median"] <= measured["percentile_99"] < 0.05 and measured["agreement"] == 1
+    measured = json.loads((small(precision) / "assets" / "model_card.json").read_text())["verification"]
+    assert (
+        0 < measured["median_difference"] <= measured["percentile_99_difference"] < 0.05 and measured["agreement"] == 1
+    )
     found = kc.verify(small(precision))
     assert found.differences["serving_default"] <= 1e-5 and found.differences["predict_images"] <= 1e-5
 
@@ -163,7 +165,7 @@ def commands(photos, folder, capsys):
             cli.main(["export", str(out / "runs" / "1"), "--precision", precision, "--out", str(versions), "--json"])
             == 0
         )
-        measured = json.loads(capsys.readouterr().out)["measured"]
+        measured = json.loads(capsys.readouterr().out)["verification"]
         assert measured["accuracy"] >= measured["accuracy_before"] - max(0.01, 1 / (measured["images"] - 9)) - 1e-9
         assert measured["agreement"] > 0.9 and measured["accuracy_before"] > 0.7
         assert cli.main(["verify", str(versions)]) == 0

@@ -1,27 +1,34 @@
 """From the bytes of an image file to the input of a network, in TensorFlow operations only.
 
-Training, prediction and the exported graph all call `prepare`, so what is served is what was learned.
+Training, prediction and the exported graph all call `prepare`, so that a served network sees what the trained one saw.
+
+Why headers and Exif data are read by hand here, with string operations: the code must be part of the exported graph, where
+there is neither Pillow nor Python, and TensorFlow's own decoders do not suffice. They ignore the orientation in Exif data, and
+the caller cannot choose the colour under transparent pixels. They decode all frames of an animation, and TensorFlow 2.21
+crashes on some animated WebP files (see `webp`). They allocate the memory that a small file announces, however much it is.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from keras_cnn.images.checks import MAX_PIXELS
-from keras_cnn.images.decoding import SUFFIXES, upright_rgb
-from keras_cnn.images.resizing import resize, shrinkage
+from keras_cnn.images.decoding import decode_rgb
+from keras_cnn.images.formats import SUFFIXES
+from keras_cnn.images.resizing import downscale_factor, resize
 from keras_cnn.preprocessing import Preprocessing
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "prepare", "resize"]
 
 
-def prepare(content, preprocessing: Preprocessing):
-    """Decode one image file, upright, and bring it to the size that the network sees.
+def prepare(content: bytes | tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Decode one image file, apply its orientation, and bring it to the input size of the network.
 
-    A JPEG that is larger by two or more is decoded at 1/2, 1/4 or 1/8 of its size, which takes less time.
+    A JPEG of at least twice that size is decoded at 1/2, 1/4 or 1/8 of its size, which takes less time.
 
     Args:
         content: Scalar string tensor (or bytes) with a JPEG, PNG, GIF, BMP or WebP file.
@@ -33,43 +40,43 @@ def prepare(content, preprocessing: Preprocessing):
     Raises:
         tf.errors.InvalidArgumentError: As `decode`.
     """
-    return _concise(_prepare(preprocessing), content)
+    return _with_short_errors(_prepare_function(preprocessing), content)
 
 
-def decode(content, background: int = 255):
-    """Decode one image file at its own size: its first frame, upright, gray as RGB, transparency over `background`.
+def decode(content: bytes | tf.Tensor, background: int = 255) -> tf.Tensor:
+    """Decode one image file at its own size: the first frame, with its orientation applied, gray as RGB.
 
     Args:
         content: Scalar string tensor (or bytes) with a JPEG, PNG, GIF, BMP or WebP file; its first bytes tell which. The
-            orientation that Exif data ask for is applied, and ignored where they are malformed.
-        background: 0 (black) to 255 (white).
+            orientation in the Exif data is applied; malformed Exif data are ignored.
+        background: 0 (black) to 255 (white), the colour under transparent pixels.
 
     Returns:
         Uint8 tensor `(height, width, 3)`, RGB.
 
     Raises:
         tf.errors.InvalidArgumentError: If the bytes are not an image that TensorFlow can decode, or if it has more than
-            `MAX_PIXELS` pixels; then it is refused before it takes memory. A JPEG in one sequential scan counts as large
-            as it is decoded.
+            `MAX_PIXELS` pixels; such an image is refused before it takes memory. A JPEG in one sequential scan counts with
+            the size at which it is decoded.
     """
-    return _concise(_decode(background), content)
+    return _with_short_errors(_decode_function(background), content)
 
 
-# Traced once for each record: tracing takes as long as some hundred images, and a job starts many pipelines.
+# Traced once per record: tracing takes as long as some hundred images, and a run starts many pipelines.
 @functools.cache
-def _prepare(preprocessing):
-    def wanted(height, width):
-        return shrinkage(height, width, preprocessing)
+def _prepare_function(preprocessing: Preprocessing) -> Callable:
+    def allowed_factor(height, width):
+        return downscale_factor(height, width, preprocessing)
 
-    return _on_cpu(lambda content: resize(upright_rgb(content, preprocessing.background, wanted), preprocessing))
+    return _on_cpu(lambda content: resize(decode_rgb(content, preprocessing.background, allowed_factor), preprocessing))
 
 
 @functools.cache
-def _decode(background):
-    return _on_cpu(lambda content: upright_rgb(content, background))
+def _decode_function(background: int) -> Callable:
+    return _on_cpu(lambda content: decode_rgb(content, background))
 
 
-def _on_cpu(function):
+def _on_cpu(function: Callable) -> Callable:
     """A TensorFlow function of a scalar string. Decoders run on the CPU, and copies to and from a GPU would cost more."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
@@ -80,7 +87,7 @@ def _on_cpu(function):
     return of_content
 
 
-def _concise(function, content):
+def _with_short_errors(function: Callable, content: bytes | tf.Tensor) -> tf.Tensor:
     """`function(content)`, with an error that says what is wrong with the file and not where in the graph it came up."""
     try:
         with tf.device("CPU:0"):

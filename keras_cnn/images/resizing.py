@@ -1,4 +1,4 @@
-"""An image at the size of the network: its middle, squashed, fitted or covering, with anti-aliasing."""
+"""An image at the size of the network: its centre, squashed, fitted or covering, with anti-aliasing."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ import tensorflow as tf
 from keras_cnn.preprocessing import Preprocessing
 
 
-def shrinkage(height, width, preprocessing: Preprocessing):
-    """How many times smaller an image becomes, a float32 scalar: along the axis where that is less if it is squashed."""
+def downscale_factor(height: tf.Tensor, width: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """How many times smaller an image becomes, a float32 scalar; the smaller one of the two axes if it is squashed."""
     rows, columns = preprocessing.size
-    share = preprocessing.crop_fraction
-    times = share * tf.cast(height, tf.float32) / rows, share * tf.cast(width, tf.float32) / columns
-    return tf.maximum(*times) if preprocessing.resize == "fit" else tf.minimum(*times)
+    fraction = preprocessing.crop_fraction
+    factors = fraction * tf.cast(height, tf.float32) / rows, fraction * tf.cast(width, tf.float32) / columns
+    return tf.maximum(*factors) if preprocessing.resize == "fit" else tf.minimum(*factors)
 
 
-def resize(image, preprocessing: Preprocessing):
-    """Bring an image `(h, w, 3)`, of bytes or floats, to `preprocessing.size` by its rule, with anti-aliasing.
+def resize(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Bring an image to `preprocessing.size` by its rule, with anti-aliasing.
+
+    Args:
+        image: `(h, w, 3)`, bytes or floats.
+        preprocessing: Size, rule, background and crop fraction.
 
     Returns:
         Float32 tensor `(height, width, 3)`.
     """
     height, width = preprocessing.size
     if preprocessing.crop_fraction < 1:
-        image = _crop(image, *(middle(side, preprocessing.crop_fraction) for side in tf.unstack(tf.shape(image)[:2])))
+        sides = [center_crop_side(side, preprocessing.crop_fraction) for side in tf.unstack(tf.shape(image)[:2])]
+        image = _center_crop(image, *sides)
     if preprocessing.resize == "squash":
         result = _scale(image, height, width)
     elif preprocessing.resize == "cover":
@@ -33,11 +38,17 @@ def resize(image, preprocessing: Preprocessing):
     return tf.ensure_shape(result, (height, width, 3))
 
 
-def _scale(image, height, width):
+def center_crop_side(side: tf.Tensor | int, fraction: float) -> tf.Tensor:
+    """About this fraction of a side in whole pixels, int32, with as many pixels left over on both ends."""
+    return _centered_length(fraction * tf.cast(side, tf.float32), side)
+
+
+def _scale(image: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
     """The mean of the area that a pixel covers, or the triangle filter of Pillow's BILINEAR.
 
-    Between once and twice the size, where JPEGs are after their scaled decoding, both are within one gray level of each
-    other and the first is four times as fast. Beyond, the triangle is smoother; below, the area would be in blocks.
+    For images of one to two times the target size, as JPEGs have after their scaled decoding, both give the same within one
+    gray level, and the mean is four times as fast. For larger images the triangle is smoother; for smaller ones the mean
+    would show blocks.
     """
     shape = tf.cast(tf.shape(image), tf.float32)
     rows, columns = shape[0] / tf.cast(height, tf.float32), shape[1] / tf.cast(width, tf.float32)
@@ -49,28 +60,24 @@ def _scale(image, height, width):
     )
 
 
-def middle(side, share: float):
-    """Whole pixels, about that share of a side, with as many left over on both sides; int32."""
-    return _centred(share * tf.cast(side, tf.float32), side)
-
-
-def _crop_to_proportions(image, height, width):
+def _crop_to_proportions(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
     shape = tf.shape(image)
-    return _crop(image, _centred(shape[1] * height / width, shape[0]), _centred(shape[0] * width / height, shape[1]))
+    rows = _centered_length(shape[1] * height / width, shape[0])
+    return _center_crop(image, rows, _centered_length(shape[0] * width / height, shape[1]))
 
 
-def _crop(image, rows, columns):
+def _center_crop(image: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     top, left = (tf.shape(image)[0] - rows) // 2, (tf.shape(image)[1] - columns) // 2
     return image[top : top + rows, left : left + columns]
 
 
-def _centred(wanted, present):
-    """Whole pixels, about as many as wanted, of those present, with as many left over on both sides."""
-    length = tf.clip_by_value(tf.cast(tf.round(wanted), tf.int32), 1, present)
-    return length + (present - length) % 2
+def _centered_length(wanted: tf.Tensor, side: tf.Tensor | int) -> tf.Tensor:
+    """About `wanted` of `side` pixels, a whole number with as many pixels left over on both ends."""
+    length = tf.clip_by_value(tf.cast(tf.round(wanted), tf.int32), 1, side)
+    return length + (side - length) % 2
 
 
-def _fit(image, height, width, background):
+def _fit(image: tf.Tensor, height: int, width: int, background: float) -> tf.Tensor:
     shape = tf.shape(image)
     ratio = tf.minimum(height / shape[0], width / shape[1])
     rows = tf.clip_by_value(tf.cast(tf.round(tf.cast(shape[0], tf.float64) * ratio), tf.int32), 1, height)

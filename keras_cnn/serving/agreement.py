@@ -1,4 +1,4 @@
-"""How far a network in another precision is from the model: by its accuracy, and by how its scores are spread."""
+"""Compares the probabilities of a served network with those of its Keras model, to judge a lower precision."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 from keras_cnn import arguments
 from keras_cnn.training.ranking import average_precision
 
-# An image's largest difference of a score: the median, and that of all images but one in a hundred. On the photos, drawings
-# and textures of `benchmarks/precision.py` no precision comes near either; a kernel that is lost or overflows goes far beyond.
-MEDIAN, PERCENTILE_99 = 0.05, 0.5
-DECISION = 0.5  # the probability from which on a label of several is given
-SHOWN = 5
+# The largest difference of a probability of an image may reach these values in the median and in all images but one in a
+# hundred. On the photos, drawings and textures of `benchmarks/precision.py` no precision comes near either; a kernel that is
+# lost or overflows goes far beyond.
+MAX_MEDIAN, MAX_PERCENTILE_99 = 0.05, 0.5
+DECISION_THRESHOLD = 0.5  # the probability from which on an image with several labels has a label
+MOST_NAMES = 5
 
 
-def truth_of(targets, shape: tuple[int, int], several: bool) -> np.ndarray:
-    """A row of 0 and 1 for each example, from the targets that `export` takes; NaN where there are none.
+def targets_matrix(targets: Sequence | None, shape: tuple[int, int], multi_label: bool) -> np.ndarray:
+    """The targets that `export` takes as a matrix of 0 and 1, `(examples, classes)`; NaN where there are none.
 
     Raises:
-        ValueError: If they are neither class numbers nor, with several labels an image, rows of 0 and 1.
+        ValueError: If the targets are not class numbers or, with several labels per image, not rows of 0 and 1.
     """
     examples, classes = shape
     if targets is None:
@@ -29,115 +30,122 @@ def truth_of(targets, shape: tuple[int, int], several: bool) -> np.ndarray:
     if len(targets) != examples:
         expected = f"as many numbers as there are examples ({examples})"
         raise ValueError(arguments.message("export", "targets", expected, targets))
-    rows = [np.asarray(one) if several else np.asarray(one) == np.arange(classes) for one in targets]
-    if any(row.shape != (classes,) or not np.isin(row, (0, 1)).all() or not (several or row.any()) for row in rows):
-        expected = f"rows of {classes} zeros and ones" if several else f"class numbers from 0 to {classes - 1}"
+    rows = [np.asarray(one) if multi_label else np.asarray(one) == np.arange(classes) for one in targets]
+    if any(row.shape != (classes,) or not np.isin(row, (0, 1)).all() or not (multi_label or row.any()) for row in rows):
+        expected = f"rows of {classes} zeros and ones" if multi_label else f"class numbers from 0 to {classes - 1}"
         raise ValueError(arguments.message("export", "targets", expected, targets))
     return np.array(rows, "float64").reshape(shape)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Scores of two networks for the same images, `(images, classes)`.
+    """The probabilities that two networks give for the same images, `(images, classes)`.
 
     Attributes:
-        expected: Those of the model.
-        found: Those of what is served.
-        truth: 1 where an image has a class, else 0; NaN in a row that is not known.
-        several: Whether an image may have several labels.
-        names: Of the images.
+        expected: The probabilities of the Keras model.
+        served: The probabilities of the served network.
+        targets: 1 where an image has a class, else 0; NaN in the row of an image without a target.
+        multi_label: Whether an image may have several labels.
+        names: The names of the images.
     """
 
     expected: np.ndarray
-    found: np.ndarray
-    truth: np.ndarray
-    several: bool
+    served: np.ndarray
+    targets: np.ndarray
+    multi_label: bool
     names: Sequence[str]
 
     @property
     def differences(self) -> np.ndarray:
-        """Each image's largest absolute difference of a score."""
-        return np.abs(self.found - self.expected).max(1)
+        """The largest absolute difference of a probability, per image."""
+        return np.abs(self.served - self.expected).max(1)
 
     @property
     def percentile_99(self) -> float:
-        """The difference that all images but one in a hundred stay within, at least one of them left out."""
+        """The largest of `differences` without the highest 1 %, at least one of which is left out."""
         return float(np.sort(self.differences)[max(0, len(self.names) - 1 - max(1, len(self.names) // 100))])
 
     @property
     def changed(self) -> np.ndarray:
-        """Which images get another best class, or with several labels another set of labels."""
-        return (self._answers(self.found) != self._answers(self.expected)).any(1)
+        """Whether an image gets another best class or, with several labels, another set of labels."""
+        return (self._predicted(self.served) != self._predicted(self.expected)).any(1)
 
     @property
-    def known(self) -> bool:
-        """Whether the truth is known of any image."""
-        return bool((~np.isnan(self.truth)).any())
+    def has_targets(self) -> bool:
+        """Whether any image has a target."""
+        return bool((~np.isnan(self.targets)).any())
 
-    def accuracy(self, scores: np.ndarray) -> float:
-        """The share of images that are classified rightly; with several labels the mean average precision.
+    def accuracy(self, probabilities: np.ndarray) -> float:
+        """The accuracy or, with several labels per image, the mean average precision.
 
-        Where the truth is not known the model's word stands for it: its probability of the class that is found, or with
-        several labels its decisions.
+        For an image without a target, the Keras model stands in: its probability of the class that is found or, with several
+        labels, its predicted labels.
         """
-        if self.several:
-            words = self._answers(self.expected)
-            precisions = average_precision(scores, np.where(np.isnan(self.truth), words, self.truth))
+        if self.multi_label:
+            targets = np.where(np.isnan(self.targets), self._predicted(self.expected), self.targets)
+            precisions = average_precision(probabilities, targets)
             return float(np.nanmean(precisions)) if np.isfinite(precisions).any() else 1.0
-        right = np.where(np.isnan(self.truth), self.expected, self.truth)
-        return float(right[np.arange(len(right)), scores.argmax(1)].mean())
+        targets = np.where(np.isnan(self.targets), self.expected, self.targets)
+        return float(targets[np.arange(len(targets)), probabilities.argmax(1)].mean())
 
-    def measured(self) -> dict:
-        """Figures by the names that `Verification` has for them."""
-        name = "mean_average_precision" if self.several else "accuracy"
-        accuracies = {name: self.accuracy(self.found), f"{name}_before": self.accuracy(self.expected)}
+    def metrics(self) -> dict[str, float]:
+        """The numbers that `Verification` holds, by its names."""
+        name = "mean_average_precision" if self.multi_label else "accuracy"
+        accuracies = {name: self.accuracy(self.served), f"{name}_before": self.accuracy(self.expected)}
         return {
             "agreement": float((~self.changed).mean()),
-            "median": float(np.median(self.differences)),
-            "percentile_99": self.percentile_99,
-            **(accuracies if self.known else {}),
+            "median_difference": float(np.median(self.differences)),
+            "percentile_99_difference": self.percentile_99,
+            **(accuracies if self.has_targets else {}),
         }
 
     def allowed_drop(self, max_accuracy_drop: float) -> float:
-        """The same, or one image if that is more: of a few images one would always be too many. Nothing if it is 0."""
+        """`max_accuracy_drop`, or one image if that is more: of ten images, one is 0.1. 0 stays 0."""
         return max(max_accuracy_drop, 1 / len(self.names)) if max_accuracy_drop else 0.0
 
     def objection(self, precision: str, max_accuracy_drop: float) -> str | None:
         """Why the network may not be served in this precision, with images to look at; None if it may."""
-        before, after = self.accuracy(self.expected), self.accuracy(self.found)
-        measure = "mean average precision" if self.several else "accuracy"
+        before, after = self.accuracy(self.expected), self.accuracy(self.served)
+        metric = "mean average precision" if self.multi_label else "accuracy"
         remedy = "Use another precision"
         median, percentile = float(np.median(self.differences)), self.percentile_99
-        if not np.isfinite(self.found).all():
-            expected, received = "must give finite scores", f"{np.isnan(self.differences).sum()} images without"
+        if not np.isfinite(self.served).all():
+            expected, received = "must give finite probabilities", f"NaN for {np.isnan(self.differences).sum()} images"
         elif before - after > self.allowed_drop(max_accuracy_drop) + 1e-9:
-            expected = f"may lose {max_accuracy_drop} of its {measure}, or one image if that is more"
+            expected = f"may lose {max_accuracy_drop} of its {metric}, or one image if that is more"
             received = f"{after:.4f} instead of {before:.4f}"
             remedy += ", or allow more (max_accuracy_drop=, or --max-accuracy-drop)"
-        elif median > MEDIAN or percentile > PERCENTILE_99:
-            expected = f"must give scores that differ by no more than {MEDIAN} in the median and {PERCENTILE_99} on all but 1 %"
+        elif median > MAX_MEDIAN or percentile > MAX_PERCENTILE_99:
+            expected = (
+                f"must give probabilities that differ by no more than {MAX_MEDIAN} in the median and {MAX_PERCENTILE_99} in "
+                "99 % of the images"
+            )
             received = f"{median:.3g} and {percentile:.3g}"
         else:
             return None
         return (
             f"export: in {precision} the network {expected}. Received: {received}, on {len(self.names)} images; "
-            f"{self._examples()}. {remedy}."
+            f"{self._format_changed()}. {remedy}."
         )
 
-    def furthest(self) -> str:
-        """The images whose scores differ most, in words."""
+    def format_most_different(self) -> str:
+        """The images whose probabilities differ most, such as "a.jpg (0.02), b.jpg (0.01)"."""
         differences = self.differences
-        worst = np.argsort(-np.nan_to_num(differences, nan=np.inf), kind="stable")[:SHOWN]
-        return ", ".join(f"{self.names[k]} ({differences[k]:.3g})" for k in worst)
+        most = np.argsort(-np.nan_to_num(differences, nan=np.inf), kind="stable")[:MOST_NAMES]
+        return ", ".join(f"{self.names[k]} ({differences[k]:.3g})" for k in most)
 
-    def _examples(self):
+    def _format_changed(self) -> str:
         changed = np.flatnonzero(self.changed)
         if not len(changed):
-            return f"the scores differ most for {self.furthest()}"
+            return f"the probabilities differ most for {self.format_most_different()}"
         most = changed[np.argsort(-self.differences[changed], kind="stable")]
-        more = ", ..." if len(most) > SHOWN else ""
-        return f"it answers otherwise for {', '.join(self.names[k] for k in most[:SHOWN])}{more} ({len(most)} images)"
+        more = ", ..." if len(most) > MOST_NAMES else ""
+        return (
+            f"it answers otherwise for {', '.join(self.names[k] for k in most[:MOST_NAMES])}{more} ({len(most)} images)"
+        )
 
-    def _answers(self, scores):
-        """Booleans `(images, classes)`: the classes that are given."""
-        return scores >= DECISION if self.several else np.eye(scores.shape[1], dtype=bool)[scores.argmax(1)]
+    def _predicted(self, probabilities: np.ndarray) -> np.ndarray:
+        """Booleans `(images, classes)`: the labels that each image gets."""
+        if self.multi_label:
+            return probabilities >= DECISION_THRESHOLD
+        return np.eye(probabilities.shape[1], dtype=bool)[probabilities.argmax(1)]

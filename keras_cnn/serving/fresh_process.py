@@ -54,7 +54,10 @@ def scores(serve, records):
     """What the default signature gives for the files, in batches."""
     batches = [records[i : i + BATCH] for i in range(0, len(records), BATCH)]
     return np.concatenate(
-        [serve(image_bytes=tf.constant([record["image"] for record in batch]))["scores"] for batch in batches]
+        [
+            serve(image_bytes=tf.constant([record["image"] for record in batch]))["all_probabilities"]
+            for batch in batches
+        ]
     )
 
 
@@ -77,13 +80,13 @@ def compare_signatures(signatures, record):
     They are compared with what the signature for files says, which is compared with the record itself: 16 bits round
     otherwise on another processor, but alike within one.
     """
-    expected = signatures["serving_default"](image_bytes=tf.constant([record["image"]]))["scores"][0]
+    expected = signatures["serving_default"](image_bytes=tf.constant([record["image"]]))["all_probabilities"][0]
     pixels = tf.io.decode_png(record["image"], channels=3)[None]
     top, left = ((whole - side) // 2 for whole, side in zip(pixels.shape[1:3], record["size"], strict=True))
     pixels = tf.image.crop_to_bounding_box(pixels, top, left, *record["size"])
     differences = {}
     for name in sorted({"predict_images", "serving_xla"} & set(signatures)):
-        found = signatures[name](images=pixels)["scores"][0]
+        found = signatures[name](images=pixels)["all_probabilities"][0]
         differences[name] = [float(np.max(np.abs(found - expected)))]
     if len(record["features"]):
         found = signatures["features"](images=pixels)["features"][0]
@@ -104,7 +107,7 @@ def replay(signatures, file):
         inputs = {entry[1][0].decode(): tf.make_ndarray(tensor(entry[2][0])) for entry in entries}
         if name != "serving_xla" or len(inputs["images"]) <= LARGEST_COMPILED:
             answer = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
-            if not np.isfinite(answer["scores"]).all():
+            if not np.isfinite(answer["all_probabilities"]).all():
                 raise ValueError(f"A warm-up request to {name} gives scores that are no numbers.")
         count += 1
     return count

@@ -27,22 +27,22 @@ class Inspection:
         signatures: Name -> `{"inputs": {name: "uint8 [?, 224, 224, 3]"}, "outputs": …}`.
         operations: Operation -> how often it stands in the graph and its functions.
         suspicious: Sentences on what it may do beyond computing; empty for a model that only computes.
-        training: Operations of training that a signature reaches, such as gradients or random numbers.
+        training_operations: Operations of training that a signature reaches, such as gradients or random numbers.
         absolute_paths: Texts in the graph that look like paths of the machine it was made on.
-        compiled: Number of functions that XLA must compile.
+        compiled_functions: Number of functions that XLA must compile.
         files: Path within the folder -> bytes.
-        tensorflow: Version that wrote it.
+        tensorflow_version: The TensorFlow that wrote it.
     """
 
     path: str
     signatures: dict
     operations: dict
     suspicious: tuple[str, ...]
-    training: tuple[str, ...]
+    training_operations: tuple[str, ...]
     absolute_paths: tuple[str, ...]
-    compiled: int
+    compiled_functions: int
     files: dict
-    tensorflow: str
+    tensorflow_version: str
 
     @property
     def size(self) -> int:
@@ -77,11 +77,11 @@ def inspect(path) -> Inspection:
         },
         operations=dict(Counter(node.op for node in safety.nodes_of(meta)).most_common()),
         suspicious=safety.suspicions(saved, path),
-        training=tuple(sorted(op for op in graph.reached() if TRAINING.fullmatch(op))),
+        training_operations=tuple(sorted(op for op in graph.reached() if TRAINING.fullmatch(op))),
         absolute_paths=tuple(sorted(graph.absolute_paths(_labels(path)))),
-        compiled=sum(function.attr["_XlaMustCompile"].b for function in meta.graph_def.library.function),
+        compiled_functions=sum(function.attr["_XlaMustCompile"].b for function in meta.graph_def.library.function),
         files={str(file.relative_to(path)): file.stat().st_size for file in sorted(path.rglob("*")) if file.is_file()},
-        tensorflow=meta.meta_info_def.tensorflow_version,
+        tensorflow_version=meta.meta_info_def.tensorflow_version,
     )
 
 
@@ -91,7 +91,7 @@ def existing(path) -> Path:
     Raises:
         FileNotFoundError: If there is none; the text says what is there instead.
     """
-    from keras_cnn.serving.folder import highest_version
+    from keras_cnn.serving.version_folder import highest_version
 
     path = Path(path)
     if not path.exists():
@@ -164,10 +164,10 @@ def _side(dim):
 
 
 def _labels(path):
-    from keras_cnn.serving import card
+    from keras_cnn.serving import model_card
 
     try:
-        return set((path / card.LABELS).read_text(encoding="utf-8").split("\n"))
+        return set((path / model_card.LABELS).read_text(encoding="utf-8").split("\n"))
     except (OSError, UnicodeDecodeError):
         return set()
 

@@ -10,7 +10,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from keras_cnn import arguments, surgery
 from keras_cnn.serving import precision as precisions
-from keras_cnn.serving.served_outputs import independent, probabilities
+from keras_cnn.serving.served_outputs import is_multi_label, to_probabilities
 from keras_cnn.surgery.graph import graph_of
 
 # A graph is one protobuf message, which cannot exceed 2 GiB; a larger network keeps its variables.
@@ -25,10 +25,11 @@ class Network(tf.Module):
     """A Keras model, made ready to be saved as part of a larger graph. The model itself is not changed.
 
     Attributes:
-        run: A `tf.function`: images float32 `(batch, height, width, 3)` 0..255 -> dict of float32 tensors: `scores`
-            `(batch, classes)`, and `features` `(batch, channels)` if the model has a pooling layer before its head.
+        run: A `tf.function`: images float32 `(batch, height, width, 3)` 0..255 -> dict of float32 tensors:
+            `probabilities` `(batch, classes)`, and `features` `(batch, channels)` if a pooling layer
+            comes before the head of the model.
         has_features: Whether it has.
-        independent: Whether each score is the sigmoid of its own logit: several labels an image.
+        multi_label: Whether an image may have several labels: each probability is the sigmoid of its own logit.
         image_shape: `(height, width, 3)`, None where any size will do.
 
     Args:
@@ -52,7 +53,7 @@ class Network(tf.Module):
         self.kept_variables = []
 
         def finish(outputs):
-            return probabilities(_float32(outputs), temperature, activation, binary)
+            return to_probabilities(_float32(outputs), temperature, activation, binary)
 
         answer = self._frozen(model, precision, finish)
 
@@ -60,24 +61,27 @@ class Network(tf.Module):
         self.run = tf.function(lambda images: answer(as_input(model, images)), input_signature=[spec], autograph=False)
         outputs = self.run.get_concrete_function().structured_outputs
         self.has_features = "features" in outputs
-        self.independent = independent(outputs["scores"])
+        self.multi_label = is_multi_label(outputs["probabilities"])
 
     @property
-    def scores(self):
-        """The tensor of scores in the graph of `run`."""
-        return self.run.get_concrete_function().structured_outputs["scores"]
+    def probabilities(self) -> tf.Tensor:
+        """The tensor of probabilities in the graph of `run`."""
+        return self.run.get_concrete_function().structured_outputs["probabilities"]
 
-    def _frozen(self, model, precision, scores_of):
+    def _frozen(self, model, precision, probabilities_of):
         model = surgery.fold_batch_norm(model)
         body, pool, head = parts(model)
 
         def whole(images):
-            return {"scores": scores_of(model(images, training=False))}
+            return {"probabilities": probabilities_of(model(images, training=False))}
 
         def finish(maps):
             features = _float32(pool(maps, training=False))
-            scores = scores_of(head(features, training=False))
-            return {"features": tf.reshape(features, (-1, math.prod(features.shape[1:]))), "scores": scores}
+            probabilities = probabilities_of(head(features, training=False))
+            return {
+                "features": tf.reshape(features, (-1, math.prod(features.shape[1:]))),
+                "probabilities": probabilities,
+            }
 
         size = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
         if size > LARGEST_CONSTANTS:
@@ -88,10 +92,10 @@ class Network(tf.Module):
             return whole
         if pool is None:
             return constant(whole, model.input_shape, precision)
-        # The head stays in float32: it costs next to nothing, and the rounding of logits would be seen in every score.
+        # The head stays in float32: it costs next to nothing, and rounded logits would show in every probability.
         maps = constant(lambda images: {"maps": _float32(body(images, training=False))}, model.input_shape, precision)
-        scores = constant(finish, pool.input_shape, "float32")
-        return lambda images: scores(maps(images)["maps"])
+        classify = constant(finish, pool.input_shape, "float32")
+        return lambda images: classify(maps(images)["maps"])
 
 
 def constant(function, shape, precision: str):

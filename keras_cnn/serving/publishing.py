@@ -9,8 +9,8 @@ import keras
 
 from keras_cnn import arguments, durable
 from keras_cnn.preprocessing import Preprocessing
-from keras_cnn.serving import card, folder, journal, server_files, verification
-from keras_cnn.serving.agreement import truth_of
+from keras_cnn.serving import journal, model_card, server_files, verification, version_folder
+from keras_cnn.serving.agreement import targets_matrix
 from keras_cnn.serving.classifier import in_float32, require_classifier
 
 # Unicode categories that no list of labels can carry: control signs, halves of signs, ends of lines.
@@ -38,14 +38,15 @@ def export(
     Signatures, each with a free batch dimension and float32 results:
 
     - `serving_default`: `image_bytes`, strings `[batch]` of JPEG, PNG, GIF, BMP or WebP files -> `labels` and
-      `probabilities` `[batch, k]`, best first (k is 5, or the number of classes if that is smaller), and `scores`
-      `[batch, classes]`. A file that is no image gets the label "" and probability 0; the others are right.
+      `probabilities` `[batch, k]`, best first (k is 5, or the number of classes if that is smaller), and
+      `all_probabilities` `[batch, classes]` in the order of `labels`. A file that is not an image gets the label "" and
+      probability 0; the other images of the batch are not affected.
     - `predict_images`: `images`, uint8 `[batch, height, width, 3]` RGB of the network's size -> the same.
     - `features`: `images` -> `features` `[batch, channels]`, what the last pooling layer gives; if there is such a layer.
     - `serving_xla`: as `predict_images`, compiled by XLA, for GPUs; batches are padded to the sizes of the batching file.
 
-    Batch normalisation is folded into the convolutions and the weights become constants; `model` is unchanged. The
-    SavedModel is run in a fresh process with TensorFlow alone before it gets its name, and must give the scores of `model`.
+    Batch normalisation is folded into the convolutions and the weights become constants; `model` is unchanged. Before the
+    SavedModel gets its name, it is run in a fresh process with TensorFlow alone and must give the probabilities of `model`.
     `directory/serving` holds what TF Serving needs to load it: see its README.md.
 
     Args:
@@ -80,17 +81,17 @@ def export(
             Sequential, takes anything else than RGB images, or gives anything else than probabilities.
         FolderError: If `directory` holds other things than versions, or another job is writing there (a ValueError).
         FileExistsError: If the version is there already.
-        VerificationError: If the SavedModel does not give the scores of `model`; then nothing is left behind.
+        VerificationError: If the SavedModel does not give the probabilities of `model`; then nothing is left behind.
     """
-    directory = folder.check(directory)
+    directory = version_folder.check(directory)
     model = require_classifier(model)
     if version is not None:
         arguments.integer("export", "version", version)
     labels = [str(number) for number in range(model.output_shape[-1])] if labels is None else list(labels)
     preprocessing = preprocessing or _squash(model)
     check_labels(model, labels)
-    with folder.staged(directory) as staged:
-        number = folder.next_version(directory) if version is None else version
+    with version_folder.staged(directory) as staged:
+        number = version_folder.next_version(directory) if version is None else version
         target = directory / str(number)
         if target.exists():
             raise FileExistsError(f"export: `version` must be new. Received: version={number}, and {target} exists.")
@@ -135,14 +136,14 @@ def write(
     """
     from keras_cnn.serving import samples, signatures, warm_up
     from keras_cnn.serving.network import Network
-    from keras_cnn.serving.served_outputs import ACTIVATIONS, require_probabilities
+    from keras_cnn.serving.served_outputs import ACTIVATIONS, check_probabilities
 
     arguments.one_of("export", "precision", precision, verification.LIMITS)
     arguments.one_of("export", "activation", activation, (None, *ACTIVATIONS))
     arguments.fraction("export", "max_accuracy_drop", max_accuracy_drop)
     model = require_classifier(model)
     check_labels(model, labels)
-    about = card.describe(labels, preprocessing, precision, temperature, metadata)
+    card = model_card.describe(labels, preprocessing, precision, temperature, metadata)
     names, contents = samples.read(examples)
     targets = None if targets is None else list(targets)
     if precision == "int8" and not contents:
@@ -154,21 +155,21 @@ def write(
         ending = (temperature, activation, binary)
         reference = samples.of_model(model, preprocessing, *ending)
         network = Network(model, precision, *ending)
-        truth = truth_of(targets, (len(contents), len(labels)), network.independent)
+        targets = targets_matrix(targets, (len(contents), len(labels)), network.multi_label)
         stored = samples.stored(reference)
-        require_probabilities(network.scores, [sample.scores for sample in stored if sample.readable])
+        check_probabilities(network.probabilities, [sample.scores for sample in stored if sample.readable])
         signatures.save(network, labels, preprocessing, path)
         if precision != "float32":
             limit = None if contents else verification.LIMITS[precision]
             stored = samples.again(stored, samples.of_network(network, preprocessing), limit)
         samples.write(path / verification.EXAMPLES, stored)
         warm_up.write(path, stored[0].content, preprocessing.size, warm_up_xla)
-        about |= {"several_labels": network.independent, "sha256": card.digests(path)}
-        card.write(path, labels, about)
+        card |= {"multi_label": network.multi_label, "sha256": model_card.digests(path)}
+        model_card.write(path, labels, card)
         compared = [reference.sample(content) for content in contents]
-    given = verification.Examples(compared, names, truth, network.independent)
+    given = verification.Examples(compared, names, targets, network.multi_label)
     found = verification.compare(path, given, max_accuracy_drop)
-    card.write(path, labels, {**about, "measured": found.measured()})
+    model_card.write(path, labels, {**card, "verification": found.to_model_card()})
     return found
 
 
@@ -179,7 +180,7 @@ def publish(staging: Path, number: int, job: dict | None = None, unfinished: boo
     for the next job takes the steps that are left.
 
     Args:
-        staging: From `folder.staged`, whose lock is held.
+        staging: From `version_folder.staged`, whose lock is held.
         number: Of the version.
         job: Plain values by which the job knows itself when it is run again after such a kill.
         unfinished: Whether `.unfinished` is of this job, and goes.
@@ -194,7 +195,7 @@ def publish(staging: Path, number: int, job: dict | None = None, unfinished: boo
 def check_labels(model, labels) -> None:
     """ValueError unless the labels fit the outputs of `model` and can stand in a list, one a line.
 
-    Two fit a single output, too: that of a sigmoid, see `keras_cnn.serving.served_outputs.probabilities`.
+    Two fit a single output, too: that of a sigmoid, see `keras_cnn.serving.served_outputs.to_probabilities`.
     """
     classes = model.output_shape[-1]
     if len(set(labels)) != len(labels) or len(labels) not in {classes, 2 if classes == 1 else classes}:

@@ -11,10 +11,10 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_cnn import images
-from keras_cnn.images.resizing import middle
+from keras_cnn.images.resizing import center_crop_side
 from keras_cnn.serving import verification
 from keras_cnn.serving.network import Network, as_input, parts
-from keras_cnn.serving.served_outputs import probabilities
+from keras_cnn.serving.served_outputs import to_probabilities
 
 ORIENTATION = 0x0112  # the EXIF field
 HUGE = (2000, 3000)
@@ -79,7 +79,7 @@ def of_model(model, preprocessing, *ending) -> Reference:
     body, pool, _ = parts(model)
 
     def scores(batch):
-        return probabilities(tf.cast(model(as_input(model, batch), training=False), tf.float32), *ending)
+        return to_probabilities(tf.cast(model(as_input(model, batch), training=False), tf.float32), *ending)
 
     def features(batch):
         return tf.cast(pool(body(as_input(model, batch), training=False)), tf.float32)
@@ -93,7 +93,9 @@ def of_model(model, preprocessing, *ending) -> Reference:
 def of_network(network: Network, preprocessing) -> Reference:
     """The network as it is served, in its precision."""
     features = (lambda batch: network.run(batch)["features"]) if network.has_features else None
-    return Reference(lambda batch: network.run(batch)["scores"], features, network.scores.shape[-1], preprocessing)
+    return Reference(
+        lambda batch: network.run(batch)["probabilities"], features, network.probabilities.shape[-1], preprocessing
+    )
 
 
 def stored(reference: Reference) -> list[Sample]:
@@ -142,7 +144,7 @@ def read(examples) -> tuple[list[str], list[bytes]]:
 def _side(wanted, crop):
     """The side of a picture whose middle, the share `crop` of it, is as long as wanted, so that nothing is resized."""
     likely = range(round(wanted / crop), round((wanted + 4) / crop) + 1)
-    return next(side for side in (*likely, *range(wanted, likely[0])) if middle(side, crop) == wanted)
+    return next(side for side in (*likely, *range(wanted, likely[0])) if center_crop_side(side, crop) == wanted)
 
 
 def write(file: Path, samples) -> None:

@@ -46,7 +46,7 @@ echo '{{"instances": [{{"b64": "'$(base64 < photo.jpg | tr -d '\\n')'"}}]}}' |
   curl --data @- http://localhost:8501/v1/models/{name}:predict
 ```
 
-The answer holds for each image `labels` and `probabilities`, best first, and `scores` in the order of
+The answer holds for each image `labels` and `probabilities`, best first, and `all_probabilities` in the order of
 `assets/labels.txt`. A file that is no image gets the label "" and probability 0.
 
 ## gRPC (port 8500)

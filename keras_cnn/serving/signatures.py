@@ -16,7 +16,7 @@ def save(network: Network, labels, preprocessing: Preprocessing, path) -> None:
     """Write a SavedModel with all signatures.
 
     Args:
-        network: What computes the scores.
+        network: What computes the probabilities.
         labels: The names of the classes.
         preprocessing: How an image file becomes the input.
         path: A folder that does not exist yet.
@@ -40,12 +40,12 @@ def _functions(network, labels, preprocessing):
     @traced(tf.TensorSpec([None], tf.string, name="image_bytes"))
     def serving_default(image_bytes):
         inputs, readable = prepare_batch(image_bytes, preprocessing)
-        scores = network.run(inputs)["scores"][: tf.size(readable)]
-        return _answer(tf.where(readable[:, None], scores, 0.0), names, readable[:, None])
+        probabilities = network.run(inputs)["probabilities"][: tf.size(readable)]
+        return _answer(tf.where(readable[:, None], probabilities, 0.0), names, readable[:, None])
 
     @traced(pixels)
     def predict_images(images):
-        return _answer(_run(network, images)["scores"], names)
+        return _answer(_run(network, images)["probabilities"], names)
 
     @traced(pixels)
     def features(images):
@@ -53,16 +53,15 @@ def _functions(network, labels, preprocessing):
 
     @traced(pixels, jit_compile=True)
     def compiled(images):
-        return network.run(tf.cast(images, tf.float32))["scores"]
+        return network.run(tf.cast(images, tf.float32))["probabilities"]
 
     @traced(pixels)
     def serving_xla(images):
         count = tf.shape(images)[0]
-        scores = compiled(_padded(images, _padded_size(count) - count))
-        with tf.device(
-            "CPU:0"
-        ):  # the scores come from the GPU once; a kernel there for each little step would cost more
-            return _answer(scores[:count], names)
+        probabilities = compiled(_padded(images, _padded_size(count) - count))
+        # The probabilities come from the GPU once; a kernel there for each little step would cost more.
+        with tf.device("CPU:0"):
+            return _answer(probabilities[:count], names)
 
     functions = {"serving_default": serving_default, "predict_images": predict_images, "serving_xla": serving_xla}
     return functions | ({"features": features} if network.has_features else {})
@@ -89,13 +88,13 @@ def prepare_batch(image_bytes, preprocessing: Preprocessing):
     return tf.ensure_shape(inputs, (None, *preprocessing.size, 3)), readable
 
 
-def _answer(scores, names, readable=True):
-    """Labels and probabilities, best first, beside the scores; the label is "" where `readable` is not."""
-    probabilities, order = tf.math.top_k(scores, _count(names))
+def _answer(all_probabilities, names, readable=True):
+    """The best labels with their probabilities, and the probabilities of all classes; the label is "" where unreadable."""
+    probabilities, order = tf.math.top_k(all_probabilities, _count(names))
     return {
         "labels": tf.where(readable, tf.gather(names, order), ""),
         "probabilities": probabilities,
-        "scores": scores,
+        "all_probabilities": all_probabilities,
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_cnn.serving import card, inspection
+from keras_cnn.serving import inspection, model_card
 from keras_cnn.serving.agreement import Agreement
 
 # By how much a score may differ from the one on record, on the images that a version holds: in float32 each, otherwise the
@@ -37,15 +37,15 @@ class Verification:
     Attributes:
         path: The SavedModel.
         images: Number of images compared.
-        difference: Largest absolute difference of a score.
+        largest_difference: Largest absolute difference of a score.
         differences: Signature -> largest absolute difference of a score (of `features`: relative to the largest one).
-        warm_up: Number of warm-up requests that were replayed.
+        warm_up_requests: Number of warm-up requests that were replayed.
         load_seconds: Time to load it, TensorFlow's import not counted.
         size: Bytes of all its files.
         agreement: Share of the examples whose best class, or with several labels whose set of labels, is that of the Keras
             model; None without examples, and so is all below.
-        median: An example's largest difference of a score: the median.
-        percentile_99: The same of all examples but one in a hundred, at least one left out.
+        median_difference: An example's largest difference of a score: the median.
+        percentile_99_difference: The same of all examples but one in a hundred, at least one left out.
         accuracy: Share of the examples that are classified rightly, where the right class is known; else None.
         accuracy_before: The same of the Keras model.
         mean_average_precision: With several labels an image, instead of the accuracy.
@@ -54,14 +54,14 @@ class Verification:
 
     path: str
     images: int
-    difference: float
+    largest_difference: float
     differences: dict
-    warm_up: int
+    warm_up_requests: int
     load_seconds: float
     size: int
     agreement: float | None = None
-    median: float | None = None
-    percentile_99: float | None = None
+    median_difference: float | None = None
+    percentile_99_difference: float | None = None
     accuracy: float | None = None
     accuracy_before: float | None = None
     mean_average_precision: float | None = None
@@ -71,9 +71,9 @@ class Verification:
         """Plain values, for JSON."""
         return asdict(self)
 
-    def measured(self) -> dict:
+    def to_model_card(self) -> dict:
         """What the model card tells: of the model, not of the machine or the place."""
-        others = ("path", "difference", "warm_up", "load_seconds", "size")
+        others = ("path", "largest_difference", "warm_up_requests", "load_seconds", "size")
         return {name: value for name, value in self.to_dict().items() if name not in others and value is not None}
 
 
@@ -84,20 +84,20 @@ class Examples:
     Attributes:
         samples: With the scores of the Keras model.
         names: Of the images, for messages.
-        truth: As in `Agreement`.
-        several: As in `Agreement`.
+        targets: As in `Agreement`.
+        multi_label: As in `Agreement`.
     """
 
     samples: Sequence = ()
     names: Sequence[str] = ()
-    truth: np.ndarray | None = None
-    several: bool = False
+    targets: np.ndarray | None = None
+    multi_label: bool = False
 
     def agreement(self, scores: str) -> Agreement:
         """With the scores that `fresh_process.py` has found."""
         expected = np.array([sample.scores for sample in self.samples])
         found = np.frombuffer(base64.b64decode(scores), "float32").reshape(expected.shape)
-        return Agreement(expected, found, self.truth, self.several, self.names)
+        return Agreement(expected, found, self.targets, self.multi_label, self.names)
 
 
 NO_EXAMPLES = Examples()
@@ -146,13 +146,13 @@ def compare(
     path: Path, examples: Examples = NO_EXAMPLES, max_accuracy_drop: float = 0.01, trust: bool = False
 ) -> Verification:
     """As `verify`, on `examples` also."""
-    about = card.read(path)
+    about = model_card.read(path)
     precision = about.get("precision", "float32")
     content = require_harmless(path, trust)
-    if content.training or content.absolute_paths:
+    if content.training_operations or content.absolute_paths:
         raise VerificationError(
             f"The SavedModel {path} must hold nothing of training and no path of the machine that made it. Received: "
-            f"{', '.join((*content.training, *content.absolute_paths)[:5])}."
+            f"{', '.join((*content.training_operations, *content.absolute_paths)[:5])}."
         )
     found = _run(path, examples.samples)
     agreement = examples.agreement(found["examples"]) if examples.samples else None
@@ -183,7 +183,7 @@ def _float32_limit(logit_range):
 
 def _check_files(path, about):
     """The files of the network must be those that were written, of which a small change of scores does not tell enough."""
-    changed = [name for name, digest in about.get("sha256", {}).items() if card.digest(path / name) != digest]
+    changed = [name for name, digest in about.get("sha256", {}).items() if model_card.digest(path / name) != digest]
     if changed:
         raise VerificationError(
             f"The SavedModel {path} must hold the files that were exported. Received: another {', '.join(changed)}, by its "
@@ -201,7 +201,7 @@ def _check_examples(agreement, precision, max_accuracy_drop, logit_range):
         objection = (
             f"export: in float32 the network must give the scores of the model within {limit:.2g}. Received: a "
             f"difference of {agreement.differences.max():.3g} on {len(agreement.names)} images; the scores differ most for "
-            f"{agreement.furthest()}."
+            f"{agreement.format_most_different()}."
         )
     if objection:
         raise VerificationError(objection)
@@ -239,10 +239,10 @@ def _result(path, content, found, agreement):
     return Verification(
         path=str(path),
         images=found["images"],
-        difference=float(np.max([*scores, *(agreement.differences if agreement else ())])),
+        largest_difference=float(np.max([*scores, *(agreement.differences if agreement else ())])),
         differences=largest,
-        warm_up=found["warm_up"],
+        warm_up_requests=found["warm_up"],
         load_seconds=found["load_seconds"],
         size=content.size,
-        **(agreement.measured() if agreement else {}),
+        **(agreement.metrics() if agreement else {}),
     )

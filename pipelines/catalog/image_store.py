@@ -24,10 +24,9 @@ import numpy as np
 from PIL import Image
 
 from keras_cnn import fetching
+from keras_cnn.images.formats import find_format
 from keras_cnn.scratch import ScratchFolder
 from pipelines.errors import InputError
-
-SIGNATURES = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
 
 
 def default_directory() -> str:
@@ -62,8 +61,8 @@ def store_images(examples: Iterable[tuple], directory: str) -> Iterator[tuple]:
 def _describe(image):
     """The digest of an image, a function that gives the bytes of its file, and the suffix of the file."""
     if isinstance(image, bytes):
-        suffix = next((suffix for signature, suffix in SIGNATURES if image.startswith(signature)), ".bin")
-        return hashlib.sha256(image).hexdigest(), bytes, suffix
+        known = find_format(image)
+        return hashlib.sha256(image).hexdigest(), bytes, known.suffixes[0] if known else ".bin"
     digest = hashlib.sha256(repr(_squeeze_gray(image).shape).encode() + np.ascontiguousarray(image).data).hexdigest()
     return digest, _encode_png, ".png"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from keras_cnn.images import SUFFIXES
+from keras_cnn.images.formats import SUFFIXES, ImageFormat, find_format
 
 IMAGE, FOREIGN, COMPANION, OTHER = "image", "foreign", "companion", "other"
 # Tables, notes and annotations, and files of operating systems (Thumbs.db, desktop.ini).
@@ -18,17 +18,8 @@ COMPANIONS = (
 )
 BY_SUFFIX = "not an image file by its suffix"
 HEAD = 32  # bytes
-# Formats that can be decoded: (offset, bytes at this offset).
-DECODED = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (0, b"GIF8"), (8, b"WEBP"))
-BMP_HEADERS = (
-    12,
-    40,
-    52,
-    56,
-    64,
-    108,
-    124,
-)  # possible sizes of a BMP header in bytes; the first two letters alone may be any text
+# Possible sizes of a BMP header in bytes; the first two letters alone may be any text.
+BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 OTHER_FORMATS = {
     "TIFF": ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
     "HEIF": tuple((4, b"ftyp" + brand) for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")),
@@ -55,7 +46,7 @@ def kind_of(path: str) -> tuple[str, str]:
             head = file.read(HEAD)
     except OSError as error:
         return OTHER, f"a file that cannot be read: {error.strerror}"
-    if _is_decoded(head):
+    if decoded_format(head):
         return IMAGE, ""
     name = foreign_format(head)
     if name:
@@ -82,7 +73,8 @@ def foreign_format(head: bytes) -> str:
     return ""
 
 
-def _is_decoded(head):
-    if head[:2] == b"BM":
-        return int.from_bytes(head[14:18], "little") in BMP_HEADERS
-    return any(head.startswith(signature, offset) for offset, signature in DECODED)
+def decoded_format(head: bytes) -> ImageFormat | None:
+    """The format of a file that begins so, if it is one that is decoded."""
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") not in BMP_HEADERS:
+        return None
+    return find_format(head)

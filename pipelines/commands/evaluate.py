@@ -82,7 +82,7 @@ def measure(saved_model, catalog, trust: bool = False):
     from pipelines.evaluation.training_images import trained_on
 
     serve, names = prediction.load(saved_model, trust), prediction.class_names(saved_model)
-    several = prediction.has_several_labels(saved_model)
+    several = prediction.is_multi_label(saved_model)
     if catalog.multi_label != several:
         known, received = ("several labels", "one") if several else ("one label", "several")
         remedy = "--label for each column of 0 and 1" if several else "one label column"
@@ -95,7 +95,7 @@ def measure(saved_model, catalog, trust: bool = False):
         batch = tf.constant([prediction.content(path) for path in paths])
         answer = serve(image_bytes=batch)
         splits += known.splits(paths, batch) if known else []
-        scores.append(answer["scores"].numpy())
+        scores.append(answer["all_probabilities"].numpy())
         readable.append(answer["labels"].numpy()[:, 0] != b"")
     good = np.concatenate(readable) if len(rows) else np.zeros(0, bool)
     if not good.any():

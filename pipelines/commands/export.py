@@ -43,7 +43,7 @@ def _export(options):
 
     from keras_cnn import durable
     from keras_cnn.preprocessing import Preprocessing
-    from keras_cnn.serving import VerificationError, card, export
+    from keras_cnn.serving import VerificationError, export, model_card
 
     run = _run(options.trained)
     settings, metrics = _read(run / "settings.json"), _read(run / "metrics.json")
@@ -74,7 +74,7 @@ def _export(options):
         if durable.is_full(error):
             raise
         raise InputError(str(error)) from None
-    about = card.read(version)
+    about = model_card.read(version)
     if options.json:
         print(json.dumps({"export": str(version), **about}))
     else:
@@ -84,7 +84,7 @@ def _export(options):
 
 def _run(path):
     """The folder of a run, the last one if `path` is a folder of versions."""
-    from keras_cnn.serving.folder import highest_version
+    from keras_cnn.serving.version_folder import highest_version
 
     path = Path(path)
     if not path.exists():
@@ -120,14 +120,14 @@ def _examples(run, split, metrics):
 
 
 def _told(version, about, split):
-    measured = about["measured"]
+    measured = about["verification"]
     differences = ", ".join(f"{name} {value:.1e}" for name, value in measured["differences"].items())
     text = f"{version}: {about['precision']}, {measured['images']} images, largest differences: {differences}"
     for name in {"accuracy", "mean_average_precision"} & measured.keys():
         text += (
             f"\n{name.replace('_', ' ')} on the {split} images {measured[name]:.4f}, of the network itself "
             f"{measured[f'{name}_before']:.4f}; same answer for {100 * measured['agreement']:.1f} %; differences: median "
-            f"{measured['median']:.1e}, 99 % within {measured['percentile_99']:.1e}"
+            f"{measured['median_difference']:.1e}, 99 % within {measured['percentile_99_difference']:.1e}"
         )
     return text
 

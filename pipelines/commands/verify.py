@@ -41,22 +41,24 @@ def _verify(options):
 def _verified(found):
     signatures = ", ".join(f"{name} {difference:.1e}" for name, difference in found.differences.items())
     return (
-        f"{found.path}: {found.images} images, largest differences by signature: {signatures}; {found.warm_up} warm-up "
-        f"requests replayed; loads in {found.load_seconds:.1f} s, {found.size / 1e6:.1f} MB"
+        f"{found.path}: {found.images} images, largest differences by signature: {signatures}; "
+        f"{found.warm_up_requests} warm-up requests replayed; loads in {found.load_seconds:.1f} s, {found.size / 1e6:.1f} MB"
     )
 
 
 def _inspected(found):
-    lines = [f"{found.path}: {found.size / 1e6:.1f} MB in {len(found.files)} files, by TensorFlow {found.tensorflow}"]
+    lines = [
+        f"{found.path}: {found.size / 1e6:.1f} MB in {len(found.files)} files, by TensorFlow {found.tensorflow_version}"
+    ]
     for name, tensors in found.signatures.items():
         lines.append(f"signature {name}")
         for kind, arrow in (("inputs", "<-"), ("outputs", "->")):
             lines += [f"  {arrow} {tensor}: {text}" for tensor, text in tensors[kind].items()]
     operations = ", ".join(f"{count} {name}" for name, count in list(found.operations.items())[:12])
     lines.append(f"{sum(found.operations.values())} operations of {len(found.operations)} kinds: {operations}, ...")
-    lines.append(f"compiled by XLA: {found.compiled} functions")
+    lines.append(f"compiled by XLA: {found.compiled_functions} functions")
     lines += [f"MAY DO MORE THAN COMPUTE: {sentence}" for sentence in found.suspicious]
-    lines += [f"of training: {operation}" for operation in found.training]
+    lines += [f"of training: {operation}" for operation in found.training_operations]
     lines += [f"path of another machine: {path!r}" for path in found.absolute_paths]
     if not found.suspicious:
         lines.append(

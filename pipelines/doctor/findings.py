@@ -11,7 +11,7 @@ import numpy as np
 from pipelines.catalog import Catalog
 from pipelines.catalog.kinds import is_companion
 from pipelines.doctor import labels
-from pipelines.doctor.headers import ANIMATED, CMYK, DEEP, FORMATS, ROTATED, SUFFIXES, TRAITS, TRANSPARENT
+from pipelines.doctor.headers import ANIMATED, BY_PILLOW_NAME, CMYK, DEEP, FORMATS, ROTATED, TRAITS, TRANSPARENT
 from pipelines.doctor.near_duplicates import MAX_IMAGES, Duplicates
 from pipelines.doctor.reading import Images
 
@@ -303,7 +303,9 @@ def _details(records, size):
 
 
 def _has_wrong_suffix(path, format_number):
-    return format_number < len(FORMATS) and not path.lower().endswith(SUFFIXES[FORMATS[format_number]])
+    if format_number >= len(FORMATS):
+        return False
+    return not path.lower().endswith(BY_PILLOW_NAME[FORMATS[format_number]].suffixes)
 
 
 def _one_of_each_first(indices, values):

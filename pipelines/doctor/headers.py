@@ -10,20 +10,13 @@ from dataclasses import dataclass
 import tensorflow as tf
 from PIL import Image
 
-from keras_cnn.images.decoding import orientation_of
+from keras_cnn.images import formats
+from keras_cnn.images.decoding import read_orientation
 
 HEAD = 2**16  # bytes; if a header is longer, the file is opened again
-JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
-# Formats as named by Pillow, and the suffixes of their files. MPO is a JPEG followed by a second image.
-SUFFIXES = {
-    "JPEG": JPEG,
-    "MPO": JPEG,
-    "PNG": (".png",),
-    "GIF": (".gif",),
-    "BMP": (".bmp", ".dib"),
-    "WEBP": (".webp",),
-}
-FORMATS = tuple(SUFFIXES)
+# The formats that can be decoded, as named by Pillow.
+BY_PILLOW_NAME = {name: each for each in formats.FORMATS for name in each.pillow_names}
+FORMATS = tuple(BY_PILLOW_NAME)
 ANIMATED, CMYK, DEEP, TRANSPARENT, ROTATED = TRAITS = ("animated", "CMYK", "16-bit", "transparent", "rotated")
 
 
@@ -65,7 +58,7 @@ def read_header(path: str, head: bytes | None = None, orientation: int | None = 
 
 
 def _orientation(path):
-    return int(orientation_of(tf.io.read_file(os.fsencode(path))))
+    return int(read_orientation(tf.io.read_file(os.fsencode(path))))
 
 
 def _describe(image, orientation):

@@ -164,10 +164,10 @@ def _properties(content, image):
     values = tf.reduce_max(brightest - darkest), tf.reduce_max(brightest)
     extent, brightest, thumbnail = (tf.saturate_cast(tf.round(value), tf.uint8) for value in (*values, thumbnail))
     with tf.control_dependencies([image]):  # after the image is decoded it is known that the file fits into memory
-        deepest = png.extent_of_16_bits(content)
+        deepest = png.range_of_16_bits(content)
     return (
         tf.strings.substr(content, 0, HEAD),
-        decoding.orientation_of(content),
+        decoding.read_orientation(content),
         fingerprint(content),
         extent,
         brightest,

@@ -8,12 +8,10 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_cnn import Preprocessing, images
-from pipelines.catalog.kinds import foreign_format, reason_for_format
-from pipelines.doctor.headers import FORMATS, read_header
+from pipelines.catalog.kinds import decoded_format, foreign_format, reason_for_format
+from pipelines.doctor.headers import BY_PILLOW_NAME, read_header
 
 TOO_LARGE = "must have at most"  # in the messages of `keras_cnn.images.checks`, before anything is decoded
-# Among the first twelve bytes of files that Pillow cannot identify: too short for a header, or of an unknown format.
-SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "GIF": b"GIF8", "WEBP": b"WEBP", "PDF": b"%PDF"}
 
 
 def why_unreadable(path: str, preprocessing: Preprocessing) -> str:
@@ -37,20 +35,17 @@ def why_unreadable(path: str, preprocessing: Preprocessing) -> str:
 def _from_content(path, content):
     """The reason from Pillow or from the bytes of the file, "" if they do not show it."""
     header = read_header(path)
-    by_signature = next((name for name, signature in SIGNATURES.items() if signature in content[:12]), "")
-    name = header.format if header else foreign_format(content) or by_signature
-    if name and name not in FORMATS:
+    name = header.format if header else foreign_format(content) or _by_first_bytes(content)
+    if name and name not in BY_PILLOW_NAME:
         return reason_for_format(name)
-    return f"a truncated {name} file: its end is missing" if name and _is_truncated(name, content) else ""
+    truncated = name and BY_PILLOW_NAME[name].is_truncated(content)
+    return f"a truncated {name} file: its end is missing" if truncated else ""
 
 
-def _is_truncated(name, content):
-    """Whether a file ends too early for its format; only for files that cannot be decoded."""
-    ends = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
-    if name in ends:
-        return not content.rstrip(b"\0").endswith(ends[name])
-    size = {"WEBP": content[4:8], "BMP": content[2:6]}[name]
-    return len(content) < int.from_bytes(size, "little")
+def _by_first_bytes(content):
+    """The name of the format, "" if none is known: Pillow may need more of the header than the file has."""
+    known = decoded_format(content)
+    return known.pillow_names[0] if known else "PDF" * (b"%PDF" in content[:12])
 
 
 def _shorten(text):

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_cnn.serving import VerificationError, card
-from keras_cnn.serving.folder import highest_version
+from keras_cnn.serving import VerificationError, model_card
 from keras_cnn.serving.verification import require_harmless
+from keras_cnn.serving.version_folder import highest_version
 from pipelines.catalog import folders
 from pipelines.errors import InputError
 from pipelines.evaluation.multi_label import DECISION
@@ -67,7 +67,7 @@ def predict(saved_model, images, reject: float = 0.0, trust: bool = False):
         InputError: If the SavedModel or an image path does not exist, or a folder holds no image.
     """
     serve = load(saved_model, trust)
-    names = class_names(saved_model) if has_several_labels(saved_model) else None
+    names = class_names(saved_model) if is_multi_label(saved_model) else None
     paths, others = find_images(images)
     if others:
         warnings.warn(skipped(others), stacklevel=2)
@@ -78,7 +78,7 @@ def predict(saved_model, images, reject: float = 0.0, trust: bool = False):
         for row, path in enumerate(batch):
             labels = [label.decode() for label in answer["labels"][row]]
             best = tuple(zip(labels, answer["probabilities"][row].tolist(), strict=True))
-            given = best[0][:1] if names is None else _given(names, answer["scores"][row])
+            given = best[0][:1] if names is None else _given(names, answer["all_probabilities"][row])
             yield _prediction(path, best, given, reject)
 
 
@@ -113,13 +113,13 @@ def version_in(saved_model) -> Path:
 
 
 def class_names(saved_model) -> tuple[str, ...]:
-    """The names of the classes of a version, in the order of its scores."""
-    return tuple((version_in(saved_model) / card.LABELS).read_text(encoding="utf-8").splitlines())
+    """The names of the classes of a version, in the order of its probabilities."""
+    return tuple((version_in(saved_model) / model_card.LABELS).read_text(encoding="utf-8").splitlines())
 
 
-def has_several_labels(saved_model) -> bool:
+def is_multi_label(saved_model) -> bool:
     """Whether a version gives each class a probability of its own, as its card says."""
-    return card.read(version_in(saved_model)).get("several_labels", False)
+    return model_card.read(version_in(saved_model)).get("multi_label", False)
 
 
 def find_images(images) -> tuple[list[str], Counter]:

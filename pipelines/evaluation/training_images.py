@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from keras_cnn.serving import card
+from keras_cnn.serving import model_card
 from pipelines.catalog import csv_and_parquet
 from pipelines.doctor.reading import fingerprint
 
@@ -44,7 +44,7 @@ class TrainedOn:
 def trained_on(version: Path) -> TrainedOn | None:
     """What the version at a path has learned from; None if no catalog of its run is beside it."""
     version = version.resolve()
-    about = card.read(version).get("training")
+    about = model_card.read(version).get("metadata")
     run = str(about.get("run", version.name) if isinstance(about, dict) else version.name)
     catalog = version.parent / "runs" / run / "catalog.csv"
     # The name of a run comes from a file that may be anybody's.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keras_cnn import durable
-from keras_cnn.serving import folder, publishing
+from keras_cnn.serving import publishing, version_folder
 from pipelines.errors import InputError, TrainingError
 
 
@@ -21,9 +21,9 @@ class Output:
         staging: Where the job writes what is not finished, on the same disk.
     """
 
-    def __init__(self, directory: Path, staged: folder.Staged):
+    def __init__(self, directory: Path, staged: version_folder.Staged):
         self.directory, self.staging, self._staged = directory, staged.path, staged
-        self.number = folder.next_version(directory)
+        self.number = version_folder.next_version(directory)
 
     @property
     def run(self) -> Path:
@@ -63,8 +63,8 @@ def check(directory) -> Path:
         InputError: If it is a file, or a folder with things in it that no job of ours has written.
     """
     try:
-        return folder.check(directory)
-    except folder.FolderError as error:
+        return version_folder.check(directory)
+    except version_folder.FolderError as error:
         raise InputError(str(error)) from None
 
 
@@ -79,10 +79,10 @@ def opened(directory):
         TrainingError: If the job finds a disk full.
     """
     try:
-        with folder.staged(directory) as staged:
+        with version_folder.staged(directory) as staged:
             (staged.path / "run").mkdir()
             yield Output(Path(directory), staged)
-    except folder.FolderError as error:
+    except version_folder.FolderError as error:
         raise InputError(str(error)) from None
     except Exception as error:
         if isinstance(error, (InputError, TrainingError)) or not durable.is_full(error):

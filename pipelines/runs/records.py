@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from keras_cnn import scratch
-from keras_cnn.serving import card
+from keras_cnn.serving import model_card
 from pipelines.names import to_json
 from pipelines.training.classifier import Classifier
 
@@ -43,7 +43,7 @@ def metrics(classifier: Classifier, evaluation, temperature: float, proof, secon
         "validation": {name: _finite(score) for name, score in classifier.validation.items()},
         "temperature": temperature,
         "by_class": evaluation.by_class(),
-        "verification": {"images": proof.images, "largest_difference": proof.difference},
+        "verification": {"images": proof.images, "largest_difference": proof.largest_difference},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "restarts": [restart.to_dict() for restart in restarts],
     }
@@ -70,7 +70,7 @@ def write(run: Path, classifier: Classifier, evaluation, figures: dict[str, Any]
         "backbone": head.backbone.model.name,
         "weights": str(head.backbone.source),
         "preprocessing": head.backbone.preprocessing.to_dict(),
-        "versions": card.versions(),
+        "versions": model_card.versions(),
     }
     for name, content in (("settings.json", about), ("metrics.json", figures)):
         (run / name).write_text(to_json(content) + "\n", encoding="utf-8")

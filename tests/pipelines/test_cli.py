@@ -324,7 +324,7 @@ def test_a_version_that_was_exported_later_knows_its_run(job, tmp_path, run, see
     """As its card says; a card that names something else than the number of a run is not followed."""
     shutil.copytree(job[0].run, tmp_path / "runs" / "1")
     (tmp_path / "2" / "assets").mkdir(parents=True)
-    (tmp_path / "2" / "assets" / "model_card.json").write_text(json.dumps({"training": {"run": run}}))
+    (tmp_path / "2" / "assets" / "model_card.json").write_text(json.dumps({"metadata": {"run": run}}))
     catalog, known = Catalog.from_csv(job[0].run / "catalog.csv"), trained_on(tmp_path / "2")
     if seen is None:
         assert known is None

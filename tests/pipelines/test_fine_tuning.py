@@ -70,7 +70,7 @@ def test_the_saved_model_is_the_exported_one(job):
     content = (photos / "birds" / "duck.png").read_bytes()
     scores = model(kc.images.prepare(content, preprocessing)[None], training=False)
     serve = tf.saved_model.load(str(result.export)).signatures["serving_default"]
-    np.testing.assert_allclose(serve(image_bytes=tf.constant([content]))["scores"], scores, atol=1e-4)
+    np.testing.assert_allclose(serve(image_bytes=tf.constant([content]))["all_probabilities"], scores, atol=1e-4)
 
 
 def test_the_report_names_the_errors_and_the_excluded_files(job):

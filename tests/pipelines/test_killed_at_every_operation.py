@@ -12,7 +12,7 @@ import pytest
 from helpers.killing import Files
 
 from keras_cnn import durable
-from keras_cnn.serving import folder
+from keras_cnn.serving import journal
 from keras_cnn.training.checkpoints import Checkpoints
 from pipelines import InputError
 from pipelines.errors import TrainingError
@@ -243,7 +243,7 @@ def test_an_unfinished_publication_is_part_of_a_folder_that_moves(tmp_path, monk
 def stopped_while_publishing(out, monkeypatch):
     """A folder with a journal whose steps have not been taken."""
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(folder.journal, "finish", stop_at_second_call())
+        patch.setattr(journal, "finish", stop_at_second_call())
         job(out)
     assert (out / ".publishing").exists() and versions(out) == []
     return out

@@ -105,7 +105,7 @@ def test_the_exported_version_ranks_as_the_metrics_say(tagged):
     paths, truth = held_out(result)
     serve = tf.saved_model.load(str(result.export)).signatures["serving_default"]
     with_bytes = tf.constant([tf.io.read_file(path).numpy() for path in paths])
-    scores = serve(image_bytes=with_bytes)["scores"].numpy()
+    scores = serve(image_bytes=with_bytes)["all_probabilities"].numpy()
     assert average_precision(scores, truth).mean() == pytest.approx(result.metrics["mean_average_precision"], abs=1e-3)
     assert ((scores >= 0.5) == truth).all(1).mean() == pytest.approx(result.accuracy)
     assert scores.sum(1).min() < 0.5 and scores.sum(1).max() > 1.5  # not shares of one

@@ -8,7 +8,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from keras_cnn.serving import FolderError, folder
+from keras_cnn.serving import FolderError, version_folder
 from pipelines import InputError, cli
 from pipelines.errors import TrainingError
 from pipelines.runs import output_folder
@@ -118,7 +118,7 @@ def test_links_in_the_place_of_our_own_are_refused_and_not_followed(tmp_path, na
         with pytest.raises(InputError) as caught:
             function(out)
         assert str(caught.value) == sentence
-    with pytest.raises(FolderError, match="a symbolic link"), folder.staged(out):  # as `keras_cnn.export` does
+    with pytest.raises(FolderError, match="a symbolic link"), version_folder.staged(out):  # as `keras_cnn.export` does
         pass
     assert [path.name for path in out.iterdir()] == [name]
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
@@ -151,7 +151,7 @@ def test_a_lock_that_becomes_a_link_after_the_check_is_refused(tmp_path, monkeyp
     other, out = precious(tmp_path), tmp_path / "out"
     out.mkdir()
     (out / ".lock").symlink_to(other / "thesis.txt")
-    monkeypatch.setattr(folder, "check", lambda path: path)
+    monkeypatch.setattr(version_folder, "check", lambda path: path)
     with (
         pytest.raises(InputError, match=r"cannot be written: \.lock in it must be a plain file"),
         output_folder.opened(out),

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from keras_cnn import Preprocessing, images
 
-FILES = Path(__file__).parent / "data" / "images"
+FILES = Path(__file__).parent.parent / "data" / "images"
 WHOLE = sorted(path for path in FILES.iterdir() if path.is_file())
 REFUSED = sorted((FILES / "refused").iterdir())
 # Pillow shows another colour than the background where a frame leaves its canvas empty.
@@ -67,7 +67,7 @@ def test_half_transparent_by_hand():
         ("truncated.gif", "A GIF file must hold a complete image and its colours."),
         (
             "run_length.bmp",
-            "A BMP file must be uncompressed, with 8, 24 or 32 bits a pixel in the usual order, and no older than Windows 3.",
+            "A BMP file must be uncompressed, with 8, 24 or 32 bits per pixel in the usual order, of Windows 3 or later.",
         ),
     ],
 )

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 from keras_cnn import images
 from keras_cnn.images import orientation
-from keras_cnn.images.decoding import orientation_of
+from keras_cnn.images.decoding import read_orientation
 
-FILES = Path(__file__).parent / "data" / "images"
+FILES = Path(__file__).parent.parent / "data" / "images"
 
 # Exif 2.32, tag 0x0112: where the first row and the first column of the file are seen.
 UPRIGHT = {
@@ -64,13 +64,13 @@ def exif():
 )
 def test_malformed_exif_data_leave_the_image_as_it_is(malformed, change):
     _, tiff, _ = exif()
-    assert orientation.read(tf.constant(tiff)) == 6
-    assert orientation.read(tf.constant(change(tiff))) == 1
+    assert orientation.from_exif(tf.constant(tiff)) == 6
+    assert orientation.from_exif(tf.constant(change(tiff))) == 1
 
 
 def test_more_entries_announced_than_there_are_does_no_harm():
     _, tiff, _ = exif()
-    assert orientation.read(tf.constant(tiff[:8] + b"\xff\xff" + tiff[10:])) == 6
+    assert orientation.from_exif(tf.constant(tiff[:8] + b"\xff\xff" + tiff[10:])) == 6
 
 
 def test_exif_data_never_make_an_image_unreadable():
@@ -152,7 +152,7 @@ def test_each_type_of_number_is_read_as_pillow_reads_it():
             values = [value, 3, 3][:count]
             one, rest = orientation_entry(order, kind, values, end=8 + 2 + 12 + 4)
             exif = tiff(order, [one], rest=rest)
-            received[order, kind, value, count] = int(orientation.read(tf.constant(exif)))
+            received[order, kind, value, count] = int(orientation.from_exif(tf.constant(exif)))
             expected[order, kind, value, count] = by_pillow(exif)
     assert received == expected
     turning = {kind for order, kind, value, count in received if received[order, kind, 6, 1] == 6}
@@ -164,7 +164,7 @@ def test_fractions_are_no_orientations():
         exif = tiff(
             "<", [entry("<", 0x0112, 5, 1, struct.pack("<I", 26))], rest=struct.pack("<II", numerator, denominator)
         )
-        assert orientation.read(tf.constant(exif)) == by_pillow(exif) == found
+        assert orientation.from_exif(tf.constant(exif)) == by_pillow(exif) == found
 
 
 SIX = entry("<", 0x0112, 4, 1, struct.pack("<I", 6))
@@ -198,13 +198,13 @@ def test_odd_exif_data_are_read_as_pillow_reads_them(kind):
         expected = by_pillow(ODD[kind])
     except SyntaxError:  # Pillow knows no such header
         expected = 1
-    assert orientation.read(tf.constant(ODD[kind])) == expected
+    assert orientation.from_exif(tf.constant(ODD[kind])) == expected
 
 
 def test_exif_data_cut_off_anywhere_are_read_as_pillow_reads_them():
     exif = tiff("<", [MAKER, SIX, EIGHT], rest=bytes(12) + b"Canon\0")
     cuts = range(8, len(exif) + 1)
-    found = [int(orientation.read(tf.constant(exif[:cut]))) for cut in cuts]
+    found = [int(orientation.from_exif(tf.constant(exif[:cut]))) for cut in cuts]
     assert found == [by_pillow(exif[:cut]) for cut in cuts] and set(found) == {1, 6}
 
 
@@ -271,7 +271,7 @@ def test_wherever_exif_data_stand_files_are_seen_as_pillow_shows_them(kind):
     np.testing.assert_array_equal(images.decode(IN_FILES[kind]), np.asarray(expected))
     known = kind in ("the second of two that are whole", "PNG, a text of the chunk's name alone")
     assert (expected.size == (24, 16)) == known
-    assert orientation_of(tf.constant(IN_FILES[kind])) == (1 if known else 6)
+    assert read_orientation(tf.constant(IN_FILES[kind])) == (1 if known else 6)
 
 
 def test_an_orientation_outside_of_exif_data_is_left_aside():

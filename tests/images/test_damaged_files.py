@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_cnn import Preprocessing, images
 
-FILES = Path(__file__).parent / "data" / "images"
+FILES = Path(__file__).parent.parent / "data" / "images"
 COUNT = 400
 
 
