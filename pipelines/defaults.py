@@ -57,6 +57,9 @@ def choose(
         ValueError: If a value is out of range, or "last" or a stage shall be trained and the network cannot be cut before it.
     """
     check_names(overrides)
+    if multi_label and overrides.get("class_balance"):
+        expected = "None with several labels per image"
+        raise ValueError(arguments.message("fit", "class_balance", expected, overrides["class_balance"]))
     given = {name: value for name, value in overrides.items() if value is not None}
     train = _train(backbone, training_images, gpu, given.get("train"), given.get("epochs"))
     light = train in LIGHT

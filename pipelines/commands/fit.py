@@ -7,8 +7,8 @@ import json
 
 from pipelines.commands import argument_types, data_options
 
-EXCLUSIVE = {"bool": {"action": argparse.BooleanOptionalAction}}
 TYPES = {"int": argument_types.count, "float": argument_types.number, "str": str}
+METAVARS = {"int": "N", "float": "X"}
 
 
 def add_to(commands) -> None:
@@ -51,7 +51,11 @@ def _add_settings(group) -> None:
         how = (
             {"action": argparse.BooleanOptionalAction}
             if kind == "bool"
-            else {"type": TYPES[kind], "choices": option.choices or None, "metavar": option.metavar}
+            else {
+                "type": TYPES[kind],
+                "choices": option.choices or None,
+                "metavar": option.metavar or METAVARS.get(kind),
+            }
         )
         text = f"{option.help} (default: {option.default})".replace("%", "%%")
         group.add_argument(f"--{field.name.replace('_', '-')}", help=text, default=None, **how)

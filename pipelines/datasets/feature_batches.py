@@ -24,13 +24,23 @@ class FeatureBatches:
         targets: `(examples, classes)`: float32, one-hot or multi-hot.
         batch_size: Examples per step; the last batch of an epoch may be smaller.
         seed: An integer.
+        balance: As in `pipelines.datasets.image_batches.ImageBatches`.
 
     Attributes:
         steps: Number of batches per epoch.
     """
 
-    def __init__(self, copies: Sequence[np.ndarray], targets: np.ndarray, batch_size: int, seed: int):
+    def __init__(
+        self,
+        copies: Sequence[np.ndarray],
+        targets: np.ndarray,
+        batch_size: int,
+        seed: int,
+        balance: str | None = None,
+    ):
         self._copies = [as_tensor(features) for features in copies]
+        self._order = order.order_of(targets, seed, balance=balance)
+        self._weights = order.example_weights(targets) if balance == "weights" else None
         self._targets = tf.constant(targets, tf.float32)
         self._batch_size, self._seed, self._examples = batch_size, seed, len(targets)
         self.steps = math.ceil(self._examples / batch_size)
@@ -38,7 +48,7 @@ class FeatureBatches:
     def __call__(self, epoch: int | tf.Tensor = 0, step: int | tf.Tensor = 0) -> tf.data.Dataset:
         """The batches of an epoch, counted from 0, starting at a step; both may be int64 tensors."""
         epoch = tf.cast(epoch, tf.int64)
-        examples = order.shuffled(self._examples, self._seed, epoch)
+        examples = self._order(epoch)
         first_copy = tf.random.stateless_uniform([self._examples], [self._seed, 3], 0, len(self._copies), tf.int32)
         copy_of = (first_copy + tf.cast(epoch, tf.int32)) % len(self._copies)
 
@@ -51,7 +61,8 @@ class FeatureBatches:
                 tf.gather(copy, tf.gather(chosen, index)) for copy, index in zip(self._copies, indices, strict=True)
             ]
             features = tf.ensure_shape(tf.dynamic_stitch(indices, parts), (None, *self._copies[0].shape[1:]))
-            return tf.cast(features, tf.float32), tf.gather(self._targets, chosen)
+            found = tf.cast(features, tf.float32), tf.gather(self._targets, chosen)
+            return found if self._weights is None else (*found, tf.gather(self._weights, chosen))
 
         steps = tf.data.Dataset.range(tf.cast(step, tf.int64), self.steps)
         return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(dataset_options())

@@ -76,7 +76,7 @@ class ImageBatches:
         self._classes = _check(source, indices, targets, self._size, batch_size, classes, augmentation, seed, balance)
         self.steps = math.ceil(self.examples / batch_size)
         self._batch_size, self._augmentation, self._seed = batch_size, augmentation, seed
-        self._order = _make_order(self.examples, targets, seed, shuffle, balance)
+        self._order = order.order_of(targets, seed, shuffle, balance)
         self._images = _make_image_reader(source, indices)
         self._targets = _make_target_reader(targets, self._classes)
         self._weights = order.class_weights(order.labels_of(targets), self._classes) if balance == "weights" else None
@@ -129,16 +129,6 @@ def _check(source, indices, targets, size, batch_size, classes, augmentation, se
         received = f"{targets.min()} to {targets.max()}, classes={classes}"
         raise ValueError(arguments.message("ImageBatches", "targets", expected, received))
     return classes
-
-
-def _make_order(count, targets, seed, shuffle, balance):
-    """A function of the epoch that gives the indices of the examples in the order in which they come."""
-    if balance == "sampling":
-        balanced = order.balanced(order.labels_of(targets))
-        return lambda epoch: balanced(seed, epoch)
-    if shuffle:
-        return lambda epoch: order.shuffled(count, seed, epoch)
-    return lambda epoch: tf.range(count, dtype=tf.int64)
 
 
 def _make_image_reader(source, indices):

@@ -14,6 +14,26 @@ import tensorflow as tf
 from keras_cnn import arguments
 
 
+def order_of(
+    targets: np.ndarray, seed: int, shuffle: bool = True, balance: str | None = None
+) -> Callable[[int | tf.Tensor], tf.Tensor]:
+    """A function of the epoch that gives the indices of the examples in the order in which they come.
+
+    Args:
+        targets: Class numbers, or one-hot targets, of the examples.
+        seed: An integer of at least 0.
+        shuffle: Whether the order changes with each epoch.
+        balance: "sampling": every class comes equally often, instead of every example once.
+    """
+    count = len(targets)
+    if balance == "sampling":
+        indices = balanced(labels_of(targets))
+        return lambda epoch: indices(seed, epoch)
+    if shuffle:
+        return lambda epoch: shuffled(count, seed, epoch)
+    return lambda epoch: tf.range(count, dtype=tf.int64)
+
+
 def shuffled(count: int, seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
     """The indices 0 to `count` - 1 in random order; all orders are equally likely."""
     seed = tf.random.fold_in(tf.constant([seed, 1], tf.int64), epoch)
@@ -63,6 +83,12 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     counts = np.bincount(labels, minlength=classes)
     weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return np.where(counts > 0, weights, 0.0).astype("float32")
+
+
+def example_weights(targets: np.ndarray) -> tf.Tensor:
+    """The weight of each example from its class, float32 `(examples,)`, for one-hot targets."""
+    labels = labels_of(targets)
+    return tf.constant(class_weights(labels, targets.shape[1])[labels])
 
 
 def labels_of(targets: np.ndarray) -> np.ndarray:

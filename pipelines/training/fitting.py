@@ -75,7 +75,7 @@ def _feature_data(head: HeadFit, cache, progress):
     """The later stages, and batches of cached features to train them on."""
     settings, data = head.settings, head.data
     targets = to_one_hot(data.targets("train"), data.num_classes)
-    batches = FeatureBatches(head.copies, targets, settings.batch_size, settings.seed)
+    batches = FeatureBatches(head.copies, targets, settings.batch_size, settings.seed, settings.class_balance)
     truth = to_one_hot(data.targets("validation"), data.num_classes)
     validation = FeatureBatches([head.validation_features], truth, BATCH_SIZE, settings.seed)(0)
     return _trained_part(head.partition.rest), batches, validation, head.preview

@@ -84,6 +84,14 @@ def test_sigmoids_are_not_smoothed():
     assert smoothing == [0.1, 0.0]
 
 
+def test_classes_of_images_with_several_labels_cannot_be_balanced():
+    assert defaults.choose(STAGES, 100, class_balance="weights").class_balance == "weights"
+    with pytest.raises(
+        ValueError, match=r"^fit: `class_balance` must be None with several labels per image\. Received"
+    ):
+        defaults.choose(STAGES, 100, multi_label=True, class_balance="weights")
+
+
 def test_options_are_checked():
     for options in (
         {"train": "some"},

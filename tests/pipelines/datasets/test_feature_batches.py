@@ -53,3 +53,19 @@ def test_feature_maps_of_three_copies_stay_with_their_example():
 
 def test_an_epoch_can_start_at_any_step(batches):
     np.testing.assert_array_equal(epoch(batches(), 5, 1)[0], epoch(batches(), 5)[0][4:])
+
+
+def test_classes_come_equally_often_or_weigh_the_same():
+    # 8 examples of class 0 and 2 of class 1, which have the values 8 and 9.
+    labels = np.array([0] * 8 + [1] * 2)
+    features = np.arange(10, dtype="float16")[:, None]
+    sampled = FeatureBatches([features], to_one_hot(labels, 2), 5, 0, "sampling")
+    values, targets = epoch(sampled, 0)
+    assert targets.sum(0).tolist() == [5, 5] and set(values[targets[:, 1] == 1]) == {8, 9}
+    weighted = FeatureBatches([features], to_one_hot(labels, 2), 10, 0, "weights")
+    ((x, _, weights),) = weighted(0)
+    # 10 / (2 classes * 8 examples), and 10 / (2 * 2).
+    assert {(int(v) >= 8, float(w)) for v, w in zip(x.numpy()[:, 0], weights.numpy(), strict=True)} == {
+        (False, 0.625),
+        (True, 2.5),
+    }
