@@ -18,7 +18,7 @@ from pipelines.catalog import Catalog, open_data
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.doctor import Duplicates, Finding, Images
 from pipelines.errors import InputError
-from pipelines.progress import Steps
+from pipelines.progress import Progress
 from pipelines.report import write_report
 from pipelines.runs import output_folder, records
 from pipelines.training import job_state
@@ -103,34 +103,34 @@ def fine_tune(
     output_folder.check(out)
     catalog = data if isinstance(data, Catalog) else open_data(data, out)
     seed = 0 if overrides.get("seed") is None else overrides["seed"]
-    steps, cache = Steps(visible=progress), ArrayCache()
-    with output_folder.opened(out) as files, steps.shown():
-        with steps.step("Loading the network"):
+    phases, cache = Progress(visible=progress), ArrayCache()
+    with output_folder.open_output(out) as files, phases.shown():
+        with phases.phase("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
         choose_settings(network, catalog, len(catalog.included()), overrides)  # refuses before the work
         networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.included()), crop_fraction))
-        catalog, images, duplicates = read_and_split(networks[0], catalog, seed, cache, steps)
+        catalog, images, duplicates = read_and_split(networks[0], catalog, seed, cache, phases)
         findings = doctor.examine(catalog, images, duplicates, network.preprocessing.size)
-        heads = [fit_head_on(each, catalog, images, overrides, cache, steps) for each in networks]
+        heads = [fit_head_on(each, catalog, images, overrides, cache, phases) for each in networks]
         head = min(heads, key=lambda each: each.score["loss"])  # with few images accuracy is mostly chance
         if not restart and (paths := files.published(head.description)):  # killed after that
             return _result(out, *paths)
         fitted = None
         if head.settings.epochs:
             try:
-                fitted = fit(head, job_state.opened(out, head.description, restart), cache, steps, callbacks)
+                fitted = fit(head, job_state.open_or_create(out, head.description, restart), cache, phases, callbacks)
             except kc.training.FrozenWeightsError:  # not what was asked for: nothing to resume
                 job_state.remove(out)
                 raise
-        classifier = select(head, fitted, steps)
+        classifier = select(head, fitted, phases)
         catalog = head.data.catalog
-        with steps.step("Testing", len(catalog.included("test"))) as advance:
+        with phases.phase("Testing", len(catalog.included("test"))) as advance:
             validated, truth = classifier.validation_probabilities, head.data.targets("validation")
             temperature = calibration.temperature(validated, truth)
             tested = classifier.test_probabilities(cache, advance)
             tested = calibration.calibrated(tested, temperature, independent=catalog.multi_label)
             evaluation = head.task.evaluation(tested, head.data.targets("test"), catalog.classes)
-        with steps.step("Exporting and verifying"):
+        with phases.phase("Exporting and verifying"):
             contents = (
                 Path(catalog.paths[index]).read_bytes() for index in catalog.included("test")[:EXAMPLES_TO_VERIFY]
             )
@@ -143,7 +143,7 @@ def fine_tune(
                 temperature=temperature,
                 metadata={**evaluation.figures(), "data": head.data.images.key},
             )
-        metrics = records.metrics(classifier, evaluation, temperature, proof, steps.seconds)
+        metrics = records.metrics(classifier, evaluation, temperature, proof, phases.seconds)
         metrics |= leak_report(evaluation, catalog, duplicates, findings)
         records.write(files.run, classifier, evaluation, metrics)
         write_report(files.run)
@@ -185,25 +185,30 @@ def with_crop_fractions(network: kc.Backbone, crop_fractions: Sequence[float]) -
 
 
 def read_and_split(
-    network: kc.Backbone, catalog: Catalog, seed: int, cache: ArrayCache, steps: Steps
+    network: kc.Backbone, catalog: Catalog, seed: int, cache: ArrayCache, phases: Progress
 ) -> tuple[Catalog, Images, Duplicates]:
     """The catalog with splits and without files that cannot be read; its images, and which of them are duplicates."""
-    with steps.step("Reading images", len(catalog.included())) as advance:
+    with phases.phase("Reading images", len(catalog.included())) as advance:
         catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
         duplicates = doctor.find_duplicates(images)
         return doctor.group_duplicates(catalog.check(), duplicates).split(seed), images, duplicates
 
 
 def fit_head_on(
-    network: kc.Backbone, catalog: Catalog, images: Images, overrides: dict[str, Any], cache: ArrayCache, steps: Steps
+    network: kc.Backbone,
+    catalog: Catalog,
+    images: Images,
+    overrides: dict[str, Any],
+    cache: ArrayCache,
+    phases: Progress,
 ) -> HeadFit:
     """A head on a network, fitted to images; they are read again where the network sees another part of them."""
     if images.preprocessing != network.preprocessing:
-        with steps.step("Reading images", len(catalog.included())) as advance:
+        with phases.phase("Reading images", len(catalog.included())) as advance:
             catalog, images = doctor.read(catalog, network.preprocessing, cache, advance)
     chosen = choose_settings(network, catalog, len(catalog.included("train")), overrides)
     keras.utils.set_random_seed(chosen.seed)
-    return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, steps)
+    return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, phases)
 
 
 def leak_report(evaluation, catalog: Catalog, duplicates: Duplicates, findings: Sequence[Finding]) -> dict[str, Any]:

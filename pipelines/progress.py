@@ -1,4 +1,4 @@
-"""Progress bars and the time that each step took."""
+"""Progress bars, and the seconds of each phase of a job."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import time
 from contextlib import contextmanager
 
 import keras
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class Steps:
-    """The steps of a job: a bar while each runs, seconds afterwards.
+class Progress:
+    """The phases of a job: a bar while each runs, seconds afterwards.
 
     Bars are shown on stderr where that is a terminal: output and logs stay clean.
 
     Attributes:
-        seconds: Dict of step -> seconds, in all if it comes more than once.
+        seconds: Phase -> seconds, added up if it comes more than once.
     """
 
     def __init__(self, visible: bool = True):
         self.seconds: dict[str, float] = {}
         console = self._console = Console(stderr=True, quiet=not visible)
-        self._progress = Progress(
-            TextColumn("{task.description:<23}"),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
+        self._bars = bars.Progress(
+            bars.TextColumn("{task.description:<23}"),
+            bars.BarColumn(bar_width=16),
+            bars.MofNCompleteColumn(),
+            bars.TimeRemainingColumn(elapsed_when_finished=True),
+            bars.TextColumn("{task.fields[note]}"),
             console=console,
             disable=not (visible and console.is_terminal),
         )
@@ -35,7 +35,7 @@ class Steps:
     @contextmanager
     def shown(self):
         """Show bars within the `with` block."""
-        with self._progress:
+        with self._bars:
             yield self
 
     def report(self, text: str) -> None:
@@ -43,33 +43,33 @@ class Steps:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def step(self, name: str, total: int = 1):
-        """One step; gives a function `advance(count=1, note="")`. What is not counted inside is counted at the end."""
-        task = self._progress.add_task(name, total=total, note="")
+    def phase(self, name: str, total: int = 1):
+        """One phase; gives a function `advance(count=1, note="")`. What is not counted inside is counted at the end."""
+        task = self._bars.add_task(name, total=total, note="")
         start = time.perf_counter()
-        yield lambda count=1, note=None: self._progress.update(
+        yield lambda count=1, note=None: self._bars.update(
             task, advance=count, **({} if note is None else {"note": note})
         )
-        self._progress.update(task, completed=total)
+        self._bars.update(task, completed=total)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 class EpochBar(keras.callbacks.Callback):
-    """Moves a bar by one at each step of `fit` and notes what validation says.
+    """Moves a bar by one at each step of `fit` and shows the validation metric.
 
     Args:
-        advance: From `Steps.step`.
-        measure: The name of the metric that is noted.
+        advance: From `Progress.phase`.
+        metric: The name of the metric to show.
     """
 
-    def __init__(self, advance, measure: str):
+    def __init__(self, advance, metric: str):
         super().__init__()
-        self._advance, self._measure = advance, measure
+        self._advance, self._metric = advance, metric
 
     def on_train_batch_end(self, batch, logs=None):
         self._advance(1)
 
     def on_epoch_end(self, epoch, logs=None):
-        value = logs.get(f"val_{self._measure}")
+        value = logs.get(f"val_{self._metric}")
         if value is not None:
-            self._advance(0, note=f"validation {self._measure.replace('_', ' ')} {value:.3f}")
+            self._advance(0, note=f"validation {self._metric.replace('_', ' ')} {value:.3f}")

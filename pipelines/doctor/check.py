@@ -10,7 +10,7 @@ from pipelines import doctor
 from pipelines.catalog import Catalog
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.errors import InputError
-from pipelines.progress import Steps
+from pipelines.progress import Progress
 
 READ_SIZE = 64  # pixels per side: enough to compare images, and large JPEGs are decoded at an eighth of their size
 
@@ -26,9 +26,9 @@ def check_data(catalog: Catalog, size: int, progress: bool = True) -> dict:
     Returns:
         images, classes, excluded, seconds, images_per_second, and findings: a list of `Finding.to_dict`.
     """
-    count, steps = len(catalog.included()), Steps(visible=progress)
+    count, phases = len(catalog.included()), Progress(visible=progress)
     start = time.perf_counter()
-    with steps.shown(), steps.step("Checking images", count) as advance:
+    with phases.shown(), phases.phase("Checking images", count) as advance:
         catalog, images = doctor.read(catalog, Preprocessing(READ_SIZE), ArrayCache(), advance, store_images=False)
         duplicates = doctor.find_duplicates(images)
         findings = (*_refusals(catalog), *doctor.examine(catalog, images, duplicates, (size, size)))

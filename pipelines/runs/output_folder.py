@@ -69,7 +69,7 @@ def check(directory) -> Path:
 
 
 @contextmanager
-def opened(directory):
+def open_output(directory):
     """An `Output` for one job at a time; what is not published is gone at the end, whatever ends it.
 
     What a killed job has left is published if that had been decided, or else removed by the next one.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.datasets.array_cache import ArrayCache
-from pipelines.progress import Steps
+from pipelines.progress import Progress
 from pipelines.training.feature_extractor import FeatureExtractor, in_batches, inference
 from pipelines.training.head import HeadFit, refit_head
 from pipelines.training.restarts import FitResult
@@ -53,7 +53,7 @@ class Classifier:
         return in_batches(inference(head.partition.rest, images), features)
 
 
-def select(head: HeadFit, fitted: FitResult | None, progress: Steps) -> Classifier:
+def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Classifier:
     """Choose between the linear probe and the fine-tuned network by validation.
 
     Where the probe is selected, the network gets the weights back that it had before fine-tuning, and the probe is fitted to

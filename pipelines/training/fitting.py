@@ -14,7 +14,7 @@ from keras_cnn import surgery
 from keras_cnn.builder import attach
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
-from pipelines.progress import EpochBar, Steps
+from pipelines.progress import EpochBar, Progress
 from pipelines.settings import Settings
 from pipelines.training.head import HeadFit, augmentation_of
 from pipelines.training.restarts import FitResult, Start, fit_with_restarts
@@ -22,7 +22,11 @@ from pipelines.training.split_images import BATCH_SIZE, naming_files
 
 
 def fit(
-    head: HeadFit, folder: Path, cache: ArrayCache, progress: Steps, callbacks: Sequence[keras.callbacks.Callback] = ()
+    head: HeadFit,
+    folder: Path,
+    cache: ArrayCache,
+    progress: Progress,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> FitResult:
     """Train a classifier in place, from its linear probe on; it ends with the weights of its best epoch.
 
@@ -45,7 +49,7 @@ def fit(
     )
     truth = data.targets("validation")
     with (
-        progress.step("Fine-tuning", settings.epochs * batches.steps) as advance,
+        progress.phase("Fine-tuning", settings.epochs * batches.steps) as advance,
         kc.check_frozen(head.model),
         naming_files(getattr(batches, "source", None)),
         kc.training.mixed_precision(head.backbone.model) if settings.mixed_precision else nullcontext(),
@@ -84,7 +88,7 @@ def _feature_data(head: HeadFit, cache, progress):
 def _image_data(head: HeadFit, cache, progress):
     """The whole network, and batches of augmented images to train it on."""
     settings, data, augmentation = head.settings, head.data, augmentation_of(head.settings)
-    with progress.step("Reading larger images", len(data.indices("train"))) as advance:
+    with progress.phase("Reading larger images", len(data.indices("train"))) as advance:
         source = data.load_larger(augmentation, cache, advance)
     batches = data.augmented_batches(
         source, augmentation, settings.batch_size, settings.seed, class_balance=settings.class_balance

@@ -15,7 +15,7 @@ from keras_cnn.training import LinearHead, calibration, solve_head
 from pipelines import augment
 from pipelines.augment import Augmentation, check_flips, check_flips_by_cross_validation
 from pipelines.datasets.array_cache import ArrayCache, digest
-from pipelines.progress import Steps
+from pipelines.progress import Progress
 from pipelines.settings import FEWEST_COPIES, Settings
 from pipelines.training.feature_extractor import (
     FeatureExtractor,
@@ -65,7 +65,9 @@ class HeadFit:
     preview: np.ndarray | None = None
 
 
-def fit_head(backbone: Backbone, data: SplitImages, settings: Settings, cache: ArrayCache, progress: Steps) -> HeadFit:
+def fit_head(
+    backbone: Backbone, data: SplitImages, settings: Settings, cache: ArrayCache, progress: Progress
+) -> HeadFit:
     """Put a head on a backbone and fit it as a linear probe.
 
     Args:
@@ -129,11 +131,11 @@ def fit_head(backbone: Backbone, data: SplitImages, settings: Settings, cache: A
     )
 
 
-def refit_head(head: HeadFit, progress: Steps) -> None:
+def refit_head(head: HeadFit, progress: Progress) -> None:
     """Fit the probe to the validation images too, once they have decided everything: with few images that is many."""
     pool = _pooling(head.partition, sum(map(len, head.copies)) + len(head.validation_features))
     targets = [head.data.targets("train")] * len(head.copies) + [head.data.targets("validation")]
-    with progress.step("Fitting the head"):
+    with progress.phase("Fitting the head"):
         features = np.concatenate([pool(each) for each in (*head.copies, head.validation_features)])
         labels = np.concatenate(targets)
         classes, l2 = head.data.num_classes, (head.probe.penalty,)
@@ -146,11 +148,11 @@ class _Extract:
 
     extractor: FeatureExtractor
     data: SplitImages
-    progress: Steps
+    progress: Progress
 
     def __call__(self, split: str, flipped: bool = False) -> np.ndarray:
         name = f"Features of {split}{', flipped' if flipped else ''}"
-        with self.progress.step(name, len(self.data.indices(split))) as advance:
+        with self.progress.phase(name, len(self.data.indices(split))) as advance:
             return self.extractor.features(self.data.batches(split), self.data.cache_key(split), advance, flipped)
 
 
@@ -172,8 +174,10 @@ def _pooling(parts: Partition, images: int) -> Callable[[np.ndarray], np.ndarray
     return lambda features: in_batches(run, features)
 
 
-def _fit_probe(copies: Sequence[np.ndarray], data: SplitImages, validation: np.ndarray, progress: Steps) -> LinearHead:
-    with progress.step("Fitting the head"):
+def _fit_probe(
+    copies: Sequence[np.ndarray], data: SplitImages, validation: np.ndarray, progress: Progress
+) -> LinearHead:
+    with progress.phase("Fitting the head"):
         labels = np.concatenate([data.targets("train")] * len(copies))
         return solve_head(np.concatenate(copies), labels, data.num_classes, validation, data.targets("validation"))
 
@@ -210,10 +214,13 @@ def _augmented_copies(extractor, data, settings, cache, progress):
     """Features of augmented copies of the training images, one array per copy; and a preview of them."""
     # Features of two images cannot be mixed as the images could.
     augmentation = replace(augmentation_of(settings), mixup=0.0, cutmix=0.0)
-    with progress.step("Reading larger images", len(data.indices("train"))) as advance:
+    with progress.phase("Reading larger images", len(data.indices("train"))) as advance:
         source = data.load_larger(augmentation, cache, advance)
     batches = data.augmented_batches(source, augmentation, BATCH_SIZE, settings.seed, shuffle=False)
     key, epochs = data.augmented_cache_key(augmentation, settings.seed), range(1, settings.augmented_copies)
-    with progress.step("Features of augmented copies", len(epochs) * batches.examples) as advance, naming_files(source):
+    with (
+        progress.phase("Features of augmented copies", len(epochs) * batches.examples) as advance,
+        naming_files(source),
+    ):
         copies = tuple(extractor.features(batches, key, advance, epoch=epoch) for epoch in epochs)
     return copies, data.preview(source, augmentation, settings.seed)

@@ -14,7 +14,7 @@ from pipelines import defaults, doctor
 from pipelines.augment import PRESETS
 from pipelines.catalog import Catalog
 from pipelines.datasets.array_cache import ArrayCache
-from pipelines.progress import Steps
+from pipelines.progress import Progress
 from pipelines.training import head as heads
 from pipelines.training.classifier import LINEAR_PROBE, select
 from pipelines.training.feature_extractor import FeatureExtractor
@@ -23,7 +23,7 @@ from pipelines.training.head import augmentation_of, fit_head
 from pipelines.training.restarts import FitResult
 from pipelines.training.split_images import SplitImages
 
-QUIET = Steps(visible=False)
+QUIET = Progress(visible=False)
 SIZE = 32
 
 

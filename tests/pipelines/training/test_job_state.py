@@ -10,24 +10,24 @@ JOB = {"epochs": 3, "data": "a" * 64, "horizontal_flip": None}
 
 
 def test_the_same_job_finds_what_it_left(tmp_path):
-    folder = job_state.opened(tmp_path, JOB)
+    folder = job_state.open_or_create(tmp_path, JOB)
     (folder / "checkpoint").touch()
     assert job_state.exists(tmp_path)
-    assert (job_state.opened(tmp_path, dict(JOB)) / "checkpoint").exists()
+    assert (job_state.open_or_create(tmp_path, dict(JOB)) / "checkpoint").exists()
     job_state.remove(tmp_path)
     assert not job_state.exists(tmp_path)
 
 
 def test_another_job_is_told_what_differs(tmp_path):
-    (job_state.opened(tmp_path, JOB) / "checkpoint").touch()
+    (job_state.open_or_create(tmp_path, JOB) / "checkpoint").touch()
     with pytest.raises(InputError) as caught:
-        job_state.opened(tmp_path, {**JOB, "epochs": 5, "data": "b" * 64})
+        job_state.open_or_create(tmp_path, {**JOB, "epochs": 5, "data": "b" * 64})
     assert str(caught.value) == (
-        f"An unfinished job in {tmp_path} can go on only with the same data and settings. Received others: epochs is 5, was 3, "
-        "data is 'bbbbbbbbbbb…, was 'aaaaaaaaaaa…. Run the same command as before, or add --restart to drop that job."
+        f"The interrupted job in {tmp_path} can resume only with the same data and settings. Received others: epochs is 5, was 3, "
+        "data is 'bbbbbbbbbbb…, was 'aaaaaaaaaaa…. Run the same command as before, or add --restart to discard that job."
     )
     assert (tmp_path / ".unfinished" / "checkpoint").exists()
-    folder = job_state.opened(tmp_path, {**JOB, "epochs": 5}, restart=True)
+    folder = job_state.open_or_create(tmp_path, {**JOB, "epochs": 5}, restart=True)
     assert [path.name for path in folder.iterdir()] == ["job.json"]
     assert durable.read_record(folder / "job.json")["epochs"] == 5
 
@@ -35,12 +35,12 @@ def test_another_job_is_told_what_differs(tmp_path):
 def test_a_job_that_was_stopped_before_it_began_leaves_nothing_to_go_on_with(tmp_path):
     (tmp_path / ".unfinished").mkdir()
     (tmp_path / ".unfinished" / "job.json.part").write_text("{")
-    assert [path.name for path in job_state.opened(tmp_path, JOB).iterdir()] == ["job.json"]
+    assert [path.name for path in job_state.open_or_create(tmp_path, JOB).iterdir()] == ["job.json"]
 
 
 @pytest.mark.parametrize("damage", ["a bit", "half", "empty", "a folder"])
 def test_a_record_that_cannot_be_read_loses_no_checkpoint(tmp_path, damage):
-    folder = job_state.opened(tmp_path, JOB)
+    folder = job_state.open_or_create(tmp_path, JOB)
     (folder / "checkpoint").touch()
     record = folder / "job.json"
     content = bytearray(record.read_bytes())
@@ -51,19 +51,19 @@ def test_a_record_that_cannot_be_read_loses_no_checkpoint(tmp_path, damage):
         content[10] ^= 1
         record.write_bytes({"a bit": content, "half": content[:20], "empty": b""}[damage])
     with pytest.raises(
-        InputError, match=r"^An unfinished job can go on only if .*job\.json tells what it is\. Received: a f"
+        InputError, match=r"^An interrupted job can resume only if .*job\.json can be read\. Received: "
     ):
-        job_state.opened(tmp_path, JOB)
+        job_state.open_or_create(tmp_path, JOB)
     assert (folder / "checkpoint").exists()
-    assert not (job_state.opened(tmp_path, JOB, restart=True) / "checkpoint").exists()
+    assert not (job_state.open_or_create(tmp_path, JOB, restart=True) / "checkpoint").exists()
 
 
 def test_a_bit_of_the_record_never_makes_it_another_job(tmp_path):
-    record = job_state.opened(tmp_path, JOB) / "job.json"
+    record = job_state.open_or_create(tmp_path, JOB) / "job.json"
     content = record.read_bytes()
     for bit in range(0, 8 * len(content), 5):
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
         record.write_bytes(damaged)
-        with pytest.raises(InputError, match="a file that cannot be read"):
-            job_state.opened(tmp_path, JOB)
+        with pytest.raises(InputError, match="can be read"):
+            job_state.open_or_create(tmp_path, JOB)
