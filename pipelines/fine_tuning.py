@@ -141,7 +141,7 @@ def fine_tune(
                 head.backbone.preprocessing,
                 contents,
                 temperature=temperature,
-                metadata={**evaluation.figures(), "data": head.data.images.key},
+                metadata={**evaluation.metrics(), "data": head.data.images.key},
             )
         metrics = records.metrics(classifier, evaluation, temperature, proof, phases.seconds)
         metrics |= leak_report(evaluation, catalog, duplicates, findings)
@@ -216,7 +216,7 @@ def leak_report(evaluation, catalog: Catalog, duplicates: Duplicates, findings: 
     found: dict[str, Any] = {"findings": [finding.to_dict(IN_METRICS) for finding in findings]}
     clean = ~np.isin(catalog.included("test"), doctor.cross_split_test_images(catalog, duplicates))
     if clean.any() and not clean.all():
-        rest = replace(evaluation, scores=evaluation.scores[clean], targets=evaluation.targets[clean])
+        rest = replace(evaluation, probabilities=evaluation.probabilities[clean], targets=evaluation.targets[clean])
         found["accuracy_without_leaks"] = rest.accuracy
     return found
 

@@ -31,7 +31,7 @@ def model(harmless, tmp_path):
 
 def test_the_model_that_all_are_made_of_is_harmless(harmless):
     assert serving.inspect(harmless).suspicious == ()
-    answer = prediction.load(harmless)(image_bytes=tf.constant(["a", "c"]))
+    answer = prediction.load_signature(harmless)(image_bytes=tf.constant(["a", "c"]))
     assert answer["labels"].numpy().tolist() == [[b"?"], [b"?"]]
 
 
@@ -43,7 +43,7 @@ def test_each_is_seen_and_loaded_by_nothing(model, name, capsys, monkeypatch):
     assert run("verify", str(model), "--inspect") == 0
     assert sentence in capsys.readouterr().out
     with pytest.raises(InputError, match=r"may do more than compute: .* It was not loaded"):
-        prediction.load(model)
+        prediction.load_signature(model)
     with pytest.raises(ValueError, match=r"must do nothing but compute. Received: .* say so by trust=True"):
         HubLayer(model)
 
@@ -68,9 +68,9 @@ def test_what_is_refused_would_write_as_soon_as_it_is_loaded(model, tmp_path, pa
 
     change(model, how)
     with pytest.raises(InputError, match="writes files"):
-        prediction.load(model)
+        prediction.load_signature(model)
     assert not list(tmp_path.glob("written*"))
-    prediction.load(model, trust=True)
+    prediction.load_signature(model, trust=True)
     assert list(tmp_path.glob("written*"))
 
 

@@ -53,8 +53,8 @@ def test_reading_files_is_seen_and_refused(reader, tmp_path):
 def test_predict_refuses_it_too_unless_it_is_trusted(reader, tmp_path):
     (tmp_path / "secret.jpg").write_bytes(b"12345")
     with pytest.raises(InputError, match=r"It was not loaded\. If you trust where it comes from, say so"):
-        prediction.load(reader)
-    serve = prediction.load(reader, trust=True)
+        prediction.load_signature(reader)
+    serve = prediction.load_signature(reader, trust=True)
     assert serve(image_bytes=tf.constant([str(tmp_path / "secret.jpg")]))["labels"].numpy() == [[b"5"]]
 
 

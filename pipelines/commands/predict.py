@@ -21,7 +21,11 @@ def add_to(commands) -> None:
     )
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
     predict.add_argument(
-        "--reject", type=argument_types.share, default=0.0, metavar="P", help='call it "unsure" below this probability'
+        "--min-confidence",
+        type=argument_types.share,
+        default=0.0,
+        metavar="P",
+        help='call it "uncertain" below this probability',
     )
     predict.add_argument("--trust", action="store_true", help="load it even if it may do more than compute")
     predict.add_argument("--csv", metavar="FILE", help="write path, label, probability, status to a file")
@@ -30,13 +34,13 @@ def add_to(commands) -> None:
 
 
 def _run(options):
-    from pipelines.evaluation.prediction import SURE, UNREADABLE, find_images, predict, skipped
+    from pipelines.evaluation.prediction import CONFIDENT, UNREADABLE, find_images, format_skipped, predict
 
     with _table(options.csv) as table:
         paths, others = find_images(options.images)
         if others:
-            print(f"keras-cnn predict: {printable(skipped(others))}", file=sys.stderr)
-        found = list(predict(options.saved_model, paths, options.reject, options.trust))
+            print(f"keras-cnn predict: {printable(format_skipped(others))}", file=sys.stderr)
+        found = list(predict(options.saved_model, paths, options.min_confidence, options.trust))
         if table:
             table.writerow(["path", "label", "probability", "status"])
             table.writerows(
@@ -48,7 +52,7 @@ def _run(options):
     if options.json:
         print(json.dumps([one.to_dict() for one in found]))
     elif not options.csv:
-        shown = [(", ".join(one.labels) or "(none)") if one.status == SURE else one.status for one in found]
+        shown = [(", ".join(one.labels) or "(none)") if one.status == CONFIDENT else one.status for one in found]
         shown = [printable(text) for text in shown]
         width = max(map(len, shown))
         for one, text in zip(found, shown, strict=True):

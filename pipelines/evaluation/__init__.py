@@ -1,1 +1,1 @@
-"""How good a classifier is, and what an exported one answers."""
+"""How good a classifier is, and the predictions of an exported version."""

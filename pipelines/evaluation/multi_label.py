@@ -1,4 +1,4 @@
-"""How good a classifier of several labels an image is: how it ranks, and which of its decisions are right."""
+"""How good a multi-label classifier is: how well its probabilities rank, and which of its labels are correct."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ import numpy as np
 from keras_cnn.training.ranking import average_precision
 from pipelines.evaluation.single_label import wilson_interval
 
-DECISION = 0.5  # the probability from which on a label is given
+THRESHOLD = 0.5  # a label is predicted from this probability on
 
 
 @dataclass(frozen=True)
 class MultiLabelEvaluation:
-    """Scores against truth; what it shares with `Evaluation` has the same names.
+    """Probabilities compared with the true labels. Names are as in `SingleLabelEvaluation` where the meaning is the same.
 
     Attributes:
-        scores: `(examples, classes)`, independent probabilities.
+        probabilities: `(examples, classes)`, independent of each other.
         targets: `(examples, classes)` of 0 and 1.
         classes: Names, in order.
     """
 
-    scores: np.ndarray
+    probabilities: np.ndarray
     targets: np.ndarray
     classes: tuple[str, ...]
 
     @property
     def predicted(self) -> np.ndarray:
-        """`(examples, classes)` of booleans: the labels that are given, those of probability 1/2 or more."""
-        return self.scores >= DECISION
+        """`(examples, classes)` of booleans: labels with a probability of 1/2 or more."""
+        return self.probabilities >= THRESHOLD
 
     @property
     def accuracy(self) -> float:
-        """Share of examples whose labels are all right: each one given, and no other."""
-        return float(self._right().mean())
+        """Share of examples whose labels are all correct: each true label is predicted, and no other."""
+        return float(self._all_correct().mean())
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy."""
-        return wilson_interval(int(self._right().sum()), len(self.targets))
+        """The 95 % confidence interval of the accuracy."""
+        return wilson_interval(int(self._all_correct().sum()), len(self.targets))
 
     @property
     def mean_average_precision(self) -> float | None:
-        """The mean of the classes' average precision, those that no example has left out; None if none has any."""
+        """The mean of the average precision over all classes that have examples; None if no class has any."""
         known = [row["average_precision"] for row in self.by_class() if row["images"]]
         return float(np.mean(known)) if known else None
 
     @property
-    def wrong(self) -> int:
-        """Number of decisions, one for each class of each example, that are wrong."""
+    def num_errors(self) -> int:
+        """Number of wrong labels; each class of each example counts."""
         return int((self.predicted != self.targets).sum())
 
-    def figures(self) -> dict:
-        """The figures of the whole, as plain values."""
+    def metrics(self) -> dict:
+        """The metrics over all examples, as plain values."""
         return {
             "accuracy": self.accuracy,
             "interval_95": self.interval,
@@ -61,33 +61,34 @@ class MultiLabelEvaluation:
         }
 
     def by_class(self) -> list[dict]:
-        """For each class its name, number of examples, average precision; recall, precision and F1 of the labels given.
+        """For each class its name, number of examples, average precision, recall, precision and F1.
 
-        None where there is nothing to divide by. F1 is 2 · right / (examples of the class + examples given its label).
+        None if there is nothing to divide by. F1 is 2 · correct / (examples of the class + predictions of the class).
         """
-        truth, given = self.targets.sum(0), self.predicted.sum(0)
-        right, ranked = (self.predicted & (self.targets > 0)).sum(0), average_precision(self.scores, self.targets)
+        examples, predictions = self.targets.sum(0), self.predicted.sum(0)
+        correct = (self.predicted & (self.targets > 0)).sum(0)
+        ranking = average_precision(self.probabilities, self.targets)
         return [
             {
                 "class": name,
-                "images": int(truth[k]),
-                "average_precision": float(ranked[k]) if truth[k] else None,
-                "recall": float(right[k] / truth[k]) if truth[k] else None,
-                "precision": float(right[k] / given[k]) if given[k] else None,
-                "f1": float(2 * right[k] / (truth[k] + given[k])) if truth[k] + given[k] else None,
+                "images": int(examples[k]),
+                "average_precision": float(ranking[k]) if examples[k] else None,
+                "recall": float(correct[k] / examples[k]) if examples[k] else None,
+                "precision": float(correct[k] / predictions[k]) if predictions[k] else None,
+                "f1": float(2 * correct[k] / (examples[k] + predictions[k])) if examples[k] + predictions[k] else None,
             }
             for k, name in enumerate(self.classes)
         ]
 
-    def worst_mistakes(self, most: int = 24) -> list[tuple[int, int]]:
-        """Wrong decisions as (position of the example, class number), the surest first."""
+    def most_confident_errors(self, limit: int = 24) -> list[tuple[int, int]]:
+        """Wrong labels as (index of the example, class number), the most confident first."""
         examples, classes = np.nonzero(self.predicted != self.targets)
-        order = np.argsort(-np.abs(self.scores[examples, classes] - DECISION), kind="stable")[:most]
+        order = np.argsort(-np.abs(self.probabilities[examples, classes] - THRESHOLD), kind="stable")[:limit]
         return [(int(examples[k]), int(classes[k])) for k in order]
 
-    def truth(self, position: int) -> str:
-        """The labels of an example, in words."""
-        return ", ".join(self.classes[k] for k in np.flatnonzero(self.targets[position])) or "none of them"
+    def true_label(self, index: int) -> str:
+        """The names of the true labels of an example."""
+        return ", ".join(self.classes[k] for k in np.flatnonzero(self.targets[index])) or "none of them"
 
-    def _right(self):
+    def _all_correct(self):
         return (self.predicted == self.targets).all(1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,25 +18,25 @@ from keras_cnn.serving.verification import require_harmless
 from keras_cnn.serving.version_folder import highest_version
 from pipelines.catalog import folders
 from pipelines.errors import InputError
-from pipelines.evaluation.multi_label import DECISION
+from pipelines.evaluation.multi_label import THRESHOLD
 
 BATCH_SIZE = 32
-SURE, UNSURE, UNREADABLE = "sure", "unsure", "unreadable"
+CONFIDENT, UNCERTAIN, UNREADABLE = "confident", "uncertain", "unreadable"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one image file.
+    """The prediction for one image file.
 
     Attributes:
         path: As given.
-        status: "sure", "unsure" below the asked-for probability, "unreadable" if the file is no image. Not part of the
-            label, since a class may have such a name.
-        labels: What the image is said to be: the most probable class or, of a version for several labels an image, all
-            classes of probability 1/2 or more, best first. None if unreadable.
+        status: "confident"; "uncertain" if the probability is below `min_confidence`; "unreadable" if the file is not an image.
+            It is not part of the label, since a class may have such a name.
+        labels: The predicted labels: the most probable class or, of a multi-label version, all classes with a probability of
+            1/2 or more, the most probable first. Empty if unreadable.
         label: The most probable class; "" if unreadable.
         probability: Of the most probable class; 0 if unreadable.
-        best: The most probable classes with their probabilities, best first; empty if unreadable.
+        top_predictions: The most probable classes with their probabilities, the most probable first; empty if unreadable.
     """
 
     path: str
@@ -42,49 +44,52 @@ class Prediction:
     labels: tuple[str, ...]
     label: str
     probability: float
-    best: tuple[tuple[str, float], ...]
+    top_predictions: tuple[tuple[str, float], ...]
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
-        return {
-            **asdict(self),
-            "labels": list(self.labels),
-            "best": [{"label": label, "probability": probability} for label, probability in self.best],
-        }
+        top = [{"label": label, "probability": probability} for label, probability in self.top_predictions]
+        return {**asdict(self), "labels": list(self.labels), "top_predictions": top}
 
 
-def predict(saved_model, images, reject: float = 0.0, trust: bool = False):
+def predict(
+    saved_model: str | os.PathLike,
+    images: Iterable[str | os.PathLike],
+    min_confidence: float = 0.0,
+    trust: bool = False,
+) -> Iterator[Prediction]:
     """Yield a `Prediction` for each image file, in order.
 
     Args:
-        saved_model: A version that a job exported, or the folder of versions, of which the highest is taken.
-        images: Paths of image files and of folders, whose images at any depth are taken in order of name. A warning says which
-            other files are there, apart from hidden ones, tables and notes.
-        reject: Below this probability an answer is "unsure".
-        trust: Whether to load a SavedModel whose operations may do more than compute, such as reading files.
+        saved_model: A version that a job exported, or the folder of versions: then the highest version is used.
+        images: Paths of image files, and of folders, whose images at any depth are used in the order of their names. A warning
+            names the other files in the folders, except hidden files, tables and notes.
+        min_confidence: A prediction whose probability is lower is "uncertain".
+        trust: Whether to load a SavedModel whose operations may do more than compute, such as read files.
 
     Raises:
-        InputError: If the SavedModel or an image path does not exist, or a folder holds no image.
+        InputError: If the SavedModel or an image path does not exist, or a folder contains no image.
     """
-    serve = load(saved_model, trust)
-    names = class_names(saved_model) if is_multi_label(saved_model) else None
+    signature = load_signature(saved_model, trust)
+    multi_label_names = class_names(saved_model) if is_multi_label(saved_model) else None
     paths, others = find_images(images)
     if others:
-        warnings.warn(skipped(others), stacklevel=2)
+        warnings.warn(format_skipped(others), stacklevel=2)
     for start in range(0, len(paths), BATCH_SIZE):
         batch = paths[start : start + BATCH_SIZE]
-        answer = serve(image_bytes=tf.constant([content(path) for path in batch]))
-        answer = {name: tensor.numpy() for name, tensor in answer.items()}
-        for row, path in enumerate(batch):
-            labels = [label.decode() for label in answer["labels"][row]]
-            best = tuple(zip(labels, answer["probabilities"][row].tolist(), strict=True))
-            given = best[0][:1] if names is None else _given(names, answer["all_probabilities"][row])
-            yield _prediction(path, best, given, reject)
+        outputs = signature(image_bytes=tf.constant([read_bytes(path) for path in batch]))
+        outputs = {name: tensor.numpy() for name, tensor in outputs.items()}
+        for i, path in enumerate(batch):
+            names = [label.decode() for label in outputs["labels"][i]]
+            top = tuple(zip(names, outputs["probabilities"][i].tolist(), strict=True))
+            multi_label = multi_label_names is not None
+            labels = _above_threshold(multi_label_names, outputs["all_probabilities"][i]) if multi_label else top[0][:1]
+            yield _prediction(path, labels, top, min_confidence)
 
 
-def load(saved_model, trust: bool = False):
-    """The default signature of an exported version: call it with `image_bytes=`. As to `trust`, see `predict`."""
-    path = version_in(saved_model)
+def load_signature(saved_model: str | os.PathLike, trust: bool = False) -> Any:
+    """The default signature of an exported version: call it with `image_bytes=`. `trust` is as in `predict`."""
+    path = find_version(saved_model)
     try:
         require_harmless(path, trust)
         signatures = tf.saved_model.load(str(path)).signatures
@@ -92,18 +97,18 @@ def load(saved_model, trust: bool = False):
         raise InputError(str(error)) from None
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise InputError(f"The SavedModel {path} cannot be loaded: {str(error).splitlines()[0]}") from None
-    serve = signatures.get("serving_default")
-    if serve is None or not {"labels", "probabilities"} <= set(serve.structured_outputs):
+    signature = signatures.get("serving_default")
+    if signature is None or not {"labels", "probabilities"} <= set(signature.structured_outputs):
         raise InputError(
             f"The SavedModel must be one that `keras-cnn fit` exported. Received: {path}, with other outputs."
         )
-    # A signature dies with the object it came from, so the one keeps the other.
-    serve.loaded_from = signatures
-    return serve
+    # A signature stops working when the object that it comes from is deleted, so it has to refer to that object.
+    signature.loaded_from = signatures
+    return signature
 
 
-def version_in(saved_model) -> Path:
-    """The path of a version: as given, or the highest in a folder of versions."""
+def find_version(saved_model: str | os.PathLike) -> Path:
+    """The path of a version: as given, or the highest version in a folder of versions."""
     path = Path(saved_model)
     if not (path / "saved_model.pb").is_file() and highest_version(path):
         path = path / str(highest_version(path))
@@ -112,26 +117,28 @@ def version_in(saved_model) -> Path:
     return path
 
 
-def class_names(saved_model) -> tuple[str, ...]:
-    """The names of the classes of a version, in the order of its probabilities."""
-    return tuple((version_in(saved_model) / model_card.LABELS).read_text(encoding="utf-8").splitlines())
+def class_names(saved_model: str | os.PathLike) -> tuple[str, ...]:
+    """The names of the classes of a version, in the order of its outputs."""
+    return tuple((find_version(saved_model) / model_card.LABELS).read_text(encoding="utf-8").splitlines())
 
 
-def is_multi_label(saved_model) -> bool:
-    """Whether a version gives each class a probability of its own, as its card says."""
-    return model_card.read(version_in(saved_model)).get("multi_label", False)
+def is_multi_label(saved_model: str | os.PathLike) -> bool:
+    """Whether an image can have several labels, according to the model card of the version."""
+    return model_card.read(find_version(saved_model)).get("multi_label", False)
 
 
-def find_images(images) -> tuple[list[str], Counter]:
-    """Files as they are, and the images in folders at any depth, each path once; how many others are there, by ending."""
-    paths, others = [], Counter()
+def find_images(images: Iterable[str | os.PathLike]) -> tuple[list[str], Counter]:
+    """The paths of image files, each once: files as given, and images in folders at any depth. And the number of other files
+    in the folders, per suffix."""
+    paths: list[str] = []
+    others: Counter[str] = Counter()
     for given in map(Path, images):
         if given.is_dir():
             found, more = folders.images(given)
             others += more
             if not found:
-                received = _by_ending(more) or "no other file either"
-                raise InputError(f"The folder {given} holds no image. Received: {received}. Name another one.")
+                received = _format_suffixes(more) or "no other file either"
+                raise InputError(f"The folder {given} contains no image. Received: {received}. Choose another folder.")
             paths += found
         elif given.is_file():
             paths.append(str(given))
@@ -142,30 +149,32 @@ def find_images(images) -> tuple[list[str], Counter]:
     return list(dict.fromkeys(paths)), others
 
 
-def skipped(others: Counter) -> str:
-    """One sentence about the files that `find_images` counts."""
+def format_skipped(others: Counter) -> str:
+    """A sentence about the other files that `find_images` counts."""
     words = "file is" if others.total() == 1 else "files are"
-    return f"{others.total():,} {words} skipped, not images by their first bytes: {_by_ending(others)}."
+    return f"{others.total():,} {words} skipped, not images by their first bytes: {_format_suffixes(others)}."
 
 
-def _by_ending(counts):
-    return ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in counts.most_common())
+def _format_suffixes(counts):
+    return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in counts.most_common())
 
 
-def content(path) -> bytes:
-    """The bytes of a file; none if it cannot be read, and then it is unreadable as an image too."""
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The bytes of a file; no bytes if it cannot be read, so that it counts as unreadable."""
     try:
-        return Path(os.fspath(path)).read_bytes()
+        return Path(path).read_bytes()
     except OSError:
         return b""
 
 
-def _given(names, scores):
-    return tuple(names[number] for number in np.argsort(-scores, kind="stable") if scores[number] >= DECISION)
+def _above_threshold(names, probabilities):
+    order = np.argsort(-probabilities, kind="stable")
+    return tuple(names[number] for number in order if probabilities[number] >= THRESHOLD)
 
 
-def _prediction(path, best, labels, reject):
-    label, probability = best[0]
+def _prediction(path, labels, top_predictions, min_confidence):
+    label, probability = top_predictions[0]
     if not label:
         return Prediction(path, UNREADABLE, (), "", 0.0, ())
-    return Prediction(path, SURE if probability >= reject else UNSURE, labels, label, probability, best)
+    status = CONFIDENT if probability >= min_confidence else UNCERTAIN
+    return Prediction(path, status, labels, label, probability, top_predictions)

@@ -67,7 +67,7 @@ def _run_page(run):
         restarts=[restart.to_text() for restart in restarts],
         **(_confusions(evaluation) if task.has_confusion_matrix else {"confusion": None, "confused": None}),
         errors=_errors(evaluation, tested, root, Preprocessing.from_dict(settings["preprocessing"])),
-        num_errors=evaluation.wrong,
+        num_errors=evaluation.num_errors,
         excluded=excluded[:MOST_EXCLUDED],
         title=run_title(metrics["classes"]),
     )
@@ -90,11 +90,11 @@ def _errors(evaluation, paths, root, preprocessing) -> list[dict[str, Any]]:
         {
             "image": embedded_images.thumbnail(paths[index], preprocessing),
             "path": os.path.relpath(paths[index], root),
-            "true": evaluation.truth(index),
+            "true": evaluation.true_label(index),
             "predicted": evaluation.classes[number],
-            "probability": float(evaluation.scores[index, number]),
+            "probability": float(evaluation.probabilities[index, number]),
         }
-        for index, number in evaluation.worst_mistakes()
+        for index, number in evaluation.most_confident_errors()
     ]
 
 
@@ -123,7 +123,7 @@ def _confusions(evaluation):
 
 def _confusion(evaluation):
     """Rows of the confusion matrix: the class, and for each prediction the count and its share of the row."""
-    matrix = evaluation.confusion()
+    matrix = evaluation.confusion_matrix()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     rows = zip(evaluation.classes, matrix.tolist(), shares.tolist(), strict=True)
     return [(name, list(zip(counts, row, strict=True))) for name, counts, row in rows]
@@ -131,7 +131,7 @@ def _confusion(evaluation):
 
 def _most_confused(evaluation):
     """The most frequent confusions: truth, prediction, how often."""
-    matrix = evaluation.confusion()
+    matrix = evaluation.confusion_matrix()
     np.fill_diagonal(matrix, 0)
     order = np.argsort(-matrix, axis=None, kind="stable")[:MOST_CONFUSED]
     pairs = [divmod(int(position), len(matrix)) for position in order]

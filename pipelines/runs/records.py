@@ -35,7 +35,7 @@ def metrics(classifier: Classifier, evaluation, temperature: float, proof, secon
     return {
         "task": task.name,
         "primary_metric": task.primary_metric,
-        **evaluation.figures(),
+        **evaluation.metrics(),
         "classes": list(data.catalog.classes),
         "images": {split: len(data.indices(split)) for split in ("train", "validation", "test")},
         "excluded": sum(bool(reason) for reason in data.catalog.exclusion_reasons),
@@ -79,7 +79,7 @@ def write(run: Path, classifier: Classifier, evaluation, figures: dict[str, Any]
         writer = csv.DictWriter(file, ["epoch", *(history[0] if history else ())])
         writer.writeheader()
         writer.writerows({"epoch": number, **row} for number, row in enumerate(history, 1))
-    np.save(run / PROBABILITIES, evaluation.scores.astype("float32"))
+    np.save(run / PROBABILITIES, evaluation.probabilities.astype("float32"))
     if preview is not None:
         Image.fromarray(preview).save(run / PREVIEW)
     with scratch.temporary_files_in(run.parent):  # where what a kill leaves is removed

@@ -13,7 +13,7 @@ from keras_cnn import heads
 from keras_cnn.training import MeanAveragePrecision
 from keras_cnn.training.ranking import average_precision
 from pipelines.evaluation.multi_label import MultiLabelEvaluation
-from pipelines.evaluation.single_label import Evaluation
+from pipelines.evaluation.single_label import SingleLabelEvaluation
 
 RESAMPLES = 100  # of the bootstrap
 
@@ -91,7 +91,7 @@ class SingleLabel(Task):
     errors = "wrong predictions"
     class_columns = (("recall", "recall"), ("precision", "precision"))
     has_confusion_matrix = True
-    evaluation = Evaluation
+    evaluation = SingleLabelEvaluation
 
     def __init__(self, num_classes: int):
         super().__init__(num_classes)

@@ -13,8 +13,8 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines import Catalog, InputError, cli
-from pipelines.evaluation.prediction import Prediction, load, predict
-from pipelines.evaluation.training_images import trained_on
+from pipelines.evaluation.prediction import Prediction, load_signature, predict
+from pipelines.evaluation.training_images import find_training_images
 from pipelines.names import printable
 from pipelines.sample import DIRECTORY
 
@@ -58,9 +58,9 @@ def test_predict_json_of_a_folder_with_a_broken_file(version, images, capsys):
         "labels": [],
         "label": "",
         "probability": 0.0,
-        "best": [],
+        "top_predictions": [],
     }
-    assert sum(one["probability"] for one in found["duck.png"]["best"]) == pytest.approx(1, abs=1e-5)
+    assert sum(one["probability"] for one in found["duck.png"]["top_predictions"]) == pytest.approx(1, abs=1e-5)
     assert err == f"keras-cnn predict: 1 of 3 files are no images, such as {images / 'more' / 'broken.jpg'}.\n"
 
 
@@ -77,12 +77,16 @@ def test_an_unknown_option_is_refused_with_the_usage_of_its_command(option, caps
     assert stop.value.code == 2 and err.startswith("usage: keras-cnn predict") and f"unknown: {option}" in err
 
 
-def test_predict_rejects_and_writes_csv(version, images, capsys):
+def test_predict_marks_uncertain_answers_and_writes_csv(version, images, capsys):
     table = images / "labels.csv"
-    assert cli.main(["predict", str(version), str(images / "duck.png"), "--reject", "1", "--csv", str(table)]) == 0
+    assert (
+        cli.main(["predict", str(version), str(images / "duck.png"), "--min-confidence", "1", "--csv", str(table)]) == 0
+    )
     with open(table, newline="") as file:
         (row,) = csv.DictReader(file)
-    assert row["status"] == "unsure" and row["label"] in {"birds", "music", "plants"} and float(row["probability"]) < 1
+    assert (
+        row["status"] == "uncertain" and row["label"] in {"birds", "music", "plants"} and float(row["probability"]) < 1
+    )
     assert capsys.readouterr().out == ""
 
 
@@ -140,7 +144,7 @@ def test_verify(version, capsys):
         ),
         (["predict", "{tmp}", "{photos}"], "The SavedModel must be a folder that `keras-cnn fit` exported"),
         (["predict", "{version}", "{tmp}/none.jpg"], "Received: {tmp}/none.jpg, which does not exist"),
-        (["predict", "{version}", "{tmp}"], "holds no image"),
+        (["predict", "{version}", "{tmp}"], "contains no image"),
         (["verify", "{tmp}"], "The SavedModel must be a folder with a saved_model.pb. Received: {tmp}"),
     ],
 )
@@ -174,7 +178,7 @@ def test_a_saved_model_of_others_is_refused(tmp_path):
     (tmp_path / "torn" / "saved_model.pb").write_bytes(b"?")
     for name, sentence in (("other", "with other outputs"), ("torn", "cannot be loaded")):
         with pytest.raises(InputError, match=sentence):
-            load(tmp_path / name)
+            load_signature(tmp_path / name)
 
 
 def test_a_table_that_cannot_be_written_is_told_before_the_work(version, images, capsys):
@@ -188,7 +192,13 @@ def test_a_table_that_cannot_be_written_is_told_before_the_work(version, images,
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["fit"], ["fit", "x"], ["fit", "x", "--out", "y", "--epochs", "-1"], ["predict", "x", "y", "--reject", "2"]],
+    [
+        [],
+        ["fit"],
+        ["fit", "x"],
+        ["fit", "x", "--out", "y", "--epochs", "-1"],
+        ["predict", "x", "y", "--min-confidence", "2"],
+    ],
 )
 def test_wrong_use_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as error:
@@ -208,7 +218,7 @@ def test_files_of_a_folder_are_known_by_their_bytes_and_the_others_are_named(ver
     out, err = capsys.readouterr()
     status = {os.path.basename(row["path"]): row["status"] for row in json.loads(out)}
     assert status == {
-        **dict.fromkeys(("1.jfif", "2.jpe", "3.tif", "4", "5.JPG", "ü.png"), "sure"),
+        **dict.fromkeys(("1.jfif", "2.jpe", "3.tif", "4", "5.JPG", "ü.png"), "confident"),
         "6.tiff": "unreadable",
     }
     assert err.splitlines() == [
@@ -228,7 +238,7 @@ def test_a_folder_without_images_says_what_it_holds(version, tmp_path, capsys):
     (tmp_path / "film.mp4").write_bytes(b"something else")
     assert cli.main(["predict", str(version), str(tmp_path)]) == 2
     assert capsys.readouterr().err.endswith(
-        f"The folder {tmp_path} holds no image. Received: 1 .mp4. Name another one.\n"
+        f"The folder {tmp_path} contains no image. Received: 1 .mp4. Choose another folder.\n"
     )
 
 
@@ -236,8 +246,8 @@ def test_a_folder_without_images_says_what_it_holds(version, tmp_path, capsys):
 def odd_predictions(monkeypatch):
     """`predict` gives labels and paths that a terminal would obey, a spreadsheet compute, and no encoding knows."""
     found = [
-        Prediction("=1.jpg", "sure", ("=1+1",), "=1+1", 0.5, (("=1+1", 0.5),)),
-        Prediction(os.fsdecode(b"caf\xe9\x1b[31m.jpg"), "sure", ("é\u202e", "-x"), "é\u202e", 0.5, ()),
+        Prediction("=1.jpg", "confident", ("=1+1",), "=1+1", 0.5, (("=1+1", 0.5),)),
+        Prediction(os.fsdecode(b"caf\xe9\x1b[31m.jpg"), "confident", ("é\u202e", "-x"), "é\u202e", 0.5, ()),
     ]
     monkeypatch.setattr("pipelines.evaluation.prediction.predict", lambda *_: found)
     monkeypatch.setattr("pipelines.evaluation.prediction.find_images", lambda images: (images, {}))
@@ -278,11 +288,11 @@ def test_evaluate_says_which_images_the_version_was_trained_on(job, sample_photo
     expected = {split: len(catalog.included(split)) for split in ("train", "validation")}
     assert cli.main(["evaluate", str(version), str(photos), "--json"]) == 0
     out, err = capsys.readouterr()
-    seen = json.loads(out)["used_to_train"]
+    seen = json.loads(out)["seen_in_training"]
     assert {split: len(paths) for split, paths in seen["images"].items()} == expected == {"train": 13, "validation": 6}
     assert seen["images"]["train"] == [catalog.paths[row] for row in catalog.included("train")]
-    assert seen["accuracy_on_others"] == job[0].accuracy
-    sentence = "19 of 24 images were used to train this version (13 train, 6 validation); accuracy on the other 5: "
+    assert seen["accuracy_on_unseen"] == job[0].accuracy
+    sentence = "this version was trained on 19 of the 24 images (13 train, 6 validation); accuracy on the other 5: "
     assert f"keras-cnn evaluate: {sentence}{100 * job[0].accuracy:.1f} %.\n" in err
 
     shutil.move(shutil.copytree(sample_photos, tmp_path / "copy"), tmp_path / "moved")
@@ -292,7 +302,7 @@ def test_evaluate_says_which_images_the_version_was_trained_on(job, sample_photo
     for path in new:
         shutil.copy(path, tmp_path / "moved" / "birds")
     assert cli.main(["evaluate", str(version.parent), str(tmp_path / "moved")]) == 0
-    assert "19 of 26 images were used to train this version (13 train, 6 validation); accuracy on the other 7: " in (
+    assert "this version was trained on 19 of the 26 images (13 train, 6 validation); accuracy on the other 7: " in (
         capsys.readouterr().err
     )
 
@@ -302,7 +312,7 @@ def test_evaluate_on_images_that_were_all_used_says_that_it_measures_nothing(job
     rows = [f"{catalog.paths[row]},{catalog.labels[row]}" for row in catalog.included("train")]
     (tmp_path / "train.csv").write_text("\n".join(["path,label", *rows]))
     assert cli.main(["evaluate", str(job[0].export), str(tmp_path / "train.csv")]) == 0
-    assert "13 of 13 images were used to train this version (13 train, 0 validation): the accuracy says nothing" in (
+    assert "this version was trained on 13 of the 13 images (13 train, 0 validation), so the accuracy says nothing" in (
         capsys.readouterr().err
     )
 
@@ -312,11 +322,11 @@ def test_evaluate_is_silent_about_new_images_and_about_a_version_without_its_run
     (tmp_path / "new.csv").write_text("\n".join(["path,label", *(f"{path},birds" for path in new)]))
     assert cli.main(["evaluate", str(job[0].export), str(tmp_path / "new.csv"), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["used_to_train"]["images"] == {"train": [], "validation": []} and err == ""
+    assert json.loads(out)["seen_in_training"]["images"] == {"train": [], "validation": []} and err == ""
     shutil.copytree(job[0].export, tmp_path / "alone" / "1")
     assert cli.main(["evaluate", str(tmp_path / "alone"), str(tmp_path / "new.csv"), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["used_to_train"] is None and err == ""
+    assert json.loads(out)["seen_in_training"] is None and err == ""
 
 
 @pytest.mark.parametrize(("run", "seen"), [("1", 13), ("../runs/1", None), ("9", None)])
@@ -325,25 +335,25 @@ def test_a_version_that_was_exported_later_knows_its_run(job, tmp_path, run, see
     shutil.copytree(job[0].run, tmp_path / "runs" / "1")
     (tmp_path / "2" / "assets").mkdir(parents=True)
     (tmp_path / "2" / "assets" / "model_card.json").write_text(json.dumps({"metadata": {"run": run}}))
-    catalog, known = Catalog.from_csv(job[0].run / "catalog.csv"), trained_on(tmp_path / "2")
+    catalog, known = Catalog.from_csv(job[0].run / "catalog.csv"), find_training_images(tmp_path / "2")
     if seen is None:
         assert known is None
     else:
         contents = [Path(path).read_bytes() for path in catalog.paths]
-        elsewhere = known.splits([f"{number}.png" for number in range(len(contents))], tf.constant(contents))
+        elsewhere = known.splits_of([f"{number}.png" for number in range(len(contents))], tf.constant(contents))
         assert elsewhere == [split if split != "test" else "" for split in catalog.splits]
         assert elsewhere.count("train") == seen
 
 
-def test_evaluate_names_the_files_that_are_left_out(job, sample_photos, tmp_path, capsys):
+def test_evaluate_names_the_excluded_files(job, sample_photos, tmp_path, capsys):
     shutil.copytree(sample_photos, tmp_path / "photos")
     for name in ("film.mp4", "notes.txt"):
         (tmp_path / "photos" / "birds" / name).write_bytes(b"something else")
     assert cli.main(["evaluate", str(job[0].export), str(tmp_path / "photos"), "--json"]) == 0
     out, err = capsys.readouterr()
-    left_out = {str(tmp_path / "photos" / "birds" / "film.mp4"): "not an image file by its first bytes (.mp4)"}
-    assert json.loads(out)["left_out"] == left_out
-    assert err.startswith(f"keras-cnn evaluate: 1 file is left out, such as {next(iter(left_out))}: not an image")
+    excluded = {str(tmp_path / "photos" / "birds" / "film.mp4"): "not an image file by its first bytes (.mp4)"}
+    assert json.loads(out)["excluded"] == excluded
+    assert err.startswith(f"keras-cnn evaluate: 1 file is excluded, such as {next(iter(excluded))}: not an image")
 
 
 @pytest.mark.slow

@@ -133,16 +133,16 @@ def test_evaluate_gives_the_figures_of_the_job(tagged, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["accuracy"] == pytest.approx(result.accuracy)
     assert found["mean_average_precision"] == pytest.approx(result.metrics["mean_average_precision"], abs=1e-3)
-    first, second, *classes = evaluate_command._told(found).splitlines()
-    assert first.startswith("mean average precision ") and second.startswith("every label right ")
+    first, second, *classes = evaluate_command._format_text(found).splitlines()
+    assert first.startswith("mean average precision ") and second.startswith("all labels correct ")
     assert [line.split()[-1] for line in classes] == list(CLASSES)
 
 
-def test_one_label_an_image_cannot_measure_several(tagged, capsys):
+def test_single_label_data_cannot_evaluate_a_multi_label_version(tagged, capsys):
     version, table = str(tagged[0].export), str(tagged[0].run / "catalog.csv")
     assert cli.main(["evaluate", version, table, "--label", "label:red"]) == 2
     assert capsys.readouterr().err == (
-        "keras-cnn evaluate: The SavedModel gives several labels an image. Received data with one. Name --label for each "
+        "keras-cnn evaluate: The SavedModel is multi-label. Received data with one label per image. Pass --label for each "
         "column of 0 and 1.\n"
     )
 

@@ -10,7 +10,7 @@ from skimage import data
 
 from pipelines import Catalog, doctor, fine_tuning
 from pipelines.doctor.near_duplicates import MIN_CORRELATION, near_pairs
-from pipelines.evaluation.single_label import Evaluation
+from pipelines.evaluation.single_label import SingleLabelEvaluation
 
 
 def test_leaks_and_label_conflicts(tmp_path):
@@ -127,7 +127,7 @@ def test_the_accuracy_without_leaks_is_that_of_the_other_test_images():
     catalog = Catalog(paths, ("x", "x", "y", "x", "y", "x"), splits, ("",) * 6, ("",) * 6)
     same = doctor.Duplicates((np.array([0, 1]),), (), True)
     assert doctor.cross_split_test_images(catalog, same).tolist() == [1]
-    evaluation = Evaluation(
+    evaluation = SingleLabelEvaluation(
         np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]]), np.array([0, 1, 0, 1]), ("x", "y")
     )
     assert fine_tuning._honest(evaluation, catalog, same, ())["accuracy_without_leaks"] == pytest.approx(2 / 3)
