@@ -124,7 +124,7 @@ def fine_tune(
                 raise
         with steps.step("Testing", len(catalog.used("test")) + len(catalog.used("validation"))) as advance:
             scores = {split: learning.scores(split, advance) for split in ("test", "validation")}
-            temperature = calibration.temperature(scores["validation"], learning.truth("validation"))
+            temperature = calibration.fit_temperature(scores["validation"], learning.truth("validation"))
             scores = calibration.calibrated(scores["test"], temperature, independent=catalog.multi_label)
             evaluation = learning.objective.evaluation(scores, learning.truth("test"), catalog.classes)
         with steps.step("Exporting and verifying"):

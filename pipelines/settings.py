@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import keras
 
-from keras_cnn import Backbone, arguments, surgery
+from keras_cnn import Backbone, arguments, keras_internals, surgery
 from pipelines.augment import PRESETS
 
 GENTLE = ("head", "last")
@@ -62,7 +62,7 @@ class Settings:
         seed: Of splits, order, views and dropout.
         optimizer: "adamw", or "sgd" with Nesterov's momentum of 0.9.
         layer_decay: Factor of the learning rate from each layer to the one before it (`layerwise_optimizer`); 1: one rate.
-        average: Momentum of the running average of weights (`AveragedWeights`) that validation sees and that is kept; 0: none.
+        average: Momentum of the running average of weights (`EMAWeights`) that validation sees and that is kept; 0: none.
         clip_norm: Longest gradient, over all weights together; longer ones are shortened to it. 0: no limit.
         accumulate: Steps whose gradients are gathered for one update: as a batch so many times as large.
         patience: Epochs without a better validation score after which training ends; 0: it goes on to the last.
@@ -203,7 +203,9 @@ def _trained(backbone, training_images, gpu, train, epochs):
     if epochs == 0:
         return "head"
     kept = train not in (None, "head", "all")
-    divided = len(backbone.stages) > 1 and surgery.divides(backbone.model, _before(backbone, train if kept else "last"))
+    divided = len(backbone.stages) > 1 and surgery.can_split(
+        backbone.model, _before(backbone, train if kept else "last")
+    )
     if kept and not divided:
         where = "its last stage" if train == "last" else train
         expected = f'"head" or "all" for a network that cannot be taken apart before {where}'
@@ -226,7 +228,7 @@ def _learning_rate(backbone, training_images, trained, depthwise):
         return 3e-5 if training_images < 500 else 1e-4
     if trained == "all":  # twice that diverges on images unlike those of pretraining
         return 6e-4
-    layers = backbone.model._flatten_layers()
+    layers = keras_internals.sublayers(backbone.model)
     spared = not depthwise and any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in layers)
     return 1.2e-3 if spared else 6e-4  # what is left bears the higher one
 

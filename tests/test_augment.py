@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from scipy.special import softmax
 
 import keras_cnn as kc
-from keras_cnn.training import solve_head
+from keras_cnn.training import fit_linear_probe
 from pipelines.augment import (
     PRESETS,
     Augmentation,
@@ -424,7 +424,7 @@ def test_a_pretrained_network_tells_arrows_from_drawings(tmp_path):
         learn, check = np.arange(len(targets)) % 3 > 0, np.arange(len(targets)) % 3 == 0
         plain, mirrored = (feature_extractor.in_batches(run, view) for view in (images, images[:, :, ::-1]))
         classes = targets.max() + 1
-        head = solve_head(plain[learn], targets[learn], classes, plain[check], targets[check])
+        head = fit_linear_probe(plain[learn], targets[learn], classes, plain[check], targets[check])
         logits = [view[check] @ head.kernel + head.bias for view in (plain, mirrored)]
         return mirroring(*(softmax(scores, axis=1) for scores in logits), targets[check])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_cnn import durable, fetching
+from keras_cnn import cache_folder, durable
 from pipelines.catalog import image_store as kept_images
 from pipelines.datasets import array_cache
 from pipelines.datasets.array_cache import Cache, NoRoomError, digest, stamps
@@ -241,9 +241,9 @@ def test_without_a_home_nothing_is_kept_and_all_is_computed(homeless, named):
 
 def test_without_a_home_downloads_ask_for_a_place(homeless):
     homeless.delenv("KERAS_CNN_CACHE", raising=False)
-    for function in (fetching.cache, kept_images.default_folder):
+    for function in (cache_folder.cache_directory, kept_images.default_folder):
         with pytest.raises(
-            ValueError, match=r"^The cache must lie in a home directory, or .* Name a folder by KERAS_CNN_"
+            ValueError, match=r"^The cache must lie in a home directory, or .* Name a directory by KERAS_CNN_"
         ):
             function()
 

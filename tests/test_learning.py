@@ -12,7 +12,7 @@ from test_settings import backbone
 import keras_cnn as kc
 from keras_cnn import surgery
 from keras_cnn.builder import attach
-from keras_cnn.training import solve_head
+from keras_cnn.training import fit_linear_probe
 from pipelines import settings
 from pipelines.datasets.array_cache import Cache
 from pipelines.progress import Steps
@@ -104,7 +104,7 @@ def test_a_head_alone_learns_from_validation_images_once_they_have_judged_it():
     learning._views, learning._pooled_held_out = [pooled["train"]], pooled["validation"]
     learning._solve()
     judged, score = learning.scores("validation"), learning.validation["solved head"]
-    penalty, first = learning._head.penalty, learning._rest.layers[-1].get_weights()
+    penalty, first = learning._head.l2, learning._rest.layers[-1].get_weights()
     learning._solve_on_all()
     np.testing.assert_array_equal(learning.scores("validation"), judged)
     assert learning.validation["solved head"] == score
@@ -137,9 +137,9 @@ def test_where_more_is_trained_the_head_does_not_see_validation_images(monkeypat
 
     def solve(features, labels, *others, **options):
         learned.append(len(labels))
-        return solve_head(features, labels, *others, **options)
+        return fit_linear_probe(features, labels, *others, **options)
 
-    monkeypatch.setattr("pipelines.training.learning.solve_head", solve)
+    monkeypatch.setattr("pipelines.training.learning.fit_linear_probe", solve)
     learning.solve()
     assert learned == [12, 18][:expected]
     assert len(learning._views) == (learning.chosen.views if train == "stage2" else 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_cnn import arguments
-from keras_cnn.training.ranking import average_precision
+from keras_cnn.training.metrics import average_precision
 
 # An image's largest difference of a score: the median, and that of all images but one in a hundred. On the photos, drawings
 # and textures of `benchmarks/precision.py` no precision comes near either; a kernel that is lost or overflows goes far beyond.

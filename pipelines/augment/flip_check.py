@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import entr, expit, softmax
 
-from keras_cnn.training import solve_head
+from keras_cnn.training import fit_linear_probe
 
 FOLDS = 5
 KEPT = 0.9
@@ -48,14 +48,14 @@ def cross_validated(
         flipped: The same for the flipped images, in the same order.
         targets: As in `mirroring`.
         classes: Number of classes.
-        penalty: L2 penalty of the heads, as in `keras_cnn.training.solve_head`.
+        penalty: L2 penalty of the heads, as in `keras_cnn.training.fit_linear_probe`.
     """
     fold = _folds(targets)
     found = np.empty((2, len(targets), classes))
     scores = expit if targets.ndim == 2 else lambda logits: softmax(logits, axis=1)
     for number in range(FOLDS):
         held, rest = fold == number, fold != number
-        head = solve_head(plain[rest], targets[rest], classes, plain[rest], targets[rest], (penalty,))
+        head = fit_linear_probe(plain[rest], targets[rest], classes, plain[rest], targets[rest], (penalty,))
         found[:, held] = [scores(head.logits(features[held].astype("float32"))) for features in (plain, flipped)]
     return mirroring(found[0], found[1], targets)
 

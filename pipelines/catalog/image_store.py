@@ -20,7 +20,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from keras_cnn import fetching
+from keras_cnn import cache_folder
 from keras_cnn.scratch import ScratchFolder
 from pipelines.errors import InputError
 
@@ -29,7 +29,7 @@ SIGNS = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM",
 
 def default_folder() -> str:
     """Where the files lie if nothing else is asked for. They stay there: catalogs of runs name them."""
-    return str(fetching.cache() / "images")
+    return str(cache_folder.cache_directory() / "images")
 
 
 def keep(examples, folder):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_cnn import durable, fetching, scratch
+from keras_cnn import cache_folder, durable, scratch
 from pipelines.errors import InputError
 
 LIMIT = 20 * 2**30  # bytes
@@ -180,7 +180,7 @@ class Cache:
 def _place(directory):
     """The folder of a cache, None where there is no home to have it in."""
     try:
-        return Path(directory or fetching.cache()).expanduser()
+        return Path(directory or cache_folder.cache_directory()).expanduser()
     except (RuntimeError, ValueError):
         return None
 

@@ -99,7 +99,7 @@ def _fit_once(model, batches, validation, task, chosen, folder, callbacks):
         **task.objective.compiled(chosen.label_smoothing),
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
     )
-    averaged = kc.training.AveragedWeights() if chosen.average else None
+    averaged = kc.training.EMAWeights() if chosen.average else None
     best = KeepBest(task.start, chosen.patience, averaged)
     guard = DivergenceGuard(task.start, task.chance, task.objective.uniform_loss, task.examples)
     resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best, guard])

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 import keras_cnn as kc
-from keras_cnn import surgery
+from keras_cnn import keras_internals, surgery
 from keras_cnn.builder import attach
-from keras_cnn.training import calibration, solve_head
+from keras_cnn.training import calibration, fit_linear_probe
 from pipelines import augment, settings
 from pipelines.augment import cross_validated, mirroring
 from pipelines.datasets import image_files
@@ -197,7 +197,7 @@ class Learning:
     def _solve(self):
         with self._steps.step("Solving the head"):
             held_out, truth = self._pooled_held_out, self.truth("validation")
-            self._put(solve_head(self._learned(), self._labels(), self._classes, held_out, truth))
+            self._put(fit_linear_probe(self._learned(), self._labels(), self._classes, held_out, truth))
             self._validation_scores = feature_extractor.in_batches(self._run_tail, held_out)
             self.validation[SOLVED] = self.objective.score(self._validation_scores, truth)
 
@@ -206,8 +206,8 @@ class Learning:
         with self._steps.step("Solving the head"):
             learned = np.concatenate([self._learned(), self._pooled_held_out])
             labels = np.concatenate([self._labels(), self.truth("validation")])
-            penalties = (self._head.penalty,)
-            self._put(solve_head(learned, labels, self._classes, learned, labels, penalties, start=self._head))
+            penalties = (self._head.l2,)
+            self._put(fit_linear_probe(learned, labels, self._classes, learned, labels, penalties, start=self._head))
 
     def _learned(self):
         return np.concatenate([self._pooled(view) for view in self._views])
@@ -231,17 +231,15 @@ class Learning:
         So few images that even that would be chance are not flipped: two classes may differ by left and right alone.
         """
         truth, learned = self.truth("validation"), self.truth("train")
-        if len(truth) + len(learned) < calibration.FEWEST:
+        if len(truth) + len(learned) < calibration.MIN_EXAMPLES:
             return False
         flipped = self._pooled(self._activations("validation", "mirrored"))
-        if len(truth) >= calibration.FEWEST:
+        if len(truth) >= calibration.MIN_EXAMPLES:
             views = (self._pooled_held_out, flipped)
             return mirroring(*(feature_extractor.in_batches(self._run_tail, view) for view in views), truth).harmless
         plain = np.concatenate([self._pooled(self._views[0]), self._pooled_held_out])
         flipped = np.concatenate([self._pooled(self._activations("train", "mirrored")), flipped])
-        return cross_validated(
-            plain, flipped, np.concatenate([learned, truth]), self._classes, self._head.penalty
-        ).harmless
+        return cross_validated(plain, flipped, np.concatenate([learned, truth]), self._classes, self._head.l2).harmless
 
     def _on_activations(self):
         """The later stages, and batches of what goes into them."""
@@ -260,8 +258,8 @@ class Learning:
 
     def _unfreeze(self, first):
         kc.freeze(self.model)
-        kc.unfreeze(self.model, from_=first)
-        for layer in self.model._flatten_layers(include_self=False):
+        kc.unfreeze(self.model, starting_at=first)
+        for layer in keras_internals.sublayers(self.model, include_self=False):
             if isinstance(layer, keras.layers.DepthwiseConv2D) and not self.chosen.depthwise:
                 layer.trainable = False
 

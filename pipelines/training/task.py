@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_cnn import heads
-from keras_cnn.training import MeanAveragePrecision
-from keras_cnn.training.ranking import average_precision
+from keras_cnn.training import MultiLabelAveragePrecision
+from keras_cnn.training.metrics import average_precision
 from pipelines.evaluation.multi_label import MultiLabelEvaluation
 from pipelines.evaluation.single_label import Evaluation
 
@@ -96,12 +96,15 @@ class SeveralLabels:
     def compiled(self, label_smoothing: float) -> dict:
         return {
             "loss": keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing),
-            "metrics": [MeanAveragePrecision(self.classes), keras.metrics.BinaryCrossentropy(name="crossentropy")],
+            "metrics": [
+                MultiLabelAveragePrecision(self.classes),
+                keras.metrics.BinaryCrossentropy(name="crossentropy"),
+            ],
         }
 
     def score(self, scores, targets) -> dict:
         """Mean average precision as the metric of `compiled` has it, and loss, the mean over images and classes."""
-        ranking = MeanAveragePrecision(self.classes)
+        ranking = MultiLabelAveragePrecision(self.classes)
         ranking.update_state(targets, scores)
         loss = -np.log(np.where(targets, scores, 1 - scores) + 1e-12).mean()
         return {ranking.name: float(ranking.result()), "loss": float(loss)}
