@@ -39,7 +39,7 @@ def classifier(backbone, first):
     """One of which only what begins with a layer is trained."""
     model = kc.attach(backbone.model, kc.heads.classification(CLASSES))
     kc.freeze(model)
-    kc.unfreeze(model, from_=first)
+    kc.unfreeze(model, starting_at=first)
     return model
 
 

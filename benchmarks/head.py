@@ -2,8 +2,8 @@
 
     python benchmarks/head.py [--examples 2640] [--features 1280] [--classes 81] [--turns 5] [--json]
 
-The features are positive numbers around a centre for each class, as a pooled network gives them; all of `solve_head` is timed,
-the choice of the penalty too, in turns.
+The features are positive numbers around a centre for each class, as a pooled network gives them; all of
+`fit_linear_probe` is timed, the choice of the L2 penalty too, in turns.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 import numpy as np
 from scipy import optimize
 
-from keras_cnn.training import logistic_regression, solve_head
+from keras_cnn.training import fit_linear_probe, logistic_regression
 
 CHOSEN_BY = 300  # examples
 
@@ -47,7 +47,7 @@ def measure(options):
         for way, minimise in ways.items():
             logistic_regression.minimise = minimise
             start = time.perf_counter()
-            head = solve_head(data[learned], labels[learned], options.classes, data[held_out], labels[held_out])
+            head = fit_linear_probe(data[learned], labels[learned], options.classes, data[held_out], labels[held_out])
             seconds[way].append(time.perf_counter() - start)
             losses[way] = head.loss
     return {way: {"seconds": statistics.median(seconds[way]), "loss": losses[way]} for way in ways}

@@ -33,7 +33,7 @@ def compiled(size, folded, depthwise, first):
     """A model that is trained that way."""
     model = kc.attach(kc.load_backbone("efficientnet_lite0", (size, size, 3)).model, kc.heads.classification(CLASSES))
     kc.freeze(model)
-    kc.unfreeze(model, from_=first)
+    kc.unfreeze(model, starting_at=first)
     if not depthwise:
         for layer in model.layers:
             if isinstance(layer, keras.layers.DepthwiseConv2D):

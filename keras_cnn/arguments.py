@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -28,6 +29,14 @@ def suggestion(word: object, known: Iterable[object], quote: str = "`") -> str:
     words = [each for each in known if isinstance(each, str)]
     close = difflib.get_close_matches(word, words, n=1) if isinstance(word, str) else []
     return f"Did you mean {quote}{close[0]}{quote}?" if close else ""
+
+
+def short_message(error: Exception) -> str:
+    """The message of an error of another library, as one sentence to quote."""
+    # Keras prints in bold, and lists what its layers were called with.
+    text = re.sub("\x1b\\[[0-9;]*m", "", str(error)).split("Arguments received by ")[0]
+    text = " ".join(text.split()) or type(error).__name__
+    return text if len(text) < 300 and text.endswith(".") else text[:300].rstrip(".") + "."
 
 
 def integer(owner: str, name: str, value: Any, minimum: int = 1) -> int:

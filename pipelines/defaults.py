@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_cnn import Backbone, arguments, surgery
+from keras_cnn import Backbone, arguments, keras_internals, surgery
 from pipelines.settings import FEWEST_COPIES, LIGHT, TRAIN, Settings, check_names
 
 MOST_COPIES = 8
@@ -93,7 +93,7 @@ def _train(backbone, training_images, gpu, train, epochs):
         return "head"
     from_a_stage = train not in (None, "head", "all")
     stage = train if from_a_stage else "last"
-    divides = len(backbone.stages) > 1 and surgery.divides(backbone.model, _stage_before(backbone, stage))
+    divides = len(backbone.stages) > 1 and surgery.can_split(backbone.model, _stage_before(backbone, stage))
     if from_a_stage and not divides:
         where = "its last stage" if train == "last" else train
         expected = f'"head" or "all" for a network that cannot be cut before {where}'
@@ -116,7 +116,7 @@ def _learning_rate(backbone, training_images, train, train_depthwise):
         return 3e-5 if training_images < 500 else 1e-4
     if train == "all":  # twice that diverges on images unlike those of pretraining
         return 6e-4
-    layers = backbone.model._flatten_layers()
+    layers = keras_internals.sublayers(backbone.model)
     spared = not train_depthwise and any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in layers)
     return 1.2e-3 if spared else 6e-4  # the other layers tolerate the higher one
 

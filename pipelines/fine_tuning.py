@@ -126,7 +126,7 @@ def fine_tune(
         catalog = head.data.catalog
         with phases.phase("Testing", len(catalog.included("test"))) as advance:
             validated, truth = classifier.validation_probabilities, head.data.targets("validation")
-            temperature = calibration.temperature(validated, truth)
+            temperature = calibration.fit_temperature(validated, truth)
             tested = classifier.test_probabilities(cache, advance)
             tested = calibration.calibrated(tested, temperature, independent=catalog.multi_label)
             evaluation = head.task.evaluation(tested, head.data.targets("test"), catalog.classes)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.private_names import accessed, methods
 
 ROOT = Path(__file__).parent.parent
 # A room may import itself, its neighbours and the rooms before it.
@@ -18,7 +19,10 @@ ROOMS = (
         "arguments",
         "preprocessing",
         "keras_internals",
-        "fetching",
+        "cache_folder",
+        "downloads",
+        "archives",
+        "saved_model_handles",
         "durable",
         "scratch",
         "safety",
@@ -67,6 +71,16 @@ def test_imports_point_one_way(path):
             assert LEVEL[rest.split(".")[0]] <= LEVEL[parts[0]], f"{path} imports {name}"
 
 
+INTERNALS = ROOT / "keras_cnn" / "keras_internals.py"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in [*SOURCES, *PIPELINES] if path != INTERNALS], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_private_attributes_of_keras_are_named_in_one_file(path):
+    assert not set(accessed(path.read_text())) & {*accessed(INTERNALS.read_text()), *methods(INTERNALS.read_text())}
+
+
 def at_import(tree):
     """Dotted names that a module imports when it is imported itself: those in functions wait until they are called."""
     for node in ast.iter_child_nodes(tree):
@@ -104,7 +118,7 @@ def imported_with(name):
 def test_the_library_is_imported_without_tensorflow():
     # Keras may run on JAX, where there is no TensorFlow; what needs it imports it when it is called.
     found = imported_with("keras_cnn")
-    assert {"keras_cnn.serving.export", "keras_cnn.training.resumption.ExactResume"} < found.keys()
+    assert {"keras_cnn.serving.export", "keras_cnn.training.exact_resume.ExactResume"} < found.keys()
     assert not [f"{file}: {name}" for name, file in found.items() if name.split(".")[0] == "tensorflow"]
 
 

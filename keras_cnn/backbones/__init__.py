@@ -1,4 +1,4 @@
-"""Pretrained networks behind one record."""
+"""Pretrained networks, all in one record."""
 
 from keras_cnn.backbones.backbone import Backbone, Source, Stage
 from keras_cnn.backbones.loading import load_backbone

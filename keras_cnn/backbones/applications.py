@@ -1,7 +1,7 @@
 """The networks of `keras.applications`, without their classifiers and with their preprocessing inside.
 
-What differs between them is asked of Keras, not kept here: the size of the images each was trained on, and what its
-`preprocess_input` does to them.
+Keras itself says what differs between them: the size of the images that each was trained on, and what its `preprocess_input`
+does to them.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_cnn import arguments, fetching
+from keras_cnn import arguments
 from keras_cnn.backbones.backbone import Backbone, Source, weight_file
 from keras_cnn.backbones.ranges import affine
-from keras_cnn.backbones.staging import staged
+from keras_cnn.backbones.staging import with_stage_markers
+from keras_cnn.downloads import download, file_checksum
 from keras_cnn.preprocessing import Preprocessing
 
-# Arguments of Keras' functions that are ours to give.
-OURS = {
+# Arguments of Keras' functions that this module sets.
+RESERVED = {
     *("include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation", "name"),
     "include_preprocessing",
 }
-SIZE = 224  # where Keras does not say
+DEFAULT_SIZE = 224  # where Keras has none
 _patching = threading.Lock()
 
 
@@ -38,18 +41,23 @@ def names() -> list[str]:
     return sorted(name for name, value in vars(keras.applications).items() if inspect.isfunction(value))
 
 
-def load(name: str, size=None, weights="default", **options) -> Backbone:
+def load(
+    name: str,
+    size: tuple[int | None, int | None] | None = None,
+    weights: str | os.PathLike | None = "default",
+    **options: Any,
+) -> Backbone:
     """A network of `keras.applications`.
 
     Args:
         name: One of `names()`, in any case.
-        size: Height and width, each a number or None where the network allows it. None: what it was trained on.
+        size: Height and width, each a number or None where the network allows it. None: the size it was trained on.
         weights: "default" (ImageNet), the path of a weight file of the network without its classifier, or None (random).
-        options: Other arguments of the network's function: `alpha` of the MobileNets and the like.
+        options: Other arguments of the network's function, such as `alpha` of the MobileNets.
 
     Raises:
-        ValueError: If there is no such network, or Keras cannot make it so.
-        FileNotFoundError: If the weights are not there and cannot be downloaded.
+        ValueError: If there is no such network, or Keras cannot make it with these arguments.
+        FileNotFoundError: If the weights are missing and cannot be downloaded.
     """
     make = _function(name)
     handle = f"keras:{make.__name__}"
@@ -57,20 +65,21 @@ def load(name: str, size=None, weights="default", **options) -> Backbone:
     side = _default_size(make)
     height, width = size or side
     model, source = _make(handle, make, weights, {"input_shape": (height, width, 3), **options})
-    model, stages = staged(model, (height, width), normalization(sys.modules[make.__module__].preprocess_input))
+    preprocess = sys.modules[make.__module__].preprocess_input
+    model, stages = with_stage_markers(model, (height, width), normalization(preprocess))
     return Backbone(model, stages, Preprocessing((height or side[0], width or side[1])), source)
 
 
-def normalization(preprocess):
+def normalization(preprocess: Callable[..., Any]) -> Callable[[Any], Any]:
     """What a `preprocess_input` does, as a function of a tensor `(batch, height, width, 3)` RGB 0..255.
 
-    It may exchange channels, and scale and shift each: so three pixels and a black one tell all about it.
+    It may reverse the channels, and scale and shift each: its results for black, red, green and blue determine it.
     """
     pixels = np.concatenate([np.zeros((1, 3)), 255.0 * np.eye(3)]).reshape(4, 1, 1, 3)
     black, *primaries = np.asarray(preprocess(pixels, data_format="channels_last"), "float64").reshape(4, 3)
     scale = np.round((np.stack(primaries) - black) / 255, 12)
-    turned = bool(scale[0, 0] == 0)
-    return affine(np.diagonal(scale[::-1] if turned else scale).tolist(), black.tolist(), turned)
+    bgr = bool(scale[0, 0] == 0)
+    return affine(np.diagonal(scale[::-1] if bgr else scale).tolist(), black.tolist(), bgr)
 
 
 def _function(name):
@@ -84,40 +93,40 @@ def _function(name):
 
 
 def _check_options(handle, make, options):
-    known = [name for name in inspect.signature(make).parameters if name not in OURS]
+    known = [name for name in inspect.signature(make).parameters if name not in RESERVED]
     unknown = [name for name in options if name not in known]
     if unknown:
-        takes = f"of its own {', '.join(known)}" if known else "no arguments of its own"
+        takes = f"the options {', '.join(known)}" if known else "no options"
         raise TypeError(
-            f"load_backbone: {handle} takes {takes}. Received: {', '.join(unknown)}. The classifier is left out always; "
-            "put a head of keras_cnn.heads on the network."
+            f"load_backbone: {handle} takes {takes}. Received: {', '.join(unknown)}. The network is always loaded without "
+            "its classifier; put a head of keras_cnn.heads on it."
         )
 
 
 def _default_size(make):
-    """Height and width that a network was trained on: what Keras would use, caught before it builds anything."""
+    """Height and width that a network was trained on: the default of Keras, captured before it builds anything."""
 
     def obtain_input_shape(*_, default_size, **__):
-        raise _AskedError(default_size)
+        raise _DefaultSize(default_size)
 
     with _patched(keras.applications.imagenet_utils.preprocess_input, "obtain_input_shape", obtain_input_shape):
         try:
             make(weights=None, include_top=False, input_shape=(31, 31, 3))
-        except _AskedError as asked:
-            return asked.args * 2
-        except ValueError:  # too small: MobileNetV3 takes any size from 32 on and knows no default
+        except _DefaultSize as default:
+            return default.args * 2
+        except ValueError:  # too small: MobileNetV3 takes any size from 32 on and has no default
             pass
-    return SIZE, SIZE
+    return DEFAULT_SIZE, DEFAULT_SIZE
 
 
-class _AskedError(Exception):
-    """Carries what Keras asked for."""
+class _DefaultSize(Exception):  # noqa: N818
+    """Carries the default size out of Keras."""
 
 
 @contextmanager
-def _patched(neighbour, name, replacement):
-    """Within it, in this thread, Keras calls `replacement` by that name in the module where `neighbour` is defined."""
-    module, thread = sys.modules[neighbour.__module__], threading.get_ident()
+def _patched(function, name, replacement):
+    """A context in which this thread calls `replacement` for `name` in the module of Keras that defines `function`."""
+    module, thread = sys.modules[function.__module__], threading.get_ident()
 
     def call(*args, **kwargs):
         return (replacement if threading.get_ident() == thread else original)(*args, **kwargs)
@@ -132,26 +141,26 @@ def _patched(neighbour, name, replacement):
 
 
 def _make(handle, make, weights, options):
-    """The network as Keras makes it, and its source."""
+    """The network as Keras builds it, and its source."""
     if weights is None:
-        return _made(handle, make, None, options), Source(handle, "random weights")
+        return _build(handle, make, None, options), Source(handle, "random weights")
     local = weight_file(weights)
     with _weights_from(handle, local) as files:
-        model = _made(handle, make, files, options)
-    what = "ImageNet weights of keras.applications" if local is None else str(local)
-    return model, Source(handle, what, fetching.digest(files[-1]))
+        model = _build(handle, make, files, options)
+    origin = "ImageNet weights of keras.applications" if local is None else str(local)
+    return model, Source(handle, origin, file_checksum(files[-1]))
 
 
-def _made(handle, make, files, options):
-    """`files` None: random weights."""
+def _build(handle, make, files, options):
+    """`files`: the list that `_weights_from` yields. None: random weights."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*`input_shape` is undefined or non-square")
             return make(weights=None if files is None else "imagenet", include_top=False, **options)
     except (ValueError, OSError, KeyError) as error:
-        if isinstance(error, _NotFetchedError):
+        if isinstance(error, _DownloadError):
             raise FileNotFoundError(str(error)) from None
-        reason = fetching.in_short(error)
+        reason = arguments.short_message(error)
         if files:
             raise ValueError(
                 f"load_backbone: {files[-1]} must hold the weights of {handle} without its classifier, as Keras writes them. "
@@ -160,38 +169,38 @@ def _made(handle, make, files, options):
         raise ValueError(f"load_backbone: Keras cannot make {handle} with {options}: {reason}") from None
 
 
-class _NotFetchedError(OSError):
-    """A weight file could not be had; the text says all."""
+class _DownloadError(OSError):
+    """A weight file cannot be downloaded; the message is complete."""
 
 
 @contextmanager
 def _weights_from(handle, local):
-    """Within it, Keras gets its weight files from us: whole ones only, or `local` in their place. Gives the list of them.
+    """A context in which Keras loads complete weight files, or `local` instead; yields the list of the loaded files.
 
-    Keras downloads into the file's final place, where a process that is killed leaves a part that later ones take for
-    the whole. And a network of its own with `weights=path` is not always the one that the weights were trained in: the
-    EfficientNets have one layer more with `weights="imagenet"`.
+    Keras downloads to the final file name, where a killed process leaves a part that later ones take for
+    the whole. And Keras with `weights=path` does not always build the network that the weights were trained in: the
+    EfficientNets have one more layer with `weights="imagenet"`.
     """
     files = []
 
     def get_file(fname, origin, cache_subdir="models", file_hash=None, **_):
-        kept = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / cache_subdir / fname
+        cached = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / cache_subdir / fname
         if local:
             files.append(local)
-        elif kept.is_file() and file_hash in (None, fetching.digest(kept, file_hash or "")):
-            files.append(kept)
+        elif cached.is_file() and file_hash in (None, file_checksum(cached, file_hash or "")):
+            files.append(cached)
         else:
-            files.append(_downloaded(handle, origin, file_hash))
+            files.append(_download(handle, origin, file_hash))
         return str(files[-1])
 
     with _patched(keras.utils.get_file, "get_file", get_file):
         yield files
 
 
-def _downloaded(handle, address, checksum):
+def _download(handle, address, checksum):
     try:
-        return fetching.download(address, checksum)
+        return download(address, checksum)
     except (FileNotFoundError, ValueError) as error:
-        raise _NotFetchedError(
-            f"load_backbone: no weights for {handle}. {error} Or take weights=None for random weights."
+        raise _DownloadError(
+            f"load_backbone: no weights for {handle}. {error} Or pass weights=None for random weights."
         ) from None

@@ -1,10 +1,11 @@
-"""The record that all pretrained networks come as, whatever their origin."""
+"""The record of a pretrained network, the same for every origin."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -18,9 +19,9 @@ class Stage:
     """A part of a network whose feature maps have one stride.
 
     Attributes:
-        name: Name of the stage; also that of a layer without effect which ends it, so that `freeze`, `cut` and
-            `model.get_layer` find it. "stage4" has stride 2^4 = 16, in every network.
-        stride: Input pixels between neighbouring positions of the feature map. None: it has one position, for all of the
+        name: Name of the stage, and of the `Identity` layer that ends it, so that `freeze`, `cut` and `model.get_layer`
+            find it. "stage4" has stride 2^4 = 16, in every network.
+        stride: Input pixels between neighbouring positions of the feature map. None: it has one position for the whole
             image.
         channels: Channels of its last feature map.
     """
@@ -32,13 +33,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights came from; `str` makes a sentence of it, for reports.
+    """Where weights come from; `str` makes a sentence of it, for reports.
 
     Attributes:
-        handle: That of `load_backbone`, such as "keras:ResNet50".
-        weights: What they are: "random weights", their data set and holder, or a path.
-        sha256: Of the file they were read from, in hexadecimal digits, if it was one file.
-        licence: If it is known, such as "Apache-2.0".
+        handle: The handle for `load_backbone`, such as "keras:ResNet50".
+        weights: "random weights", the data set and the copyright holder, or a path.
+        sha256: Checksum of the weight file, in hexadecimal digits, if it is a single file.
+        licence: The licence if it is known, such as "Apache-2.0".
     """
 
     handle: str
@@ -46,13 +47,13 @@ class Source:
     sha256: str | None = None
     licence: str | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         licence = f", {self.licence}" if self.licence else ""
         checksum = f" (sha256 {self.sha256})" if self.sha256 else ""
         return f"{self.handle}, {self.weights}{licence}{checksum}"
 
 
-def weight_file(weights) -> Path | None:
+def weight_file(weights: Any) -> Path | None:
     """The existing file that the argument `weights` names; None for "default" and for None."""
     if weights is None or weights == "default":
         return None
@@ -73,7 +74,7 @@ class Backbone:
             is inside.
         stages: From shallow to deep.
         preprocessing: How image files become the input.
-        source: Where the weights came from.
+        source: Where the weights come from.
     """
 
     model: keras.Model
@@ -81,6 +82,6 @@ class Backbone:
     preprocessing: Preprocessing
     source: Source
 
-    def features(self) -> dict:
-        """The last feature map of each stage, by stage name: the input of heads that need a pyramid."""
+    def features(self) -> dict[str, keras.KerasTensor]:
+        """The last feature map of each stage, by stage name: the input of heads on a feature pyramid."""
         return {stage.name: output_of(self.model, stage.name) for stage in self.stages}

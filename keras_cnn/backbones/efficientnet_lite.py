@@ -1,14 +1,15 @@
-"""EfficientNet-Lite: EfficientNet without squeeze-excite and with ReLU6, made for plain integer hardware.
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excitation and with ReLU6, designed for integer hardware.
 
 Tan & Le, 2019, EfficientNet, arXiv:1905.11946: table 1 (the stages) and section 3.3 (their scaling by width and depth); the
 five Lite variants, which scale neither the first nor the last convolution, are from the authors' TPU repository.
-Convolutions are followed by batch normalisation (epsilon 1e-3); padding is SAME. Made of Keras' own layers alone, so that
+Convolutions are followed by batch normalisation (epsilon 1e-3); padding is SAME. It consists of Keras' own layers, so that
 a saved model opens where this package is not installed.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -16,8 +17,8 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from keras_cnn import fetching
 from keras_cnn.backbones.backbone import Backbone, Source, Stage, weight_file
+from keras_cnn.downloads import file_checksum
 from keras_cnn.preprocessing import Preprocessing
 
 EMBEDDED = Path(__file__).parent / "weights" / "efficientnet_lite0.npz"
@@ -25,7 +26,7 @@ SIZE = 224  # of the embedded network
 
 
 class Variant(NamedTuple):
-    """Factors for the channels and the repeats of the blocks, and the side of the images it was trained on."""
+    """Factors for the channels and the repeats of the blocks, and the side of the training images."""
 
     width: float
     depth: float
@@ -33,7 +34,7 @@ class Variant(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Inverted residual blocks in a row; the first one has the stride and changes the channels."""
+    """Consecutive inverted residual blocks; the first one has the stride and changes the channels."""
 
     repeats: int
     kernel_size: int
@@ -49,7 +50,7 @@ VARIANTS = {
     "efficientnet_lite3": Variant(1.2, 1.4, 280),
     "efficientnet_lite4": Variant(1.4, 1.8, 300),
 }
-# Each inner tuple is a stage: it ends where the next group halves the map.
+# Each inner tuple is a stage, which ends before the next group halves the map.
 STAGES = (
     (Group(1, 3, 1, 1, 16),),
     (Group(2, 3, 2, 6, 24),),
@@ -59,13 +60,18 @@ STAGES = (
 )
 
 
-def load(name: str, size=None, weights="default") -> Backbone:
+def load(
+    name: str,
+    size: tuple[int | None, int | None] | None = None,
+    weights: str | os.PathLike | None = "default",
+) -> Backbone:
     """A network without its classifier: five stages with strides 2 to 32.
 
     Args:
         name: A key of `VARIANTS`.
-        size: Height and width, each any number or None. None: that of the variant.
-        weights: "default" (ImageNet-1k, embedded, of the smallest alone), the path of an `.npz` file, or None (random).
+        size: Height and width, each any number or None. None: the size of the variant.
+        weights: "default" (ImageNet-1k, embedded, for the smallest variant only), the path of an `.npz` file, or None
+            (random).
     """
     side = VARIANTS[name].size
     height, width = size or (side, side)
@@ -96,10 +102,10 @@ def classifier(name: str, weights: Path | None) -> keras.Model:
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Fill a model's layers from an `.npz` file with entries `layer/weight`; entries without a layer are passed over.
+    """Load the weights of a model from an `.npz` file with entries `layer/weight`; entries without a layer are ignored.
 
     Raises:
-        ValueError: If the file is not of that kind, or lacks an entry.
+        ValueError: If the file has another format, or lacks an entry.
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -116,7 +122,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
 def _source(name, path):
     if path is None:
         return Source(name, "random weights")
-    sha256 = fetching.digest(path)
+    sha256 = file_checksum(path)
     if path == EMBEDDED:
         return Source(name, "ImageNet-1k, © 2020 ML Illustrated", sha256, "Apache-2.0")
     return Source(name, str(path), sha256)
@@ -126,7 +132,7 @@ def _embedded(name):
     if name != "efficientnet_lite0":
         raise ValueError(
             f"load_backbone: the weights of {name} are not part of this package. Name an .npz file of them by `weights` "
-            "(docs/backbones.md says how to make one), or take weights=None for random ones."
+            "(docs/backbones.md says how to make one), or pass weights=None for random ones."
         )
     return EMBEDDED
 
@@ -134,11 +140,11 @@ def _embedded(name):
 def _body(inputs, variant):
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="normalize")(inputs)
     x = _conv_bn(keras.layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="stem_conv"), x, "stem")
-    fixed = (STAGES[0][0], STAGES[-1][-1])  # the blocks at both ends are never repeated
+    unscaled = (STAGES[0][0], STAGES[-1][-1])  # the blocks at both ends are never repeated
     index = 0
     for number, groups in enumerate(STAGES, 1):
         for group in groups:
-            repeats = group.repeats if group in fixed else math.ceil(variant.depth * group.repeats)
+            repeats = group.repeats if group in unscaled else math.ceil(variant.depth * group.repeats)
             group = group._replace(channels=_scaled(group.channels, variant.width))
             for repeat in range(repeats):
                 index += 1
@@ -150,7 +156,7 @@ def _body(inputs, variant):
 
 
 def _scaled(channels, width):
-    """The nearest multiple of 8, but no less than nine tenths."""
+    """The nearest multiple of 8 that is at least nine tenths of the product."""
     scaled = max(8, int(channels * width + 4) // 8 * 8)
     return scaled if scaled >= 0.9 * channels * width else scaled + 8
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 from keras_cnn import arguments
 
 
-def affine(scale, offset, turned: bool = False):
-    """A function of a tensor `(batch, height, width, channels)`: scale · x + offset, each a number or one a channel.
+def affine(
+    scale: float | list[float], offset: float | list[float], bgr: bool = False
+) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
+    """A function of a tensor `(batch, height, width, channels)`: scale · x + offset, each a number or one number per channel.
 
-    It makes a layer "normalize", or nothing where there is nothing to do. `turned`: the channels are first put into the
-    opposite order, RGB into BGR.
+    It makes a layer "normalize", or none if scale and offset change nothing. `bgr`: the channels are first reversed from RGB
+    to BGR.
     """
 
     def normalize(x):
-        x = keras.ops.flip(x, axis=-1) if turned else x
-        unchanged = _all(scale, 1.0) and _all(offset, 0.0)
+        x = keras.ops.flip(x, axis=-1) if bgr else x
+        unchanged = _all_equal(scale, 1.0) and _all_equal(offset, 0.0)
         return x if unchanged else keras.layers.Rescaling(scale, offset, name="normalize")(x)
 
     return normalize
 
 
-def to_range(input_range):
+def to_range(input_range: Sequence[float]) -> Callable[[Any], Any]:
     """As `affine`, to the values that a network takes for black and for white: (0, 1), (-1, 1) or (0, 255)."""
     try:
         black, white = map(float, input_range)
@@ -37,5 +41,5 @@ def to_range(input_range):
     return affine((white - black) / 255, black)
 
 
-def _all(values, value):
+def _all_equal(values, value):
     return all(one == value for one in (values if isinstance(values, (list, tuple)) else [values]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_cnn import arguments
-from keras_cnn.training.ranking import average_precision
+from keras_cnn.training.metrics import average_precision
 
 # The largest difference of a probability of an image may reach these values in the median and in all images but one in a
 # hundred. On the photos, drawings and textures of `benchmarks/precision.py` no precision comes near either; a kernel that is

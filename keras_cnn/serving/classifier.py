@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import keras
 from keras import tree
 
+from keras_cnn.keras_internals import dtype_policies, sublayers
 from keras_cnn.surgery.graph import require_graph, rewrite
 
 OTHER_FLOATS = {"bfloat16", "float16", "float64"}
@@ -78,15 +79,9 @@ def in_float32(model: keras.Model):
     Args:
         model: Of `require_classifier`. Its layers have their own policies again at the end of the block.
     """
-    layers = [layer for layer in model._flatten_layers() if _computes_in_another_float(layer)]
-    policies = [layer._dtype_policy for layer in layers]
-    try:
-        for layer in layers:
-            layer._dtype_policy = keras.DTypePolicy("float32")
+    layers = [layer for layer in sublayers(model) if _computes_in_another_float(layer)]
+    with dtype_policies(layers, "float32"):
         yield _called_again(model) if layers else model
-    finally:
-        for layer, policy in zip(layers, policies, strict=True):
-            layer._dtype_policy = policy
 
 
 def _computes_in_another_float(layer):

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from keras_cnn import arguments, surgery
+from keras_cnn import arguments, keras_internals, surgery
 from keras_cnn.serving import precision as precisions
 from keras_cnn.serving.served_outputs import is_multi_label, to_probabilities
 from keras_cnn.surgery.graph import graph_of
@@ -129,7 +129,7 @@ def parts(model: keras.Model):
     for layer in reversed(graph.layers):
         if isinstance(layer, POOLING):
             try:
-                body, rest = surgery.split(graph, layer.input._keras_history.operation.name)
+                body, rest = surgery.split(graph, keras_internals.producer(layer.input).name)
                 return body, *surgery.split(rest, layer.name)
             except ValueError:  # it is used twice, or a path goes around it
                 break

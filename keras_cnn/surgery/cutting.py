@@ -5,21 +5,22 @@ from __future__ import annotations
 import keras
 from keras import tree
 
+from keras_cnn.keras_internals import producing_call
 from keras_cnn.surgery.graph import require_graph
-from keras_cnn.surgery.layer_paths import find
-from keras_cnn.surgery.nesting import laid_open, resolve_names
+from keras_cnn.surgery.layer_paths import find_path
+from keras_cnn.surgery.nesting import flatten_nested, make_names_unique
 
 
-def cut(model: keras.Model, layers) -> keras.Model:
-    """A model that gives the outputs of some layers, wherever they lie.
+def cut(model: keras.Model, layers: str | list[str]) -> keras.Model:
+    """A model whose outputs are those of some layers, nested ones included.
 
     Args:
         model: A functional or Sequential model.
         layers: Name of a layer, or a list of names. A layer within a nested model is "backbone/conv1", or "conv1" if no
-            other has that name; a nested model is named like a layer.
+            other layer has that name; a nested model is named like a layer.
 
     Returns:
-        A new model of the same name, with the inputs of `model` and its layers by identity; nested models are laid open,
+        A new model of the same name, with the inputs of `model` and the very same layers; nested models are flattened,
         as by `unnest`. One name gives one output, a list of names a list; a layer with several outputs a list of them.
 
     Raises:
@@ -33,15 +34,15 @@ def cut(model: keras.Model, layers) -> keras.Model:
         ((None, 4), [(None, 4), (None, 2)])
     """
     graph = require_graph("cut", model)
-    paths = tree.map_structure(lambda name: find("cut", "layers", graph, name), layers)
-    _, calls = laid_open(graph)
+    paths = tree.map_structure(lambda name: find_path("cut", "layers", graph, name), layers)
+    _, calls = flatten_nested(graph)
     outputs = tree.map_structure(lambda path: _output(model, calls, path), paths)
-    resolve_names(graph.inputs, _needed(outputs, calls))
+    make_names_unique(graph.inputs, _needed(outputs, calls))
     return keras.Model(graph.input, outputs, name=model.name)
 
 
 def _output(model, calls, path):
-    found = [outputs for place, _, outputs in calls if place == path]
+    found = [outputs for called, _, outputs in calls if called == path]
     if not found:
         raise ValueError(
             f"cut: {path!r} lies in a model that is called with a mask, and stays whole. Cut at that model."
@@ -53,10 +54,10 @@ def _output(model, calls, path):
 
 def _needed(outputs, calls):
     """(path, operation) of the calls that the outputs are computed from."""
-    needed = {id(x) for x in tree.flatten(outputs)}
-    for path, operation, made in reversed(calls):
-        made = tree.flatten(made)
-        if any(id(x) in needed for x in made):
-            history = made[0]._keras_history
-            needed.update(id(x) for x in history.operation._inbound_nodes[history.node_index].input_tensors)
-            yield path, operation
+    needed, found = {id(x) for x in tree.flatten(outputs)}, []
+    for path, operation, call_outputs in reversed(calls):
+        call_outputs = tree.flatten(call_outputs)
+        if any(id(x) in needed for x in call_outputs):
+            needed.update(id(x) for x in producing_call(call_outputs[0]).input_tensors)
+            found.append((path, operation))
+    return found

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import keras
 from keras import tree
 
+from keras_cnn.keras_internals import (
+    accepts_context_argument,
+    functional_graph,
+    has_mask,
+    nodes_by_depth,
+    output_structure,
+    passes_on,
+)
 
-def graph_of(operation):
-    """The graph within a functional or Sequential model; None for all else, of whose insides Keras keeps no record."""
+
+def graph_of(operation: Any) -> Any:
+    """The graph within a functional or Sequential model; None for every other operation, whose inner calls Keras drops."""
     if isinstance(operation, keras.Sequential):
-        return operation._functional
+        return functional_graph(operation)
     recorded = isinstance(operation, keras.Function) and type(operation).call.__module__.startswith("keras.")
     return operation if recorded else None
 
 
-def require_graph(owner: str, model):
+def require_graph(owner: str, model: Any) -> Any:
     """The graph of a model; TypeError or ValueError if it has none."""
     if not isinstance(model, keras.Model):
         raise TypeError(f"{owner}: `model` must be a keras.Model. Received: {type(model).__name__}.")
@@ -31,63 +43,63 @@ def require_graph(owner: str, model):
     return graph
 
 
-def nodes_of(graph):
-    """The calls in a graph, each behind those that it takes its inputs from; inputs are not among them."""
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        yield from (node for node in graph._nodes_by_depth[depth] if not node.is_input)
+def nodes_of(graph: Any) -> Iterator[Any]:
+    """The calls in a graph, each after those that it takes its inputs from; inputs are not among them."""
+    by_depth = nodes_by_depth(graph)
+    for depth in sorted(by_depth, reverse=True):
+        yield from (node for node in by_depth[depth] if not node.is_input)
 
 
-def rewrite(graph, step, inputs=None, at=None):
+def rewrite(graph: Any, step: Callable[..., Any], inputs: list[Any] | None = None, at: list[Any] | None = None) -> Any:
     """The outputs of a graph, in their structure, with some of its calls replaced.
 
     Args:
-        graph: Of `graph_of`, or any `keras.Function`.
-        step: Function of a node and of its arguments in the new graph, (node, args, kwargs): gives the output in its place,
-            or None to `repeat` the call.
-        inputs: Tensors in the place of `graph.inputs`. None: those themselves.
-        at: Tensors of the graph that `inputs` take the place of, instead of `graph.inputs`.
+        graph: From `graph_of`, or any `keras.Function`.
+        step: Function of a node and of its arguments in the new graph, (node, args, kwargs): returns the output to use instead,
+            or None to `repeat_call`.
+        inputs: Tensors that replace `graph.inputs`. None: those themselves.
+        at: Tensors of the graph that `inputs` replace, instead of `graph.inputs`.
     """
     values = {id(old): new for old, new in zip(at or graph.inputs, inputs or graph.inputs, strict=True)}
     for node in nodes_of(graph):
         if any(id(x) not in values for x in node.input_tensors):
-            continue  # a call of these layers in another model, or one that comes before `at`
+            continue  # a call of these layers in another model, or one before `at`
         args, kwargs = node.arguments.fill_in(values)
-        kwargs = accepted(node.operation, kwargs)
+        kwargs = accepted_arguments(node.operation, kwargs)
         outputs = step(node, args, kwargs)
-        outputs = repeat(node, args, kwargs) if outputs is None else outputs
+        outputs = repeat_call(node, args, kwargs) if outputs is None else outputs
         values.update(zip(map(id, node.outputs), tree.flatten(outputs), strict=True))
-    return tree.map_structure(lambda x: values[id(x)], graph._outputs_struct)  # a keras.Function has no `output`
+    return tree.map_structure(lambda x: values[id(x)], output_structure(graph))
 
 
-def accepted(operation, kwargs: dict) -> dict:
+def accepted_arguments(operation: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments of a call without those, such as `training`, that Keras drops before it calls the layer.
 
-    Keras lets any layer be called with them, but computes shapes with all that a graph keeps: `Add` refuses then.
+    Keras lets any layer be called with them, but computes shapes with every argument of the graph, which `Add` then refuses.
     """
     return {name: value for name, value in kwargs.items() if _accepts(operation, name, value)}
 
 
 def _accepts(operation, name, value):
-    takes = getattr(operation, "_call_has_context_arg", {})
-    if takes.get(name, True):  # also an argument that Keras hands to no layers within
+    if accepts_context_argument(operation, name):
         return True
-    # A layer that does not take it hands it to the layers within it; without it they do as for False.
-    within = operation._flatten_layers(include_self=False)
-    return value is not None and value is not False and any(x._call_has_context_arg.get(name) for x in within)
+    # A layer without the argument passes it on to the layers within it; without it they compute as for False.
+    return value is not None and value is not False and passes_on(operation, name)
 
 
-def repeat(node, args, kwargs):
-    """The call of a node with these arguments; where nothing new is among them, the very call that was made.
+def repeat_call(node: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The output of a node's call with these arguments; where no argument is new, the output of the existing call.
 
-    Gives one tensor, or a list of them: of a dict of outputs a node does not keep the keys.
+    Returns one tensor, or a list of them: a node does not keep the keys of a dict of outputs.
     """
     pairs = list(zip(tensors_in(args, kwargs), node.input_tensors, strict=True))
     if all(new is old for new, old in pairs):
         outputs = node.outputs
     elif all(map(_is_plain, node.outputs)) and all(_are_alike(new, old) for new, old in pairs):
-        # Like inputs give like outputs. To be told so by the layer takes most of the time of a rewrite.
+        # Inputs of equal shape and dtype give outputs of equal shape and dtype. Asking the layer takes most of the time of a
+        # rewrite.
         outputs = [keras.KerasTensor(x.shape, x.dtype) for x in node.outputs]
-        type(node)(node.operation, args, kwargs, outputs)  # enters itself where Keras keeps calls
+        type(node)(node.operation, args, kwargs, outputs)  # registers itself with Keras
     else:
         outputs = tree.flatten(node.operation(*args, **kwargs))
     return outputs[0] if len(outputs) == 1 else outputs
@@ -98,15 +110,15 @@ def _are_alike(x, y):
 
 
 def _is_plain(x):
-    """Whether shape and dtype say all that a layer can ask of a symbolic tensor."""
-    return not (x.sparse or x.ragged) and getattr(x, "_keras_mask", None) is None
+    """Whether shape and dtype are all that a layer can read from a symbolic tensor."""
+    return not (x.sparse or x.ragged or has_mask(x))
 
 
-def tensors_in(args, kwargs=()):
+def tensors_in(args: Any, kwargs: Any = ()) -> list[keras.KerasTensor]:
     """The symbolic tensors among arguments, in their order."""
     return [x for x in tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
 
 
-def remake(layer, **changes):
+def clone_layer(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:
     """A new layer with the arguments of `layer`, some of them changed."""
     return type(layer).from_config({**layer.get_config(), **changes})

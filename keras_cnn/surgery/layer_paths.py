@@ -1,8 +1,9 @@
-"""Where a layer lies: names and paths such as "backbone/conv1", and what comes before."""
+"""Layers by name or by a path such as "backbone/conv1", and the calls before them."""
 
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import keras
 
@@ -10,24 +11,24 @@ from keras_cnn import arguments
 from keras_cnn.surgery.graph import graph_of, nodes_of
 
 
-def places(graph, prefix: str = "") -> dict:
-    """Path -> layer or operation, of all calls in a graph and in those nested in it, in the order of computation."""
+def operations_by_path(graph: Any, prefix: str = "") -> dict[str, Any]:
+    """Path -> layer or operation, for all calls in a graph and in those nested in it, in the order of computation."""
     found = {}
     for node in nodes_of(graph):
         path = f"{prefix}{node.operation.name}"
         if graph_of(node.operation) is not None:
-            found |= places(graph_of(node.operation), f"{path}/")
+            found |= operations_by_path(graph_of(node.operation), f"{path}/")
         found[path] = node.operation
     return found
 
 
-def find(owner: str, argument: str, graph, name: str) -> str:
-    """The path of the layer called `name`: a path itself, or the end of one path only.
+def find_path(owner: str, argument: str, graph: Any, name: str) -> str:
+    """The path of the layer called `name`: a path itself, or the end of a single path.
 
     Raises:
         ValueError: If there is no such layer, or several.
     """
-    known = places(graph)
+    known = operations_by_path(graph)
     matches = [path for path in known if path == name] or [path for path in known if path.endswith(f"/{name}")]
     if len(matches) == 1:
         return matches[0]
@@ -43,8 +44,8 @@ def find(owner: str, argument: str, graph, name: str) -> str:
     raise ValueError(arguments.message(owner, argument, expected, name, remedy))
 
 
-def before(graph, nodes) -> list:
-    """The calls in a graph that some calls depend on, in the order of computation; they themselves are not among them."""
+def upstream_nodes(graph: Any, nodes: list[Any]) -> list[Any]:
+    """The calls in a graph that some calls depend on, without those calls, in the order of computation."""
     needed, found = {id(x) for node in nodes for x in node.input_tensors}, []
     for node in reversed(list(nodes_of(graph))):
         if any(id(x) in needed for x in node.outputs):

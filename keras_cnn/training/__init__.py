@@ -1,28 +1,28 @@
 """What `model.fit` lacks."""
 
-from keras_cnn.training.averaging import AveragedWeights
+from keras_cnn.training.ema_weights import EMAWeights
+from keras_cnn.training.exact_resume import ExactResume
 from keras_cnn.training.freezing import FrozenWeightsError, check_frozen, freeze, unfreeze
-from keras_cnn.training.gradual import GradualUnfreezing
+from keras_cnn.training.gradual_unfreezing import GradualUnfreezing
 from keras_cnn.training.layerwise import layerwise_optimizer
-from keras_cnn.training.logistic_regression import LinearHead, solve_head
+from keras_cnn.training.learning_rate_finder import LearningRateCurve, find_learning_rate
+from keras_cnn.training.logistic_regression import LinearProbe, fit_linear_probe
+from keras_cnn.training.metrics import MultiLabelAveragePrecision
 from keras_cnn.training.precision_policy import mixed_precision
-from keras_cnn.training.ranking import MeanAveragePrecision
-from keras_cnn.training.rate_finder import RateCurve, find_learning_rate
-from keras_cnn.training.resumption import ExactResume
 
 __all__ = [
-    "AveragedWeights",
+    "EMAWeights",
     "ExactResume",
     "FrozenWeightsError",
     "GradualUnfreezing",
-    "LinearHead",
-    "MeanAveragePrecision",
-    "RateCurve",
+    "LearningRateCurve",
+    "LinearProbe",
+    "MultiLabelAveragePrecision",
     "check_frozen",
     "find_learning_rate",
+    "fit_linear_probe",
     "freeze",
     "layerwise_optimizer",
     "mixed_precision",
-    "solve_head",
     "unfreeze",
 ]

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature for the logits.
+"""Temperature scaling: one number that divides the logits, so that predicted probabilities match observed frequencies.
 
 Guo et al., 2017, *On Calibration of Modern Neural Networks*, arXiv:1706.04599, section 4.2.
 """
@@ -6,68 +6,70 @@ Guo et al., 2017, *On Calibration of Modern Neural Networks*, arXiv:1706.04599, 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, logit
 
 from keras_cnn import arguments
 
 RANGE = (0.05, 20.0)
-FEWEST = 50  # examples; from fewer the temperature would be mostly chance
+MIN_EXAMPLES = 50  # from fewer, the temperature would be mostly noise
 
 
-def temperature(scores, labels) -> float:
+def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """The positive number T for which softmax(logits / T) has the lowest cross-entropy on examples.
 
-    It changes no decision: the order of the classes stays, and which sigmoids are above 1/2. Label smoothing leaves networks
-    too cautious (T < 1), long training too sure (T > 1).
+    It changes no decision: the order of the classes stays, and so does which sigmoids exceed 1/2. Label smoothing makes
+    networks underconfident (T < 1), long training overconfident (T > 1).
 
     Args:
-        scores: `(examples, classes)`: probabilities, each row the softmax of some logits, or each one the sigmoid of one.
-        labels: `(examples,)`, class numbers, for softmax; `(examples, classes)` of 0 and 1 for sigmoids, whose T, one for all
-            classes, is that for which sigmoid(logits / T) has the lowest. Of examples that the network was not trained on.
+        probabilities: `(examples, classes)`: each row the softmax of some logits, or each entry the sigmoid of one logit.
+        labels: `(examples,)`, class indices, for softmax; `(examples, classes)` of 0 and 1 for sigmoids, which share the T
+            for which sigmoid(logits / T) has the lowest cross-entropy. Take examples that the network was not trained on.
 
     Returns:
-        T, from 0.05 to 20; 1.0 if there are fewer than 50 examples.
+        T, from 0.05 to 20; 1.0 for fewer than 50 examples.
 
     Raises:
         ValueError: If the shapes do not fit together.
     """
-    scores, labels = np.asarray(scores), np.asarray(labels)
-    if scores.ndim != 2 or labels.shape not in (scores.shape[:1], scores.shape):
-        expected = "(examples, classes), with a label for each example, or 0 or 1 for each class of it"
-        raise ValueError(arguments.message("temperature", "scores", expected, (scores.shape, labels.shape)))
-    if len(labels) < FEWEST:
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape not in (probabilities.shape[:1], probabilities.shape):
+        expected = "(examples, classes), with one label per example, or 0 or 1 per example and class"
+        shapes = (probabilities.shape, labels.shape)
+        raise ValueError(arguments.message("fit_temperature", "probabilities", expected, shapes))
+    if len(labels) < MIN_EXAMPLES:
         return 1.0
     independent = labels.ndim == 2
-    logits, rows = _logits(scores, independent), np.arange(len(labels))
+    logits, examples = _logits(probabilities, independent), np.arange(len(labels))
 
-    def loss(logarithm):
-        divided = logits / np.exp(logarithm)
+    def loss(log_temperature):
+        divided = logits / np.exp(log_temperature)
         if independent:
             return -log_expit(np.where(labels, divided, -divided)).mean()
-        return -log_softmax(divided, axis=1)[rows, labels].mean()
+        return -log_softmax(divided, axis=1)[examples, labels].mean()
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded").x))
 
 
-def calibrated(scores, temperature: float, independent: bool = False) -> np.ndarray:
-    """The scores that the logits divided by `temperature` give: `(examples, classes)`.
+def calibrated(probabilities: ArrayLike, temperature: float, independent: bool = False) -> np.ndarray:
+    """The probabilities after division of the logits by `temperature`: `(examples, classes)`.
 
     Args:
-        scores: As in `temperature`.
+        probabilities: As in `fit_temperature`.
         temperature: A positive number.
-        independent: Whether each score is the sigmoid of its own logit; otherwise each row is a softmax, and sums to 1.
+        independent: Whether each entry is the sigmoid of its own logit; otherwise each row is a softmax, and sums to 1.
     """
-    scores = np.asarray(scores)
+    probabilities = np.asarray(probabilities)
     if temperature == 1:
-        return scores
-    logits = _logits(scores, independent) / temperature
+        return probabilities
+    logits = _logits(probabilities, independent) / temperature
     return expit(logits) if independent else np.exp(log_softmax(logits, axis=1))
 
 
-def _logits(scores, independent):
-    """Of a softmax but for a number for each row, which it does not see."""
+def _logits(probabilities, independent):
+    """Of a softmax up to a constant per row, which has no effect on the softmax."""
     if independent:
-        below_one = 1.0 - float(np.finfo(scores.dtype).epsneg)  # what a score of 1 may have been before it was rounded
-        return logit(np.clip(scores.astype("float64"), 1e-30, below_one))
-    return np.log(np.maximum(scores.astype("float64"), 1e-30))
+        below_one = 1.0 - float(np.finfo(probabilities.dtype).epsneg)  # a probability of 1 may be this, rounded
+        return logit(np.clip(probabilities.astype("float64"), 1e-30, below_one))
+    return np.log(np.maximum(probabilities.astype("float64"), 1e-30))

@@ -1,12 +1,15 @@
-"""Checkpoints that a crash cannot spoil: written apart, named when complete, proved by checksums, two kept."""
+"""Checkpoints that survive a crash: renamed when complete, verified by checksums, and never fewer than the last two."""
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_cnn import durable
 
@@ -15,30 +18,31 @@ FILE = re.compile(r"([0-9]+)\.(json|npz)(\.part)?")
 
 
 class Checkpoints:
-    """Numbered pairs of files in a folder: `7.npz` holds arrays, `7.json` plain values, with a checksum of each of both.
+    """Numbered pairs of files in a directory: `7.npz` holds arrays, `7.json` plain values and a checksum of each file.
 
-    The second file gets its name last, so a pair is complete or it does not count. Neither says where it lies: a folder may
-    be moved or copied.
+    The JSON file gets its name last, so an incomplete pair does not count. No file refers to its own location: the directory
+    may be moved or copied.
 
     Args:
-        directory: Made if it is missing.
+        directory: Created if it is missing.
     """
 
-    def __init__(self, directory):
-        self.directory, self._damaged = Path(directory), set()
+    def __init__(self, directory: str | os.PathLike):
+        self.directory = Path(directory)
+        self._damaged: set[int] = set()
         durable.make_folder(self.directory)
 
-    def save(self, arrays: list, state: dict) -> None:
-        """Write one checkpoint and remove those that are older than the last two sound ones."""
+    def save(self, arrays: Sequence[ArrayLike], state: dict) -> None:
+        """Write one checkpoint and remove those that are older than the last two valid ones."""
         plain = [np.asarray(array) for array in arrays]
         number = max(self._numbers(), default=0) + 1
-        # NumPy's file format knows no bfloat16: such arrays are kept as their bytes, beside the name of their type.
+        # NumPy's file format lacks bfloat16: such arrays are saved as their bytes, and the JSON file names their type.
         raw = {
             str(i): array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
             for i, array in enumerate(plain)
         }
         with durable.atomic_write(self._path(number, "npz")) as file:
-            np.savez(file, **raw)
+            np.savez(file, **raw)  # type: ignore[arg-type]
         content = {
             "state": state,
             "types": [array.dtype.name for array in plain],
@@ -47,15 +51,15 @@ class Checkpoints:
         durable.write_record(self._path(number, "json"), content)
         self._remove_all_but(sorted(self._numbers() - self._damaged)[-KEPT:])
 
-    def load(self):
-        """The newest sound checkpoint, `(arrays, state)`, or None. A damaged one is passed over with a warning."""
+    def load(self) -> tuple[list[np.ndarray], dict] | None:
+        """The newest valid checkpoint, `(arrays, state)`, or None. A damaged one is skipped with a warning."""
         for number in sorted(self._numbers(), reverse=True):
             try:
                 return self._read(number)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self._damaged.add(number)
                 warnings.warn(
-                    f"Checkpoint {self._path(number, 'json')} is damaged ({error}): passed over.", stacklevel=3
+                    f"Checkpoint {self._path(number, 'json')} is damaged ({error}) and is skipped.", stacklevel=3
                 )
         return None
 
@@ -78,7 +82,7 @@ class Checkpoints:
         return self.directory / f"{number}.{suffix}"
 
     def _remove_all_but(self, numbers):
-        """The JSON of a pair goes first: what is half removed does not count either."""
+        """Remove the JSON file of a pair first: a half-removed pair does not count either."""
         for path in sorted(self.directory.iterdir()):
             match = FILE.fullmatch(path.name)
             if match and (match[3] or int(match[1]) not in numbers):

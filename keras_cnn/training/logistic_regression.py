@@ -1,40 +1,42 @@
-"""The head of a classifier, solved instead of trained.
+"""The linear probe: logistic regression on fixed features.
 
-On fixed features the best linear head is a convex problem: L-BFGS finds it in seconds, with no learning rate to choose.
-Solving it before fine-tuning keeps pretrained features from being spoiled by a random head (Kumar et al., 2022,
-Fine-Tuning can Distort Pretrained Features, arXiv:2202.10054).
+The best linear head for fixed features is a convex problem, which L-BFGS solves in seconds and without a learning rate. A
+network that starts fine-tuning with this head keeps its pretrained features, which a random head would distort (Kumar et al.,
+2022, Fine-Tuning can Distort Pretrained Features, arXiv:2202.10054).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit, log_softmax
 
 from keras_cnn import arguments
 from keras_cnn.training.lbfgs import minimise
 
-# From strong to weak, in units where the features have variance 1: from next to no knowledge of the features to all of it.
-PENALTIES = tuple(10.0**exponent for exponent in np.arange(2, -5.01, -0.5))
-# Relative decrease of the loss in an iteration at which one ends: while penalties are compared, and for the solution.
-ROUGHLY, EXACTLY = 1e-5, 1e-6
+# From strong to weak, for features of variance 1: from almost no use of the features to full use.
+L2_VALUES = tuple(10.0**exponent for exponent in np.arange(2, -5.01, -0.5))
+# The optimizer stops at this relative decrease of the loss per iteration: in the search for the L2, and in the final fit.
+COARSE_TOLERANCE, FINE_TOLERANCE = 1e-5, 1e-6
 
 
 @dataclass(frozen=True)
-class LinearHead:
-    """A solved head: `scores = softmax(features @ kernel + bias)`, or `sigmoid` of that for several labels an example.
+class LinearProbe:
+    """A linear head: probabilities are `softmax(features @ kernel + bias)`, or `sigmoid` of it for several labels per example.
 
     Attributes:
-        kernel: `(features, classes)`, float32, for features as they came (the standardisation is folded in).
+        kernel: `(features, classes)`, float32, for raw features (it includes the standardisation).
         bias: `(classes,)`, float32.
-        penalty: The chosen L2 penalty.
-        loss: Mean `cross_entropy` on the examples that it was chosen by, in nats.
+        l2: The selected L2 penalty.
+        loss: Mean `cross_entropy` on the validation examples, in nats.
     """
 
     kernel: np.ndarray
     bias: np.ndarray
-    penalty: float
+    l2: float
     loss: float
 
     def logits(self, features: np.ndarray) -> np.ndarray:
@@ -42,31 +44,37 @@ class LinearHead:
         return features @ self.kernel + self.bias
 
 
-def solve_head(
-    features, labels, classes, validation_features, validation_labels, penalties=PENALTIES, start=None
-) -> LinearHead:
-    """Logistic regression whose penalty is the best of several on validation examples.
+def fit_linear_probe(
+    features: ArrayLike,
+    labels: ArrayLike,
+    classes: int,
+    validation_features: ArrayLike,
+    validation_labels: ArrayLike,
+    l2_values: Sequence[float] = L2_VALUES,
+    start: LinearProbe | None = None,
+) -> LinearProbe:
+    """Logistic regression with the L2 penalty that is best on validation examples.
 
-    Minimises mean cross-entropy + penalty / 2 · ‖W‖² over W and b, on features standardised by the training examples. With
-    class numbers it is multinomial. With rows of 0 and 1, several labels an example, the cross-entropy is the sum over the
-    classes of each one's own: so each class has the binary regression that it would have without the others, with the one
-    penalty that is best for all.
+    Minimises mean cross-entropy + l2 / 2 · ‖W‖² over W and b, on features standardised by the training examples. With
+    class indices it is multinomial. With rows of 0 and 1, several labels per example, the cross-entropy is the sum of the
+    binary cross-entropies of the classes: each class has the binary regression that it would have alone, and all share the
+    L2 penalty that is best for all.
 
     Args:
         features: `(examples, features)` of the training examples.
         labels: `(examples,)` integers from 0 to `classes` - 1, for softmax; or `(examples, classes)` of 0 and 1, for sigmoids.
-            A class that no example has gets a score near 0.
+            A class without examples gets a probability near 0.
         classes: Number of classes.
-        validation_features: As `features`, for the choice of the penalty alone.
+        validation_features: As `features`; used only to select the L2 penalty.
         validation_labels: As `labels`.
-        penalties: Candidates, strongest first.
-        start: A `LinearHead` to begin at, such as one solved on a part of the examples. None: zeros.
+        l2_values: Candidates, strongest first.
+        start: The `LinearProbe` to start from, such as one fitted on a part of the examples. None: zeros.
 
     Returns:
-        The `LinearHead` with the lowest validation loss, searched from the middle of the candidates.
+        The `LinearProbe` with the lowest validation loss; the search starts in the middle of the candidates.
 
     Raises:
-        ValueError: If labels are neither of the two, or features are not finite.
+        ValueError: If labels have neither shape, or features are not finite.
     """
     features, validation_features = np.asarray(features, "float32"), np.asarray(validation_features, "float32")
     labels, validation_labels = _checked(labels, classes), _checked(validation_labels, classes)
@@ -74,35 +82,35 @@ def solve_head(
     mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
     standardised = (features - mean) / deviation
 
-    def solve(penalty, start, tolerance):
-        weights = _minimise(standardised, labels, start, penalty, tolerance)
+    def fit(l2, start, tolerance):
+        weights = _minimise(standardised, labels, start, l2, tolerance)
         kernel = weights[:-1] / deviation[:, None]
-        head = LinearHead(kernel.astype("float32"), (weights[-1] - mean @ kernel).astype("float32"), penalty, 0.0)
-        loss = cross_entropy(head.logits(validation_features), validation_labels)
-        return replace(head, loss=loss), weights
+        probe = LinearProbe(kernel.astype("float32"), (weights[-1] - mean @ kernel).astype("float32"), l2, 0.0)
+        loss = cross_entropy(probe.logits(validation_features), validation_labels)
+        return replace(probe, loss=loss), weights
 
     weights = np.zeros((features.shape[1] + 1, classes), "float32")
     if start is not None:
         weights = np.vstack([start.kernel * deviation[:, None], start.bias + mean @ start.kernel])
-    middle = len(penalties) // 2
-    found = solve(penalties[middle], weights, ROUGHLY)
-    # The loss over the penalty has one valley: on either side of it the first rise ends the search.
-    for way in (penalties[middle + 1 :], penalties[:middle][::-1]):
-        for penalty in way:
-            other = solve(penalty, found[1], ROUGHLY)
-            if other[0].loss >= found[0].loss:
+    middle = len(l2_values) // 2
+    best = fit(l2_values[middle], weights, COARSE_TOLERANCE)
+    # The loss as a function of the L2 has one minimum: on either side of it the first rise ends the search.
+    for candidates in (l2_values[middle + 1 :], l2_values[:middle][::-1]):
+        for l2 in candidates:
+            other = fit(l2, best[1], COARSE_TOLERANCE)
+            if other[0].loss >= best[0].loss:
                 break
-            found = other
-    return solve(found[0].penalty, found[1], EXACTLY)[0]
+            best = other
+    return fit(best[0].l2, best[1], FINE_TOLERANCE)[0]
 
 
-def cross_entropy(logits, labels) -> float:
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> float:
     """The mean over examples of -log of the likelihood of their labels, in nats.
 
     Args:
         logits: `(examples, classes)`.
-        labels: `(examples,)` class numbers: -log softmax(logits)[label]. Or `(examples, classes)` of 0 and 1: the sum over
-            classes of -log sigmoid(logit) where there is a 1, of -log(1 - sigmoid(logit)) where there is a 0.
+        labels: `(examples,)` class indices: -log softmax(logits)[label]. Or `(examples, classes)` of 0 and 1: the sum over
+            classes of -log sigmoid(logit) for a 1, of -log(1 - sigmoid(logit)) for a 0.
     """
     labels = np.asarray(labels)
     if labels.ndim == 2:
@@ -113,43 +121,41 @@ def cross_entropy(logits, labels) -> float:
 def _checked(labels, classes):
     labels = np.asarray(labels)
     if labels.ndim != 1 and labels.shape[1:] != (classes,):
-        expected = f"(examples,) class numbers, or (examples, {classes}) of 0 and 1"
-        raise ValueError(arguments.message("solve_head", "labels", expected, labels.shape))
+        expected = f"(examples,) class indices, or (examples, {classes}) of 0 and 1"
+        raise ValueError(arguments.message("fit_linear_probe", "labels", expected, labels.shape))
     return labels
 
 
 def _check_finite(features):
-    spoiled = np.count_nonzero(~np.isfinite(features).all(1))
-    if spoiled:
-        remedy = (
-            "Look for examples or weights that are not finite, or too large for the precision they were computed in."
-        )
-        received = f"others in {spoiled} of {len(features)} examples"
-        raise ValueError(f"solve_head: `features` must be finite numbers. Received {received}. {remedy}")
+    invalid = np.count_nonzero(~np.isfinite(features).all(1))
+    if invalid:
+        remedy = "Look for examples or weights that are NaN or infinite, or too large for the precision they were computed in."
+        received = f"NaN or infinity in {invalid} of {len(features)} examples"
+        raise ValueError(f"fit_linear_probe: `features` must be finite. Received: {received}. {remedy}")
 
 
-def _minimise(features, labels, start, penalty, tolerance):
+def _minimise(features, labels, start, l2, tolerance):
     shape, likelihood = start.shape, _sigmoids if labels.ndim == 2 else _softmax
-    truth = np.asarray(labels, "float32") if labels.ndim == 2 else np.eye(shape[1], dtype="float32")[labels]
+    targets = np.asarray(labels, "float32") if labels.ndim == 2 else np.eye(shape[1], dtype="float32")[labels]
 
     def loss_and_gradient(flat):
         weights, gradient = flat.reshape(shape), np.empty(shape, "float32")
-        loss, scores = likelihood(features @ weights[:-1] + weights[-1], truth)
-        residual = (scores - truth) / np.float32(len(labels))
+        loss, probabilities = likelihood(features @ weights[:-1] + weights[-1], targets)
+        residual = (probabilities - targets) / np.float32(len(labels))
         np.matmul(features.T, residual, out=gradient[:-1])
-        gradient[:-1] += np.float32(penalty) * weights[:-1]
+        gradient[:-1] += np.float32(l2) * weights[:-1]
         residual.sum(0, out=gradient[-1])
-        return loss / len(labels) + penalty / 2 * float((weights[:-1] ** 2).sum()), gradient.ravel()
+        return loss / len(labels) + l2 / 2 * float((weights[:-1] ** 2).sum()), gradient.ravel()
 
     return minimise(loss_and_gradient, start.ravel().astype("float32"), tolerance).reshape(shape)
 
 
-def _softmax(logits, truth):
-    """-log of the likelihood of all labels, and the scores."""
-    log_scores = log_softmax(logits, axis=1)
-    return -(truth * log_scores).sum(), np.exp(log_scores)
+def _softmax(logits, targets):
+    """-log of the likelihood of all labels, and the probabilities."""
+    log_probabilities = log_softmax(logits, axis=1)
+    return -(targets * log_probabilities).sum(), np.exp(log_probabilities)
 
 
-def _sigmoids(logits, truth):
-    """The same for sigmoids."""
-    return -log_expit(np.where(truth, logits, -logits)).sum(), expit(logits)
+def _sigmoids(logits, targets):
+    """As `_softmax`, for one sigmoid per class."""
+    return -log_expit(np.where(targets, logits, -logits)).sum(), expit(logits)

@@ -1,7 +1,7 @@
-"""Python values as JSON and a list of arrays, and back: no code is run to read them, as `pickle` would.
+"""Python values as JSON and a list of arrays, and back; unlike with `pickle`, reading them runs no code.
 
-A value is itself where JSON has it, else a list that begins with its kind. Variables, and lists and objects that others may
-hold too, are not replaced: what was kept goes into the ones that are there.
+A value that JSON has is itself, any other is a list that begins with its kind. Variables, and lists and objects that others may
+refer to, are not replaced: the saved content goes into the existing ones.
 """
 
 from __future__ import annotations
@@ -13,37 +13,41 @@ import types
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from functools import singledispatch
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_cnn.keras_internals import SET_BY_FIT
+
 COLLECTIONS = {kind.__name__: kind for kind in (list, tuple, set, frozenset, deque)}
 MAPPINGS = {kind.__name__: kind for kind in (dict, OrderedDict, Counter, defaultdict)}
-GIVEN = ("_model", "params")  # what `fit` gives a callback
-CLOSED = {"keras", "tensorflow", "numpy", *sys.stdlib_module_names}  # whose objects are more than their attributes
-DEPTH = 5  # of values within values
+OPAQUE = {"keras", "tensorflow", "numpy", *sys.stdlib_module_names}  # packages whose objects have hidden state
+MAX_DEPTH = 5  # of values within values
 
 
-def to_plain(value, arrays: list, skipped=frozenset(), unkept: list | None = None):
+def to_plain(
+    value: Any, arrays: list, skipped: frozenset[int] = frozenset(), unsupported: list[str] | None = None
+) -> Any:
     """A value as JSON takes it.
 
     Args:
-        value: Any.
-        arrays: Its arrays are appended here.
+        value: Any value.
+        arrays: A list to which its arrays are appended.
         skipped: ids of variables to leave out.
-        unkept: The classes of what no plain values stand for are appended here; its place holds an `id`, to tell it apart.
+        unsupported: A list to which the class names of unsupported values are appended; such a value is written as its `id`.
     """
-    return _plain(value, _Writing(arrays, skipped, [] if unkept is None else unkept))
+    return _plain(value, _Writer(arrays, skipped, [] if unsupported is None else unsupported))
 
 
-def from_plain(plain, arrays: list, live=None):
-    """The value that `to_plain` was given.
+def from_plain(plain: Any, arrays: list, live: Any = None) -> Any:
+    """The value that `to_plain` converted.
 
     Args:
-        plain: What it gave.
+        plain: What `to_plain` returned.
         arrays: The list with the arrays.
-        live: What is in its place now.
+        live: The existing value, whose variables and containers are filled.
     """
     if not isinstance(plain, list):
         return plain
@@ -51,46 +55,46 @@ def from_plain(plain, arrays: list, live=None):
     return READERS[kind](content, arrays, live)
 
 
-def attributes(owner) -> dict:
-    """Those of an object that are its own, without what `fit` gives a callback."""
-    given = GIVEN if isinstance(owner, keras.callbacks.Callback) else ()
-    return {name: value for name, value in vars(owner).items() if name not in given}
+def attributes(owner: object) -> dict[str, Any]:
+    """The attributes of an object; of a callback without those that `fit` sets."""
+    excluded = SET_BY_FIT if isinstance(owner, keras.callbacks.Callback) else ()
+    return {name: value for name, value in vars(owner).items() if name not in excluded}
 
 
-def put_back(owner, kept: dict, arrays: list) -> None:
-    """Set attributes of an object to what was kept of them."""
-    for name, plain in kept.items():
+def restore_attributes(owner: object, saved: dict[str, Any], arrays: list) -> None:
+    """Set attributes of an object to their saved values."""
+    for name, plain in saved.items():
         vars(owner)[name] = from_plain(plain, arrays, vars(owner).get(name))
 
 
-class _Writing:
-    """Where arrays go and how deep it is."""
+class _Writer:
+    """Where arrays go, and how many more levels of nesting are written."""
 
-    def __init__(self, arrays, skipped, unkept, depth=DEPTH):
-        self.arrays, self.skipped, self.unkept, self.depth = arrays, skipped, unkept, depth
+    def __init__(self, arrays, skipped, unsupported, depth=MAX_DEPTH):
+        self.arrays, self.skipped, self.unsupported, self.depth = arrays, skipped, unsupported, depth
 
     def add(self, array):
         self.arrays.append(np.asarray(array))
         return len(self.arrays) - 1
 
-    def within(self, values):
-        deeper = _Writing(self.arrays, self.skipped, self.unkept, self.depth - 1)
+    def nested(self, values):
+        deeper = _Writer(self.arrays, self.skipped, self.unsupported, self.depth - 1)
         return [_plain(value, deeper) for value in values]
 
     def give_up(self, value):
-        self.unkept.append(type(value).__name__)
-        return ["unkept", id(value)]
+        self.unsupported.append(type(value).__name__)
+        return ["unsupported", id(value)]
 
 
 @singledispatch
 def _plain(value, to):
-    """An object of a class that is not known: its attributes, where they are all that it is."""
-    root = type(value).__module__.partition(".")[0]
-    known = isinstance(value, (keras.callbacks.Callback, types.SimpleNamespace))
-    if not hasattr(value, "__dict__") or not to.depth or (root in CLOSED and not known):
+    """An object of any other class: its attributes, if it has no hidden state."""
+    package = type(value).__module__.partition(".")[0]
+    is_transparent = isinstance(value, (keras.callbacks.Callback, types.SimpleNamespace))
+    if not hasattr(value, "__dict__") or not to.depth or (package in OPAQUE and not is_transparent):
         return to.give_up(value)
     own = attributes(value)
-    return ["object", dict(zip(own, to.within(own.values()), strict=True))]
+    return ["object", dict(zip(own, to.nested(own.values()), strict=True))]
 
 
 @_plain.register(bool | int | float | str | None)
@@ -115,8 +119,8 @@ def _(value, to):
 
 @_plain.register(tf.Tensor)
 def _(value, to):
-    known = hasattr(value, "numpy") and value.dtype not in (tf.string, tf.variant, tf.resource)
-    return ["tensor", to.add(value.numpy())] if known else to.give_up(value)
+    is_array = hasattr(value, "numpy") and value.dtype not in (tf.string, tf.variant, tf.resource)
+    return ["tensor", to.add(value.numpy())] if is_array else to.give_up(value)
 
 
 @_plain.register(keras.Variable | tf.Variable)
@@ -127,28 +131,28 @@ def _(value, to):
 
 @_plain.register(keras.layers.Layer | keras.metrics.Metric | keras.optimizers.Optimizer)
 def _(value, to):
-    return ["variables", to.within(None if id(variable) in to.skipped else variable for variable in value.variables)]
+    return ["variables", to.nested(None if id(variable) in to.skipped else variable for variable in value.variables)]
 
 
 @_plain.register(keras.random.SeedGenerator)
 def _(value, to):
-    return ["seed", to.within([value.state])[0]]
+    return ["seed", to.nested([value.state])[0]]
 
 
 @_plain.register(types.FunctionType | types.BuiltinFunctionType | type | np.ufunc)
 def _(value, to):
     name = [getattr(value, "__module__", None) or "numpy", getattr(value, "__qualname__", value.__name__)]
-    return ["function", name] if _named(name) is value else to.give_up(value)
+    return ["function", name] if _by_name(name) is value else to.give_up(value)
 
 
 @_plain.register(random.Random)
 def _(value, to):
-    return ["random", to.within([value.getstate()])[0]]
+    return ["random", to.nested([value.getstate()])[0]]
 
 
 @_plain.register(np.random.Generator)
 def _(value, to):
-    return ["generator", to.within([value.bit_generator.state])[0]]
+    return ["generator", to.nested([value.bit_generator.state])[0]]
 
 
 @_plain.register(list | tuple | set | frozenset | deque)
@@ -156,7 +160,7 @@ def _(value, to):
     kind = type(value).__name__
     if COLLECTIONS.get(kind) is not type(value) or not to.depth:
         return to.give_up(value)
-    entries = to.within(value)
+    entries = to.nested(value)
     return ["collection", [kind, sorted(entries, key=json.dumps) if isinstance(value, (set, frozenset)) else entries]]
 
 
@@ -165,11 +169,11 @@ def _(value, to):
     kind = type(value).__name__
     if MAPPINGS.get(kind) is not type(value) or not to.depth:
         return to.give_up(value)
-    (factory,) = to.within([getattr(value, "default_factory", None)])
-    return ["mapping", [kind, factory, to.within(value), to.within(value.values())]]
+    (factory,) = to.nested([getattr(value, "default_factory", None)])
+    return ["mapping", [kind, factory, to.nested(value), to.nested(value.values())]]
 
 
-def _named(name):
+def _by_name(name):
     """The function or class of that module and name, if the module is loaded; nothing is imported."""
     module, qualified = name
     found = sys.modules.get(module)
@@ -181,12 +185,12 @@ def _named(name):
 def _object(content, arrays, live):
     if live is None:
         warnings.warn(
-            f"An object with the attributes {', '.join(content)} cannot be restored: the callback did not have it when it was "
-            "made. It is None now. Make it in __init__.",
+            f"An object with the attributes {', '.join(content)} cannot be restored, since the callback does not make it in "
+            "__init__. It is None now. Make it in __init__.",
             stacklevel=2,
         )
     else:
-        put_back(live, content, arrays)
+        restore_attributes(live, content, arrays)
     return live
 
 
@@ -225,8 +229,8 @@ def _generator(content, arrays, live):
 
 def _collection(content, arrays, live):
     kind, entries = content
-    before = list(live) if isinstance(live, (list, tuple)) and len(live) == len(entries) else [None] * len(entries)
-    values = COLLECTIONS[kind](from_plain(entry, arrays, old) for entry, old in zip(entries, before, strict=True))
+    existing = list(live) if isinstance(live, (list, tuple)) and len(live) == len(entries) else [None] * len(entries)
+    values = COLLECTIONS[kind](from_plain(entry, arrays, old) for entry, old in zip(entries, existing, strict=True))
     if type(live) is not type(values) or isinstance(values, (tuple, frozenset)):
         return values
     live.clear()
@@ -250,7 +254,7 @@ READERS = {
     "array": lambda number, arrays, live: arrays[number],
     "bytes": lambda text, arrays, live: bytes.fromhex(text),
     "collection": _collection,
-    "function": lambda name, arrays, live: _named(name),
+    "function": lambda name, arrays, live: _by_name(name),
     "generator": _generator,
     "keras variable": lambda number, arrays, live: _variable(number, arrays, live, keras.Variable),
     "mapping": _mapping,

@@ -1,10 +1,11 @@
-"""Data that begin at any epoch and step, in the order that they would have had."""
+"""Data that begin at any epoch and step, in the order of an uninterrupted job."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 from itertools import islice
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,15 +14,15 @@ from keras import tree
 
 from keras_cnn import arguments
 
-# Of the data so much is looked at to know them again.
+# How much of the data is read to recognise them.
 ELEMENTS = 256
 BYTES = 2**23
 SAMPLES = 64
-# Data that come after these draw another order, or write files, each time that they are read.
-NOT_STILL = ("Shuffle", "Cache", "Snapshot", "Save")
+# A data set after one of these differs, or writes files, each time that it is read.
+CHANGING = ("Shuffle", "Cache", "Snapshot", "Save")
 
 
-def source(dataset):
+def source(dataset: Any) -> _Stream:
     """What `ExactResume` needs of a data set of one of three kinds; see `ExactResume.data`."""
     if isinstance(dataset, tf.data.Dataset):
         return _Dataset(dataset)
@@ -45,53 +46,53 @@ class _Stream:
         # The position is read when the first batch is asked for, not when Keras makes an iterator.
         rest = tf.autograph.experimental.do_not_convert(lambda _: self._rest())
         self.dataset = tf.data.Dataset.from_tensors(0).flat_map(rest)
-        whole = self._cardinality()
-        if whole > 0:  # so that the bar knows its end; steps that are left out count, and ask for no batch
-            self.dataset = self.dataset.apply(tf.data.experimental.assert_cardinality(whole))
+        batches = self._cardinality()
+        if batches > 0:  # for the progress bar; skipped steps count, and read no batch
+            self.dataset = self.dataset.apply(tf.data.experimental.assert_cardinality(batches))
 
     def example(self):
-        """A batch without content, of the right shapes."""
+        """A symbolic batch."""
         return tree.map_structure(
             lambda spec: keras.KerasTensor(tuple(spec.shape), keras.backend.standardize_dtype(spec.dtype)),
             self.dataset.element_spec,
         )
 
     def next_epoch(self):
-        """The current epoch is over."""
+        """Move to the first step of the next epoch."""
         self._epoch.assign_add(1)
         self._step.assign(0)
 
     def move(self, epoch, step):
-        """Begin there."""
+        """Move to an epoch and step."""
         self._epoch.assign(epoch)
         self._step.assign(step)
 
     @property
     def description(self):
-        """What two runs must have in common."""
+        """What must be the same in two runs."""
         specification = str(self.dataset.element_spec)
-        return {"elements": specification, "batches": int(self._cardinality()), "values": _known_by(self._first())}
+        return {"elements": specification, "batches": int(self._cardinality()), "values": _fingerprints(self._first())}
 
 
 class _Dataset(_Stream):
     def __init__(self, dataset):
-        self._whole = dataset
+        self._data = dataset
         super().__init__()
 
     def _rest(self):
-        return self._whole.skip(self._step)
+        return self._data.skip(self._step)
 
     def _first(self):
-        return [_numpy(dataset) for dataset in _still(self._whole)]
+        return [_numpy(dataset) for dataset in _unchanging(self._data)]
 
     def _cardinality(self):
-        return self._whole.cardinality().numpy()
+        return self._data.cardinality().numpy()
 
     def move(self, epoch, step):
         super().move(epoch, step)
-        # Each iterator draws the next order from the seed; nothing is read. `fit` makes none for an epoch without batches.
+        # Each iterator draws the next order from the seed, and reads nothing. `fit` makes none for an epoch without batches.
         for _ in range(epoch + (0 < self._cardinality() <= step)):
-            iter(self._whole)
+            iter(self._data)
 
 
 class _Function(_Stream):
@@ -103,52 +104,52 @@ class _Function(_Stream):
         return self._batches(self._epoch.read_value(), self._step.read_value())
 
     def _first(self):
-        return [_numpy(self._from_the_beginning())]
+        return [_numpy(self._from_start())]
 
     def _cardinality(self):
-        return self._from_the_beginning().cardinality().numpy()
+        return self._from_start().cardinality().numpy()
 
-    def _from_the_beginning(self):
+    def _from_start(self):
         zero = tf.constant(0, tf.int64)
         return self._batches(zero, zero)
 
 
 class _PyDataset(_Stream):
     def __init__(self, dataset):
-        self._whole = dataset
+        self._data = dataset
         super().__init__()
 
     def _rest(self):
         def batches(step):
-            yield from (self._whole[index] for index in range(step, len(self._whole)))
+            yield from (self._data[index] for index in range(step, len(self._data)))
 
-        spec = tree.map_structure(lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), self._whole[0])
+        spec = tree.map_structure(lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), self._data[0])
         return tf.data.Dataset.from_generator(batches, args=(self._step,), output_signature=spec)
 
     def _first(self):
-        return [(tree.flatten(self._whole[index]) for index in range(len(self._whole)))]
+        return [(tree.flatten(self._data[index]) for index in range(len(self._data)))]
 
     def _cardinality(self):
-        return len(self._whole)
+        return len(self._data)
 
     def next_epoch(self):
         super().next_epoch()
-        self._whole.on_epoch_end()
+        self._data.on_epoch_end()
 
     def move(self, epoch, step):
         super().move(epoch, step)
         for _ in range(epoch):
-            self._whole.on_epoch_end()
+            self._data.on_epoch_end()
 
 
-def _still(dataset):
-    """The last data sets on the way to this one that are the same each time they are read: those before it is shuffled."""
-    found = [dataset]
-    for before in found:  # it grows
-        found += before._inputs()
-    if not any(word in type(one).__name__ for one in found for word in NOT_STILL):
+def _unchanging(dataset):
+    """The last data sets upstream of this one, or itself, that are the same each time they are read."""
+    upstream = [dataset]
+    for one in upstream:  # grows in the loop
+        upstream += one._inputs()
+    if not any(word in type(one).__name__ for one in upstream for word in CHANGING):
         return [dataset]
-    return [still for before in dataset._inputs() for still in _still(before)]
+    return [found for one in dataset._inputs() for found in _unchanging(one)]
 
 
 def _numpy(dataset):
@@ -157,13 +158,13 @@ def _numpy(dataset):
         yield [part.numpy() for part in tf.nest.flatten(element, expand_composites=True)]
 
 
-def _known_by(streams):
-    """For each part of the elements of each stream what its first values are."""
-    columns = [column for stream in streams for column in zip(*_at_most(stream, BYTES), strict=True)]
-    return {str(number): _values(column) for number, column in enumerate(columns)}
+def _fingerprints(streams):
+    """The first values of each part of the elements of each stream."""
+    columns = [column for stream in streams for column in zip(*_first_bytes(stream, BYTES), strict=True)]
+    return {str(index): _values(column) for index, column in enumerate(columns)}
 
 
-def _at_most(elements, size):
+def _first_bytes(elements, size):
     for element in islice(elements, ELEMENTS):
         element = [np.asarray(part) for part in element]
         yield element
@@ -173,11 +174,11 @@ def _at_most(elements, size):
 
 
 def _values(parts):
-    """A digest where nothing is rounded: classes, names, pixels. Of other numbers a sample, which may differ a little."""
+    """A digest of exact values: classes, names, pixels. Of other numbers a sample, which is compared with a tolerance."""
     if parts[0].dtype.kind not in "fV":  # V: bfloat16
         return _digest(parts)
     flat = np.concatenate([np.ravel(part) for part in parts]).astype("float64")
-    if (flat == np.round(flat)).all():  # one-hot, say
+    if (flat == np.round(flat)).all():  # for example one-hot
         return _digest([flat])
     return flat[np.linspace(0, len(flat) - 1, SAMPLES).astype(int)].tolist()
 

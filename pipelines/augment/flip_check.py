@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import entr, expit, softmax
 
-from keras_cnn.training import solve_head
+from keras_cnn.training import fit_linear_probe
 
 FOLDS = 5
 MIN_RETAINED = 0.9
@@ -51,14 +51,14 @@ def check_flips_by_cross_validation(
         flipped: The same for the flipped images, in the same order.
         targets: As in `check_flips`.
         classes: Number of classes.
-        l2: L2 penalty of the heads, as in `keras_cnn.training.solve_head`.
+        l2: L2 penalty of the heads, as in `keras_cnn.training.fit_linear_probe`.
     """
     fold_of = _assign_folds(targets)
     probabilities = np.empty((2, len(targets), classes))
     activation = expit if targets.ndim == 2 else lambda logits: softmax(logits, axis=1)
     for fold in range(FOLDS):
         test, train = fold_of == fold, fold_of != fold
-        head = solve_head(plain[train], targets[train], classes, plain[train], targets[train], (l2,))
+        head = fit_linear_probe(plain[train], targets[train], classes, plain[train], targets[train], (l2,))
         for k, features in enumerate((plain, flipped)):
             probabilities[k, test] = activation(head.logits(features[test].astype("float32")))
     return check_flips(probabilities[0], probabilities[1], targets)

@@ -23,7 +23,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from keras_cnn import fetching
+from keras_cnn import cache_folder
 from keras_cnn.images.formats import find_format
 from keras_cnn.scratch import ScratchFolder
 from pipelines.errors import InputError
@@ -31,7 +31,7 @@ from pipelines.errors import InputError
 
 def default_directory() -> str:
     """Where the files are by default. They are not removed: the catalogs of runs refer to them."""
-    return str(fetching.cache() / "images")
+    return str(cache_folder.cache_directory() / "images")
 
 
 def store_images(examples: Iterable[tuple], directory: str) -> Iterator[tuple]:

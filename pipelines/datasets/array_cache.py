@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from keras_cnn import durable, fetching, scratch
+from keras_cnn import cache_folder, durable, scratch
 from pipelines.errors import InputError
 
 LIMIT = 20 * 2**30  # bytes
@@ -222,7 +222,7 @@ class NewEntry:
 def _directory_or_none(directory: str | os.PathLike | None) -> Path | None:
     """The directory of a cache; None if it would be in a home directory and there is none."""
     try:
-        return Path(directory or fetching.cache()).expanduser()
+        return Path(directory or cache_folder.cache_directory()).expanduser()
     except (RuntimeError, ValueError):
         return None
 

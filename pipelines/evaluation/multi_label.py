@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_cnn.training.ranking import average_precision
+from keras_cnn.training.metrics import average_precision
 from pipelines.evaluation.single_label import wilson_interval
 
 THRESHOLD = 0.5  # a label is predicted from this probability on

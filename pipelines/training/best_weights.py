@@ -21,7 +21,7 @@ class RestoreBestWeights(keras.callbacks.Callback):
         start: The score of the weights that training starts with: the primary metric of the task, and `loss`, the
             cross-entropy in nats.
         patience: Epochs in a row without a better one after which training ends; 0: it goes on to the last.
-        averaged: `keras_cnn.training.AveragedWeights` whose averages are what validation has seen, or None.
+        averaged: `keras_cnn.training.EMAWeights` whose averages are what validation has seen, or None.
     """
 
     def __init__(self, start: dict, patience: int = 0, averaged=None):
@@ -53,7 +53,7 @@ class RestoreBestWeights(keras.callbacks.Callback):
         if self._best is None or self._better(score, self._best):
             self._best, self._wait = score, 0
         if self._better(score, self._restored):
-            with self._averaged.inside() if self._averaged else nullcontext():
+            with self._averaged.swapped_in() if self._averaged else nullcontext():
                 self._weights = self.model.get_weights()
             self._restored = score
         if self._wait >= self._patience > 0:

@@ -10,6 +10,7 @@ from itertools import count
 import keras
 import numpy as np
 
+from keras_cnn.keras_internals import sublayers
 from keras_cnn.surgery.graph import graph_of, nodes_of
 
 LIBRARIES = {"builtins", "jax", "keras", "keras_cnn", "keras_hub", "numpy", "tensorflow", "torch"}
@@ -36,7 +37,7 @@ def _layer(layer):
     graph = graph_of(layer)
     if graph is not None:
         return _graph(graph)
-    within = layer._flatten_layers(include_self=False, recursive=False) if isinstance(layer, keras.layers.Layer) else ()
+    within = sublayers(layer, include_self=False, recursive=False) if isinstance(layer, keras.layers.Layer) else ()
     given = [_function(value) for value in vars(layer).values() if isinstance(value, types.FunctionType)]
     return [_class(type(layer)), _plain(_options(layer)), given, [_layer(one) for one in within]]
 

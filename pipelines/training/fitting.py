@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 
 import keras_cnn as kc
-from keras_cnn import surgery
+from keras_cnn import keras_internals, surgery
 from keras_cnn.builder import attach
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
@@ -63,8 +63,8 @@ def fit(
 def set_trainable(model: keras.Model, starting_at: str | None, settings: Settings) -> None:
     """Make the layers from one on trainable, all if it is None; batch norms never, depthwise ones as the settings say."""
     kc.freeze(model)
-    kc.unfreeze(model, from_=starting_at)
-    for layer in model._flatten_layers(include_self=False):
+    kc.unfreeze(model, starting_at=starting_at)
+    for layer in keras_internals.sublayers(model, include_self=False):
         if isinstance(layer, keras.layers.DepthwiseConv2D) and not settings.train_depthwise:
             layer.trainable = False
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_cnn import Backbone
 from keras_cnn.builder import attach
-from keras_cnn.training import LinearHead, calibration, solve_head
+from keras_cnn.training import LinearProbe, calibration, fit_linear_probe
 from pipelines import augment
 from pipelines.augment import Augmentation, check_flips, check_flips_by_cross_validation
 from pipelines.datasets.array_cache import ArrayCache, digest
@@ -58,7 +58,7 @@ class HeadFit:
     partition: Partition
     copies: tuple[np.ndarray, ...]
     validation_features: np.ndarray
-    probe: LinearHead
+    probe: LinearProbe
     probabilities: np.ndarray
     score: dict[str, float]
     description: dict[str, Any]
@@ -138,8 +138,8 @@ def refit_head(head: HeadFit, progress: Progress) -> None:
     with progress.phase("Fitting the head"):
         features = np.concatenate([pool(each) for each in (*head.copies, head.validation_features)])
         labels = np.concatenate(targets)
-        classes, l2 = head.data.num_classes, (head.probe.penalty,)
-        _set_probe(head.partition, solve_head(features, labels, classes, features, labels, l2, start=head.probe))
+        classes, l2 = head.data.num_classes, (head.probe.l2,)
+        _set_probe(head.partition, fit_linear_probe(features, labels, classes, features, labels, l2, start=head.probe))
 
 
 @dataclass(frozen=True)
@@ -176,13 +176,15 @@ def _pooling(parts: Partition, images: int) -> Callable[[np.ndarray], np.ndarray
 
 def _fit_probe(
     copies: Sequence[np.ndarray], data: SplitImages, validation: np.ndarray, progress: Progress
-) -> LinearHead:
+) -> LinearProbe:
     with progress.phase("Fitting the head"):
         labels = np.concatenate([data.targets("train")] * len(copies))
-        return solve_head(np.concatenate(copies), labels, data.num_classes, validation, data.targets("validation"))
+        return fit_linear_probe(
+            np.concatenate(copies), labels, data.num_classes, validation, data.targets("validation")
+        )
 
 
-def _set_probe(parts: Partition, probe: LinearHead) -> None:
+def _set_probe(parts: Partition, probe: LinearProbe) -> None:
     parts.rest.get_layer("logits").set_weights([probe.kernel, probe.bias])
 
 
@@ -192,15 +194,15 @@ def _flips_are_safe(plain, held_out, probe, data, flipped, pool, predict) -> boo
     With too few images for either, the answer is no: two classes may differ by left and right alone.
     """
     truth, learned = data.targets("validation"), data.targets("train")
-    if len(truth) + len(learned) < calibration.FEWEST:
+    if len(truth) + len(learned) < calibration.MIN_EXAMPLES:
         return False
-    if len(truth) >= calibration.FEWEST:
+    if len(truth) >= calibration.MIN_EXAMPLES:
         both = (pool(held_out), pool(flipped("validation")))
         return check_flips(*(in_batches(predict, features) for features in both), truth).is_safe
     features = np.concatenate([pool(plain), pool(held_out)])
     others = np.concatenate([pool(flipped("train")), pool(flipped("validation"))])
     labels = np.concatenate([learned, truth])
-    return check_flips_by_cross_validation(features, others, labels, data.num_classes, probe.penalty).is_safe
+    return check_flips_by_cross_validation(features, others, labels, data.num_classes, probe.l2).is_safe
 
 
 def augmentation_of(settings: Settings) -> Augmentation:

@@ -61,8 +61,8 @@ def _read(record):
         return None
     except (OSError, ValueError) as error:
         raise InputError(
-            f"An interrupted job can resume only if {record} can be read. Received: {error}. Restore the file, or add --restart "
-            "to discard that job."
+            f"An interrupted job can resume only if {record} can be read. Received: {error}. Restore the file, or add "
+            "--restart to discard that job."
         ) from None
 
 

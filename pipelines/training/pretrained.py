@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 import keras_cnn as kc
-from keras_cnn import fetching
+from keras_cnn import arguments, keras_internals
 from keras_cnn.backbones.loading import with_channels
-from keras_cnn.backbones.staging import renewed
+from keras_cnn.backbones.staging import rebuild
 from keras_cnn.surgery.graph import graph_of, nodes_of
 from pipelines.errors import InputError
 
@@ -102,7 +102,7 @@ def _is_finite(weight):
 def _in_other_precision(model):
     return (
         layer
-        for layer in model._flatten_layers(include_self=False)
+        for layer in keras_internals.sublayers(model, include_self=False)
         if {layer.compute_dtype, layer.variable_dtype} & OTHER_FLOATS and not isinstance(layer, keras.layers.InputLayer)
     )
 
@@ -123,11 +123,11 @@ def _in_float32(network):
         return made[id(layer)][1](*args, **kwargs)
 
     try:
-        model = renewed(network.model, network.model.input_shape[1:], step)
+        model = rebuild(network.model, network.model.input_shape[1:], step)
         for old, new in made.values():
             new.set_weights([keras.ops.convert_to_numpy(weight) for weight in old.weights])
     except Exception as error:  # what a layer of the user's own does with its configuration
-        policy, reason = other.dtype_policy.name, fetching.in_short(error)
+        policy, reason = other.dtype_policy.name, arguments.short_message(error)
         raise ValueError(
             f"fine_tune: {network.source.handle} computes in {policy}, and cannot be made in float32: {reason}"
         ) from None

@@ -105,7 +105,7 @@ def _fit_once(model, batches, validation, start, settings, folder, callbacks):
         **start.task.compile_arguments(settings.label_smoothing),
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
     )
-    averaged = kc.training.AveragedWeights() if settings.ema_momentum else None
+    averaged = kc.training.EMAWeights() if settings.ema_momentum else None
     best = RestoreBestWeights(start.score, settings.patience, averaged)
     guard = DivergenceGuard(start.score, start.chance, start.task.uniform_loss, start.examples)
     resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best, guard])

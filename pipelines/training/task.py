@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from keras_cnn import heads
-from keras_cnn.training import MeanAveragePrecision
-from keras_cnn.training.ranking import average_precision
+from keras_cnn.training import MultiLabelAveragePrecision
+from keras_cnn.training.metrics import average_precision
 from pipelines.evaluation.multi_label import MultiLabelEvaluation
 from pipelines.evaluation.single_label import SingleLabelEvaluation
 
@@ -144,11 +144,14 @@ class MultiLabel(Task):
     def compile_arguments(self, label_smoothing):
         return {
             "loss": keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing),
-            "metrics": [MeanAveragePrecision(self.num_classes), keras.metrics.BinaryCrossentropy(name="crossentropy")],
+            "metrics": [
+                MultiLabelAveragePrecision(self.num_classes),
+                keras.metrics.BinaryCrossentropy(name="crossentropy"),
+            ],
         }
 
     def score(self, probabilities, targets):
-        metric = MeanAveragePrecision(self.num_classes)  # as in `compile_arguments`
+        metric = MultiLabelAveragePrecision(self.num_classes)  # as in `compile_arguments`
         metric.update_state(targets, probabilities)
         loss = -np.log(np.where(targets, probabilities, 1 - probabilities) + 1e-12).mean()
         return {self.primary_metric: float(metric.result()), "loss": float(loss)}

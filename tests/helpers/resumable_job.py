@@ -1,4 +1,4 @@
-"""A small job for `test_resumption.py`: everything that `fit` changes is in it.
+"""A small job for `test_exact_resume.py`, with everything that `fit` changes.
 
 python resumable_job.py DATA CHECKPOINTS KILL_AT_STEP
 """
@@ -64,17 +64,17 @@ def model(rate=1e-2):
 
 
 def run(kind, checkpoints, kill_at=None, **options):
-    """Train, or be killed behind a step; returns the weights, the history and the state of early stopping."""
+    """Train, or be killed after a step; returns the weights, the history and the state of early stopping."""
     network, early = model(**options), keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True)
     resume = ExactResume(checkpoints, seconds=0, callbacks=[early])
     seen = []
 
-    def behind_step(batch, logs):
+    def after_step(batch, logs):
         seen.append(batch)
         if len(seen) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    killer = keras.callbacks.LambdaCallback(on_train_batch_end=behind_step)
+    killer = keras.callbacks.LambdaCallback(on_train_batch_end=after_step)
     validation = (IMAGES, LABELS)
     history = network.fit(
         resume.data(data(kind)),

@@ -14,7 +14,7 @@ from serving_cases import in_this_process
 import keras_cnn as kc
 from keras_cnn import blocks, serving
 from keras_cnn.backbones import Source, Stage
-from keras_cnn.training.ranking import average_precision
+from keras_cnn.training.metrics import average_precision
 from pipelines import Catalog, InputError, cli, fine_tune
 from pipelines.commands import evaluate as evaluate_command
 from pipelines.commands.summary import print_summary

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_cnn import fetching
+from keras_cnn import saved_model_handles
 from keras_cnn.arguments import message
 from keras_cnn.layers.hub.program import Program, check_trust, require_harmless
 
@@ -24,7 +24,7 @@ class HubLayer(keras.layers.Layer):
     such a file loads with `keras.models.load_model("x.keras", safe_mode=False)`.
 
     Args:
-        handle: Directory, `.tar.gz` file, URL or Kaggle handle, as in `keras_cnn.fetching.saved_model_directory`.
+        handle: Directory, `.tar.gz` file, URL or Kaggle handle, as in `keras_cnn.saved_model_handles.saved_model_directory`.
         trainable: Whether training changes the module. If not, it runs in inference mode during training too, and the
             statistics of batch normalisation stay as they are. The attribute can be set until the model is compiled.
         freeze: Regular expression that is searched for in the names of the weights, such as "conv_1|bn". Weights that
@@ -88,7 +88,7 @@ class HubLayer(keras.layers.Layer):
         from keras_cnn.layers.hub.module import Module
 
         if program is None:
-            directory = fetching.saved_model_directory(self.handle)
+            directory = saved_model_handles.saved_model_directory(self.handle)
             if not trust:
                 require_harmless(self.handle, directory)
             self._program = Program.read(self, directory)

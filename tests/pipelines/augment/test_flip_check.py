@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from scipy.special import softmax
 
 import keras_cnn as kc
-from keras_cnn.training import solve_head
+from keras_cnn.training import fit_linear_probe
 from pipelines.augment import check_flips, check_flips_by_cross_validation
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.datasets.image_files import load_images
@@ -87,7 +87,7 @@ def test_flips_are_safe_for_drawings_and_not_for_arrows(tmp_path):
         train, test = np.arange(len(targets)) % 3 > 0, np.arange(len(targets)) % 3 == 0
         plain, flipped = (feature_extractor.in_batches(run, batch) for batch in (images, images[:, :, ::-1]))
         classes = targets.max() + 1
-        head = solve_head(plain[train], targets[train], classes, plain[test], targets[test])
+        head = fit_linear_probe(plain[train], targets[train], classes, plain[test], targets[test])
         logits = [features[test] @ head.kernel + head.bias for features in (plain, flipped)]
         return check_flips(*softmax(logits, axis=2), targets[test])
 

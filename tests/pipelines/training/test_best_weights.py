@@ -239,7 +239,7 @@ def test_whatever_file_of_a_job_is_lost_the_best_weights_are_never_others(interr
         copy = shutil.copytree(cut, tmp_path / str(number))
         damage(copy / file)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is damaged.*passed over")
+            warnings.filterwarnings("ignore", ".*is damaged.*is skipped")
             assert best_of_five(copy) == whole
 
 

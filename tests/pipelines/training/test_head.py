@@ -127,7 +127,7 @@ def test_a_selected_probe_is_fitted_to_the_validation_images_too_once_they_have_
     pooled = np.concatenate([head.copies[0], head.validation_features])
     labels = np.concatenate([data.targets("train"), data.targets("validation")])
     for (kernel, bias), at_solution in ((first, False), (head.model.get_layer("logits").get_weights(), True)):
-        assert (gradient(pooled, labels, kernel, bias, head.probe.penalty) < 2e-3) == at_solution
+        assert (gradient(pooled, labels, kernel, bias, head.probe.l2) < 2e-3) == at_solution
 
 
 def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(fitted, data):
@@ -146,13 +146,13 @@ def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(f
 
 @pytest.mark.parametrize(("train", "copies"), [("head", 1), ("last", 1), ("stage2", 4), ("all", 1)])
 def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, monkeypatch, train, copies):
-    learned, fit_probe = [], heads.solve_head
+    learned, fit_probe = [], heads.fit_linear_probe
 
     def counted(features, labels, *others, **options):
         learned.append(len(labels))
         return fit_probe(features, labels, *others, **options)
 
-    monkeypatch.setattr(heads, "solve_head", counted)
+    monkeypatch.setattr(heads, "fit_linear_probe", counted)
     options = {"augmented_copies": 4} if train == "stage2" else {}
     head = fitted(train=train, **options)
     assert learned == [12] and len(head.copies) == copies

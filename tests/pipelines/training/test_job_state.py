@@ -23,8 +23,8 @@ def test_another_job_is_told_what_differs(tmp_path):
     with pytest.raises(InputError) as caught:
         job_state.open_or_create(tmp_path, {**JOB, "epochs": 5, "data": "b" * 64})
     assert str(caught.value) == (
-        f"The interrupted job in {tmp_path} can resume only with the same data and settings. Received others: epochs is 5, was 3, "
-        "data is 'bbbbbbbbbbb…, was 'aaaaaaaaaaa…. Run the same command as before, or add --restart to discard that job."
+        f"The interrupted job in {tmp_path} can resume only with the same data and settings. Received others: epochs is 5, was "
+        "3, data is 'bbbbbbbbbbb…, was 'aaaaaaaaaaa…. Run the same command as before, or add --restart to discard that job."
     )
     assert (tmp_path / ".unfinished" / "checkpoint").exists()
     folder = job_state.open_or_create(tmp_path, {**JOB, "epochs": 5}, restart=True)

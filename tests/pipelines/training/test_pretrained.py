@@ -10,6 +10,7 @@ import pytest
 from keras import layers
 
 import keras_cnn as kc
+from keras_cnn import keras_internals
 from pipelines import InputError, cli, fine_tune
 from pipelines.training.pretrained import load_network
 
@@ -87,7 +88,7 @@ def test_a_network_for_gray_images_takes_the_mean_of_the_colours(saved):
 def test_a_network_of_another_precision_is_made_in_float32(saved, policy):
     model = scaled(policy=policy)
     found = load_network(saved(model)).model
-    assert {layer.dtype_policy.name for layer in found._flatten_layers()} == {"float32"}
+    assert {layer.dtype_policy.name for layer in keras_internals.sublayers(found)} == {"float32"}
     assert {weight.dtype for weight in found.weights} == {"float32"} and found.output.dtype == "float32"
     reference = scaled()
     reference.set_weights([keras.ops.convert_to_numpy(weight).astype("float32") for weight in model.weights])
