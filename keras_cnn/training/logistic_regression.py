@@ -52,6 +52,7 @@ def fit_linear_probe(
     validation_labels: ArrayLike,
     l2_values: Sequence[float] = L2_VALUES,
     start: LinearProbe | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> LinearProbe:
     """Logistic regression with the L2 penalty that is best on validation examples.
 
@@ -69,6 +70,7 @@ def fit_linear_probe(
         validation_labels: As `labels`.
         l2_values: Candidates, strongest first.
         start: The `LinearProbe` to start from, such as one fitted on a part of the examples. None: zeros.
+        sample_weight: `(examples,)`, the factor of each training example's cross-entropy, 1 on average. None: all 1.
 
     Returns:
         The `LinearProbe` with the lowest validation loss; the search starts in the middle of the candidates.
@@ -81,9 +83,10 @@ def fit_linear_probe(
     _check_finite(features)
     mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
     standardised = (features - mean) / deviation
+    factors = None if sample_weight is None else np.asarray(sample_weight, "float32")[:, None]
 
     def fit(l2, start, tolerance):
-        weights = _minimise(standardised, labels, start, l2, tolerance)
+        weights = _minimise(standardised, labels, start, l2, tolerance, factors)
         kernel = weights[:-1] / deviation[:, None]
         probe = LinearProbe(kernel.astype("float32"), (weights[-1] - mean @ kernel).astype("float32"), l2, 0.0)
         loss = cross_entropy(probe.logits(validation_features), validation_labels)
@@ -134,28 +137,31 @@ def _check_finite(features):
         raise ValueError(f"fit_linear_probe: `features` must be finite. Received: {received}. {remedy}")
 
 
-def _minimise(features, labels, start, l2, tolerance):
+def _minimise(features, labels, start, l2, tolerance, factors):
     shape, likelihood = start.shape, _sigmoids if labels.ndim == 2 else _softmax
     targets = np.asarray(labels, "float32") if labels.ndim == 2 else np.eye(shape[1], dtype="float32")[labels]
 
     def loss_and_gradient(flat):
         weights, gradient = flat.reshape(shape), np.empty(shape, "float32")
-        loss, probabilities = likelihood(features @ weights[:-1] + weights[-1], targets)
+        losses, probabilities = likelihood(features @ weights[:-1] + weights[-1], targets)
         residual = (probabilities - targets) / np.float32(len(labels))
+        if factors is not None:
+            losses *= factors
+            residual *= factors
         np.matmul(features.T, residual, out=gradient[:-1])
         gradient[:-1] += np.float32(l2) * weights[:-1]
         residual.sum(0, out=gradient[-1])
-        return loss / len(labels) + l2 / 2 * float((weights[:-1] ** 2).sum()), gradient.ravel()
+        return losses.sum() / len(labels) + l2 / 2 * float((weights[:-1] ** 2).sum()), gradient.ravel()
 
     return minimise(loss_and_gradient, start.ravel().astype("float32"), tolerance).reshape(shape)
 
 
 def _softmax(logits, targets):
-    """-log of the likelihood of all labels, and the probabilities."""
+    """-log of the likelihood of each label, and the probabilities."""
     log_probabilities = log_softmax(logits, axis=1)
-    return -(targets * log_probabilities).sum(), np.exp(log_probabilities)
+    return -(targets * log_probabilities), np.exp(log_probabilities)
 
 
 def _sigmoids(logits, targets):
     """As `_softmax`, for one sigmoid per class."""
-    return -log_expit(np.where(targets, logits, -logits)).sum(), expit(logits)
+    return -log_expit(np.where(targets, logits, -logits)), expit(logits)

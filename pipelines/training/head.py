@@ -15,6 +15,7 @@ from keras_cnn.training import LinearProbe, calibration, fit_linear_probe
 from pipelines import augment
 from pipelines.augment import Augmentation, check_flips, check_flips_by_cross_validation
 from pipelines.datasets.array_cache import ArrayCache, digest
+from pipelines.datasets.order import class_weights
 from pipelines.progress import Progress
 from pipelines.settings import FEWEST_COPIES, Settings
 from pipelines.training.feature_extractor import (
@@ -94,7 +95,7 @@ def fit_head(
 
     plain, held_out = extract("train"), extract("validation")
     pooled = pool(held_out)
-    probe = _fit_probe([pool(plain)], data, pooled, progress)
+    probe = _fit_probe([pool(plain)], data, settings, pooled, progress)
     _set_probe(parts, probe)
     if settings.horizontal_flip is None:
         safe = _flips_are_safe(plain, held_out, probe, data, lambda split: extract(split, flipped=True), pool, predict)
@@ -110,7 +111,7 @@ def fit_head(
     elif flips:
         copies += (extract("train", flipped=True),)
     if len(copies) > 1 and settings.light:  # with more to train, the head is only where training starts
-        probe = _fit_probe([pool(each) for each in copies], data, pooled, progress)
+        probe = _fit_probe([pool(each) for each in copies], data, settings, pooled, progress)
         _set_probe(parts, probe)
     probabilities = in_batches(predict, pooled)
     score = task.score(probabilities, data.targets("validation"))
@@ -138,8 +139,17 @@ def refit_head(head: HeadFit, progress: Progress) -> None:
     with progress.phase("Fitting the head"):
         features = np.concatenate([pool(each) for each in (*head.copies, head.validation_features)])
         labels = np.concatenate(targets)
-        classes, l2 = head.data.num_classes, (head.probe.l2,)
-        _set_probe(head.partition, fit_linear_probe(features, labels, classes, features, labels, l2, start=head.probe))
+        probe = fit_linear_probe(
+            features,
+            labels,
+            head.data.num_classes,
+            features,
+            labels,
+            (head.probe.l2,),
+            start=head.probe,
+            sample_weight=_sample_weight(labels, head.data, head.settings),
+        )
+        _set_probe(head.partition, probe)
 
 
 @dataclass(frozen=True)
@@ -175,13 +185,23 @@ def _pooling(parts: Partition, images: int) -> Callable[[np.ndarray], np.ndarray
 
 
 def _fit_probe(
-    copies: Sequence[np.ndarray], data: SplitImages, validation: np.ndarray, progress: Progress
+    copies: Sequence[np.ndarray], data: SplitImages, settings: Settings, validation: np.ndarray, progress: Progress
 ) -> LinearProbe:
+    labels = np.concatenate([data.targets("train")] * len(copies))
     with progress.phase("Fitting the head"):
-        labels = np.concatenate([data.targets("train")] * len(copies))
         return fit_linear_probe(
-            np.concatenate(copies), labels, data.num_classes, validation, data.targets("validation")
+            np.concatenate(copies),
+            labels,
+            data.num_classes,
+            validation,
+            data.targets("validation"),
+            sample_weight=_sample_weight(labels, data, settings),
         )
+
+
+def _sample_weight(labels: np.ndarray, data: SplitImages, settings: Settings) -> np.ndarray | None:
+    """Weights with which all classes count the same, however `class_balance` is achieved in training."""
+    return class_weights(labels, data.num_classes)[labels] if settings.class_balance else None
 
 
 def _set_probe(parts: Partition, probe: LinearProbe) -> None:

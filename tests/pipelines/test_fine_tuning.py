@@ -166,7 +166,7 @@ def test_the_last_stage_is_trained_and_nothing_else(job):
         (lambda photos: photos.rename(photos.parent / "moved"), "which does not exist"),
         (
             lambda photos: (photos / "birds" / "b.png").write_bytes(b"?"),
-            "'birds' has 1. Files were left out as: no image",
+            "'birds' has 1. Excluded files: not an image",
         ),
     ],
 )

@@ -125,3 +125,20 @@ def test_features_that_are_no_numbers_are_refused():
         ValueError, match=r"^fit_linear_probe: `features` must be finite\. Received: NaN or infinity in 2 of 4 "
     ):
         fit_linear_probe(features, np.zeros(4, int), 3, np.ones((4, 2)), np.zeros(4, int))
+
+
+def test_a_weight_counts_as_so_many_copies_of_the_example():
+    random = np.random.default_rng(0)
+    features, labels = random.normal(size=(30, 4)).astype("float32"), np.arange(30) % 3
+    # Standardisation is not weighted: the copies must leave mean and deviation as they are.
+    features = np.concatenate([features, -features])
+    labels, weights = np.concatenate([labels, labels]), np.tile(np.repeat([1.0, 2.0, 3.0], 10), 2)
+    probe = fit_linear_probe(features, labels, 3, features, labels, (0.01,), sample_weight=weights / weights.mean())
+    standardised = (features - features.mean(0)) / features.std(0)
+    logits = features @ probe.kernel + probe.bias
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    residual = (p / p.sum(1, keepdims=True) - np.eye(3)[labels]) * (weights / weights.mean())[:, None] / len(labels)
+    gradient = standardised.T @ residual + 0.01 * probe.kernel * features.std(0)[:, None]
+    assert np.abs(gradient).max() < 1e-3 and np.abs(residual.sum(0)).max() < 1e-3
+    plain = fit_linear_probe(features, labels, 3, features, labels, (0.01,))
+    assert np.abs(plain.kernel - probe.kernel).max() > 1e-2
