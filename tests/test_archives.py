@@ -70,7 +70,7 @@ def unpacked(path):
 
 @pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_any_flipped_bit_of_a_compressed_archive_is_noticed(tmp_path, format):
-    """By the checksum of gzip. A bit that tells the time, or puts the same content in another way, changes no file."""
+    """By the checksum of gzip. A bit of the time stamp, or of another encoding of the same content, changes no file."""
     content, path = module_archive("w:gz", format), tmp_path / "module.tar.gz"
     path.write_bytes(content)
     whole = unpacked(path)
@@ -84,7 +84,7 @@ def test_any_flipped_bit_of_a_compressed_archive_is_noticed(tmp_path, format):
 
 
 def stays_the_same(path, content):
-    """Whether Python's own reading of all of a compressed file finds what is in `content`."""
+    """Whether Python decompresses the file to the same as `content`."""
     try:
         return gzip.decompress(path.read_bytes()) == gzip.decompress(content)
     except (OSError, EOFError, zlib.error):
@@ -92,19 +92,19 @@ def stays_the_same(path, content):
 
 
 def test_a_flipped_bit_in_a_header_of_a_plain_archive_is_noticed(tmp_path):
-    """Its headers have checksums, what is in its files has none. Python takes a damaged header for the end."""
+    """Its headers have checksums, its files have none. Python takes a damaged header for the end."""
     content, path = module_archive("w", tarfile.GNU_FORMAT), tmp_path / "module.tar"
     headers = [
         position for position in range(0, len(content), 512) if content[position + 257 : position + 262] == b"ustar"
     ]
     assert len(headers) == 3
-    checksum = range(148 + 7, 148 + 8)  # its last byte is a blank that nobody reads
+    checksum = range(148 + 7, 148 + 8)  # its last byte is an unused blank
     places = [8 * (head + byte) + 3 for head in headers for byte in range(0, 500, 7) if byte not in checksum]
     assert [place for place in places if unpacked(flipped(path, content, place)) is not None] == []
 
 
 def flipped(path, content, place):
-    """`path` with the content, of which one bit is another one."""
+    """`path` with the content, of which one bit is flipped."""
     changed = bytearray(content)
     changed[place // 8] ^= 1 << place % 8
     path.write_bytes(changed)
@@ -120,7 +120,7 @@ def test_an_archive_that_is_cut_or_is_too_long_is_noticed(tmp_path, mode):
     for end in ends:
         path.write_bytes(end)
         assert unpacked(path) is None
-    # Without its end, though each file is whole.
+    # Without its end, though each file is complete.
     path.write_bytes(gzip.compress(content[: 512 * 7]) if mode == "w:gz" else content[: 512 * 7])
     assert unpacked(path) is None
 
@@ -135,7 +135,7 @@ def test_an_archive_of_several_compressed_parts_is_read_to_the_last(tmp_path):
         assert unpacked(flipped(path, b"".join(parts), place)) is None
     path.write_bytes(parts[0])
     assert unpacked(path) is None
-    path.write_bytes(b"".join(parts) + bytes(100))  # zeros that fill a block of a tape are no damage
+    path.write_bytes(b"".join(parts) + bytes(100))  # zeros that fill a tape block are valid
     assert len(unpacked(path)) == 2
 
 

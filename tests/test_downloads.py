@@ -43,21 +43,21 @@ def test_checksums_are_those_of_hashlib(server, tmp_path):
     assert file_checksum(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_another_checksum_is_refused_and_kept_nowhere(server, cache):
+def test_another_checksum_is_refused_and_nothing_is_kept(server, cache):
     address = server.put("/weights.h5", CONTENT)
     with pytest.raises(ValueError, match=f"must have the checksum {'0' * 64}. Received: [0-9a-f]{{64}}"):
         download(address, "0" * 64)
     assert files_in(cache) == []
 
 
-def test_a_kept_file_with_another_checksum_is_downloaded_again(server):
+def test_a_cached_file_with_another_checksum_is_downloaded_again(server):
     address = server.put("/weights.h5", b"old")
     download(address)
     server.put("/weights.h5", CONTENT)
     assert download(address, hashlib.sha256(CONTENT).hexdigest()).read_bytes() == CONTENT
 
 
-def test_what_breaks_off_is_not_kept(server, cache):
+def test_an_incomplete_download_is_not_kept(server, cache):
     address = server.put("/weights.h5", CONTENT[:1000], length=len(CONTENT))
     with pytest.raises(FileNotFoundError, match=r"broke off after 1,000 of 128,000 bytes"):
         download(address)
@@ -67,7 +67,7 @@ def test_what_breaks_off_is_not_kept(server, cache):
 
 
 @pytest.mark.parametrize("path", ["/nothing.h5", "/"])
-def test_what_is_not_there_is_one_sentence(server, cache, path):
+def test_a_missing_file_is_reported_in_one_sentence(server, cache, path):
     address = server.put("/else", b"")[: -len("/else")] + path
     with pytest.raises(
         FileNotFoundError, match=r"could not be downloaded: HTTP Error 404: Not Found\. Check"
@@ -79,12 +79,12 @@ def test_what_is_not_there_is_one_sentence(server, cache, path):
     assert files_in(cache) == []
 
 
-def test_no_connection_is_one_sentence():
+def test_a_missing_connection_is_reported_in_one_sentence():
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded: .*refused"):
         download("http://127.0.0.1:9/weights.h5")
 
 
-def test_a_cache_that_cannot_be_written_is_named(server, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_reported(server, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "file"))
     with pytest.raises(ValueError, match=rf"The cache {tmp_path}/file cannot be written: .*Name another directory by"):

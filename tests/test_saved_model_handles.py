@@ -81,7 +81,7 @@ def test_tf_hub_is_asked_for_the_archive(monkeypatch, address, asked):
         ("https://kaggle.com/models/google/x/tensorFlow2/y", "google/x/tensorFlow2/y"),
     ],
 )
-def test_models_of_kaggle_are_left_to_kagglehub(monkeypatch, tmp_path, handle, asked):
+def test_models_of_kaggle_are_downloaded_by_kagglehub(monkeypatch, tmp_path, handle, asked):
     class Kagglehub:
         @staticmethod
         def model_download(handle):
@@ -99,7 +99,7 @@ def test_models_of_kaggle_are_left_to_kagglehub(monkeypatch, tmp_path, handle, a
         saved_model_directory(handle)
 
 
-def test_what_is_nowhere_says_what_is_expected():
+def test_an_unknown_handle_is_reported_with_what_is_expected():
     with pytest.raises(
         FileNotFoundError, match=r"must be an existing folder or \.tar\.gz file, an https .*'nowhere/at/all'"
     ):

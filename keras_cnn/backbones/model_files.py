@@ -49,7 +49,8 @@ def load(
     require_graph("load_backbone", model)
     _check_data_format(model, path)
     model, stages = with_stage_markers(unnest(model), size, to_range(input_range))
-    preprocessing = Preprocessing(tuple(side or DEFAULT_SIZE for side in model.input_shape[1:3]))
+    height, width = model.input_shape[1:3]
+    preprocessing = Preprocessing((height or DEFAULT_SIZE, width or DEFAULT_SIZE))
     return Backbone(model, stages, preprocessing, _source(path, weights, other or file))
 
 

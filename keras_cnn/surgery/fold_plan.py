@@ -51,7 +51,9 @@ class FoldPlan:
         self.folded_nodes: set[int] = set()
         self.reasons: dict[str, str] = {}
         self._for_training = for_training
-        self._calls, self._producer, self._consumers = defaultdict(list), {}, defaultdict(list)
+        self._calls: dict[int, list] = defaultdict(list)
+        self._producer: dict[int, Any] = {}
+        self._consumers: dict[int, list] = defaultdict(list)
         self._outputs = {id(x) for x in tree.flatten(graph.output)}
         for node in nodes_of(graph):
             self._calls[id(node.operation)].append(node)

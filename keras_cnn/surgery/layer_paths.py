@@ -13,7 +13,7 @@ from keras_cnn.surgery.graph import graph_of, nodes_of
 
 def operations_by_path(graph: Any, prefix: str = "") -> dict[str, Any]:
     """Path -> layer or operation, for all calls in a graph and in those nested in it, in the order of computation."""
-    found = {}
+    found: dict[str, Any] = {}
     for node in nodes_of(graph):
         path = f"{prefix}{node.operation.name}"
         if graph_of(node.operation) is not None:
@@ -46,7 +46,8 @@ def find_path(owner: str, argument: str, graph: Any, name: str) -> str:
 
 def upstream_nodes(graph: Any, nodes: list[Any]) -> list[Any]:
     """The calls in a graph that some calls depend on, without those calls, in the order of computation."""
-    needed, found = {id(x) for node in nodes for x in node.input_tensors}, []
+    needed = {id(x) for node in nodes for x in node.input_tensors}
+    found: list[Any] = []
     for node in reversed(list(nodes_of(graph))):
         if any(id(x) in needed for x in node.outputs):
             needed.update(id(x) for x in node.input_tensors)

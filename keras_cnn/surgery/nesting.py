@@ -90,7 +90,7 @@ def _cast_like(x, wanted):
 
 def make_names_unique(inputs: list[keras.KerasTensor], operations: list[tuple[str, Any]]) -> None:
     """Rename nested layers until all names differ; `operations`: (path, operation) of all calls of a model."""
-    outermost = {}
+    outermost: dict[int, tuple[str, Any]] = {}
     for path, operation in sorted(operations, key=lambda pair: pair[0].count("/")):
         if graph_of(operation) is None:
             outermost.setdefault(id(operation), (path, operation))

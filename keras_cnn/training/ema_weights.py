@@ -31,7 +31,9 @@ class EMAWeights(keras.callbacks.Callback):
         ValueError: When `fit` begins, if the optimizer keeps no averages.
     """
 
-    _raw_weights, _in_fit = None, False  # class attributes, for `evaluate` with this callback
+    # Class attributes, for `evaluate` with this callback.
+    _raw_weights: list[tuple[keras.Variable, Any]] | None = None
+    _in_fit = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Check the optimizer."""

@@ -65,7 +65,10 @@ class ExactResume(keras.callbacks.Callback):
         )
 
         self._callbacks = list(map(CallbackState, callbacks))
-        self._settings, self._source = dict(settings or {}), None
+        self._settings = dict(settings or {})
+        self._source: Any = None  # of `data`
+        self._pending: Any = None  # the checkpoint to restore, (arrays, state)
+        self._begun = False  # whether `on_train_begin` of all callbacks has run
 
     def data(self, dataset: Any) -> Any:
         """The data for `fit`: the same batches in the same order, starting at the position of the checkpoint.

@@ -78,12 +78,15 @@ def depth_from_output(model: keras.Model) -> dict[int, int]:
 
 
 class _Layerwise(NoSeparateWeightDecay):
-    """A base class that scales the rate of each variable by a factor.
+    """A base class, before that of an optimizer, that scales the rate of each variable by a factor.
 
     Args:
         factors: `(name, factor)` per trainable variable in the order of the model. Not by path: the path of a variable in a
             nested layer changes when the model is loaded.
     """
+
+    weight_decay: float | None
+    assign_sub: Any
 
     def __init__(self, *args: Any, factors: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -108,11 +111,12 @@ class _Layerwise(NoSeparateWeightDecay):
         # Decoupled decay is rate · weight_decay · variable: it falls with depth like the rate.
         if self.weight_decay is not None and decays(self, variable):
             self.assign_sub(variable, variable * keras.ops.cast(self.weight_decay, variable.dtype) * rate)
-        super().update_step(gradient, variable, rate)
+        super().update_step(gradient, variable, rate)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Arguments, as plain values."""
-        return {**super().get_config(), "factors": [list(pair) for pair in self.factors]}
+        config = super().get_config()  # type: ignore[misc]
+        return {**config, "factors": [list(pair) for pair in self.factors]}
 
 
 def _layerwise_class(optimizer_class):

@@ -1,4 +1,4 @@
-"""`load_backbone`: networks from everywhere as one record, with what they expect of images inside."""
+"""`load_backbone`: networks of every origin as one record, with their normalisation inside."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from keras_cnn.builder import attach
 
 pytestmark = pytest.mark.any_backend
 
-# Of each: the arguments that make a small one, and the module of keras.applications it stands in.
+# Per network: the arguments that make a small one, and its module of keras.applications.
 SMALL = {
     "MobileNet": ({"alpha": 0.25}, "mobilenet", (64, 96)),
     "VGG16": ({}, "vgg16", (32, 48)),
@@ -92,7 +92,7 @@ def test_normalisation_is_what_preprocess_input_does(module):
 
 
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES)])
-def test_a_network_says_what_that_of_keras_says(name):
+def test_a_network_computes_what_that_of_keras_computes(name):
     options, module, size = (SMALL | FAMILIES)[name]
     shape = (*size, 3)
     backbone = kc.load_backbone(f"keras:{name.lower()}", shape, weights=None, **options)
@@ -114,7 +114,7 @@ def test_weights_come_from_a_local_file(mobilenet):
     assert str(path) in str(backbone.source)
 
 
-def test_default_weights_are_fetched_from_where_keras_has_them(mobilenet, monkeypatch, tmp_path):
+def test_default_weights_are_downloaded_from_the_address_of_keras(mobilenet, monkeypatch, tmp_path):
     network, path = mobilenet
     asked = []
 
@@ -128,7 +128,7 @@ def test_default_weights_are_fetched_from_where_keras_has_them(mobilenet, monkey
     assert [address.rpartition("/")[2] for address, _ in asked] == ["mobilenet_2_5_224_tf_no_top.h5"]
     np.testing.assert_array_equal(backbone.model.weights[0], network.weights[0])
     assert backbone.source.weights == "ImageNet weights of keras.applications"
-    # What Keras has downloaded before is taken from there.
+    # A file that Keras has downloaded before is used.
     (tmp_path / "models").mkdir()
     shutil.copy(path, tmp_path / "models" / "mobilenet_2_5_224_tf_no_top.h5")
     kc.load_backbone("keras:MobileNet", (64, 64, 3), alpha=0.25)
@@ -136,7 +136,7 @@ def test_default_weights_are_fetched_from_where_keras_has_them(mobilenet, monkey
     assert sys.modules[keras.utils.get_file.__module__].get_file is keras.utils.get_file  # as it was
 
 
-def test_other_threads_do_not_see_what_is_patched():
+def test_other_threads_do_not_see_the_patched_function():
     module = sys.modules[keras.utils.get_file.__module__]
     with ThreadPoolExecutor(1) as pool, applications._patched(keras.utils.get_file, "get_file", lambda fname: "ours"):
         assert module.get_file("x") == "ours"
@@ -161,7 +161,7 @@ def test_without_a_connection_there_is_one_sentence(monkeypatch, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_files_that_are_not_the_weights_are_named(mobilenet, tmp_path):
+def test_files_that_are_not_the_weights_are_reported(mobilenet, tmp_path):
     path = mobilenet[1]
     broken = tmp_path / "broken.h5"
     broken.write_bytes(path.read_bytes()[:5000])
@@ -200,14 +200,14 @@ def test_sizes_are_those_that_keras_demands_for_its_weights(name):
         make(weights="imagenet", input_shape=(32, 33, 3))
 
 
-def test_networks_that_name_no_size_start_at_that_of_imagenet():
+def test_networks_without_a_default_size_start_at_that_of_imagenet():
     assert applications._default_size(keras.applications.MobileNetV3Small) == (224, 224)
 
 
-# Networks of one's own
+# Networks in .keras files
 
 
-def test_an_own_network_is_taken_up_to_its_last_feature_map(own):
+def test_a_saved_network_is_used_up_to_its_last_feature_map(own):
     path, inner = own
     backbone = kc.load_backbone(str(path))
     assert [(s.name, s.stride, s.channels) for s in backbone.stages] == [("stage1", 2, 8), ("stage2", 4, 12)]
@@ -221,7 +221,7 @@ def test_an_own_network_is_taken_up_to_its_last_feature_map(own):
     assert backbone.source.sha256 == downloads.file_checksum(path)
 
 
-def test_an_own_network_takes_other_sizes_ranges_and_preprocessing(own):
+def test_a_saved_network_takes_other_sizes_ranges_and_preprocessing(own):
     path, inner = own
     cover = kc.Preprocessing((32, 32), "cover")
     backbone = kc.load_backbone(path, (32, 32, 3), input_range=(-1, 1), preprocessing=cover)
@@ -237,7 +237,7 @@ def test_an_own_network_takes_other_sizes_ranges_and_preprocessing(own):
         kc.load_backbone(path, preprocessing=(64, 48))
 
 
-def test_an_own_network_may_have_other_weights(own, tmp_path):
+def test_a_saved_network_may_get_other_weights(own, tmp_path):
     path, inner = own
     kernel = ops.convert_to_numpy(inner.get_layer("conv1").kernel)
     random = kc.load_backbone(path, weights=None)
@@ -265,7 +265,7 @@ def small(*first):
     return keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, 2)(x))))
 
 
-def test_a_file_with_code_in_it_is_refused_with_a_remedy_that_there_is(tmp_path):
+def test_a_file_with_code_in_it_is_refused_with_a_remedy_that_works(tmp_path):
     path = tmp_path / "own.keras"
     for model in (small(layers.Lambda(lambda x: x / 255)), small(keras.Sequential([layers.Lambda(lambda x: x + 1)]))):
         model.save(path)
@@ -292,7 +292,7 @@ def test_a_file_with_code_in_it_is_refused_with_a_remedy_that_there_is(tmp_path)
         ),
     ],
 )
-def test_files_that_are_no_whole_networks_are_there_nevertheless(tmp_path, damage, received):
+def test_incomplete_files_are_not_reported_as_missing(tmp_path, damage, received):
     path = tmp_path / "own.keras"
     small().save(path)
     path.write_bytes(damage(path.read_bytes()))
@@ -303,7 +303,7 @@ def test_files_that_are_no_whole_networks_are_there_nevertheless(tmp_path, damag
     assert "not found" not in str(caught.value).lower()
 
 
-def test_archives_without_a_network_say_what_is_missing(tmp_path):
+def test_archives_without_a_network_are_reported_with_what_is_missing(tmp_path):
     path, part = tmp_path / "own.keras", tmp_path / "part.keras"
     small().save(path)
     for missing in ("config.json", "model.weights.h5"):
@@ -320,7 +320,7 @@ class Unregistered(layers.Layer):
         return x / 255
 
 
-def test_a_class_that_keras_does_not_know_is_named(tmp_path, monkeypatch):
+def test_an_unknown_class_is_reported(tmp_path, monkeypatch):
     path = tmp_path / "own.keras"
     small(Unregistered()).save(path)
     monkeypatch.delattr(sys.modules[__name__], "Unregistered")
@@ -330,7 +330,7 @@ def test_a_class_that_keras_does_not_know_is_named(tmp_path, monkeypatch):
         kc.load_backbone(path)
 
 
-def test_files_that_are_not_there_are_said_to_be_missing(tmp_path):
+def test_missing_files_are_reported(tmp_path):
     (tmp_path / "folder.keras").mkdir()
     small().save(tmp_path / "own.keras")
     with pytest.raises(FileNotFoundError, match=r'`weights` must be "default", an existing weight file, or None'):
@@ -348,7 +348,7 @@ def test_a_network_of_channels_first_is_refused(tmp_path):
         kc.load_backbone(tmp_path / "own.keras")
 
 
-# What all have in common
+# All origins
 
 
 def test_stages_freeze_alike_and_layers_belong_to_the_model():
@@ -364,7 +364,7 @@ def test_stages_freeze_alike_and_layers_belong_to_the_model():
 
 
 @pytest.mark.parametrize(("channels", "seen"), [(1, [0, 0, 0]), (6, [0, 1, 2])])
-def test_another_number_of_channels_keeps_the_answer_to_repeated_ones(own, channels, seen):
+def test_another_number_of_channels_keeps_the_output_for_repeated_ones(own, channels, seen):
     rgb, other = kc.load_backbone(own[0]), kc.load_backbone(own[0], (64, 48, channels))
     pixels = images(2, 64, 48, 1 if channels == 1 else 3)
     expected = rgb.model(pixels[..., seen])
@@ -401,7 +401,7 @@ def test_input_shapes_are_checked(shape):
         ("hub:nowhere", r"must be an existing folder or \.tar\.gz file"),
     ],
 )
-def test_unknown_handles_say_what_there_is(handle, message):
+def test_errors_about_unknown_handles_list_the_known_ones(handle, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         kc.load_backbone(handle)
 
@@ -446,7 +446,7 @@ def test_channels_first_is_refused():
         keras.config.set_image_data_format("channels_last")
 
 
-# All of them
+# All networks of keras.applications
 
 
 @pytest.mark.slow
@@ -466,7 +466,7 @@ def test_each_network_of_keras_has_its_stages_and_takes_a_head(name):
 
 
 @pytest.mark.slow
-def test_a_job_solves_the_head_of_a_network_that_cannot_be_taken_apart(sample_photos, tmp_path):
+def test_a_job_fits_the_head_of_a_network_that_cannot_be_split(sample_photos, tmp_path):
     from pipelines import fine_tune
 
     result = fine_tune(sample_photos, tmp_path / "out", "keras:NASNetMobile", weights=None, progress=False)

@@ -1,4 +1,4 @@
-"""The embedded network says what the original says (numbers made by `tools/make_efficientnet_reference.py` in PyTorch)."""
+"""The embedded network computes what the original computes (reference of `tools/make_efficientnet_reference.py` in PyTorch)."""
 
 import hashlib
 import importlib.util
@@ -48,7 +48,7 @@ def test_logits_equal_those_of_the_pytorch_original(classifier):
         ("rocket", (657,), (0.320,)),  # missile
     ],
 )
-def test_names_what_a_person_sees(classifier, photo, classes, probabilities):
+def test_photos_are_classified_correctly(classifier, photo, classes, probabilities):
     scores = keras.ops.softmax(classifier(central_crop(photo).astype("float32")[None]))[0]
     top = np.argsort(keras.ops.convert_to_numpy(scores))[::-1][: len(classes)]
     assert tuple(top) == classes
@@ -56,11 +56,11 @@ def test_names_what_a_person_sees(classifier, photo, classes, probabilities):
 
 
 def test_parameters_as_published(classifier):
-    # 4,652,008 trained numbers (the size of the published weight file less its running statistics).
+    # 4,652,008 trainable parameters (the size of the published weight file less its running statistics).
     assert sum(int(np.prod(v.shape)) for v in classifier.trainable_weights) == 4_652_008
 
 
-def test_made_of_layers_that_every_keras_knows(classifier):
+def test_it_consists_of_layers_of_keras(classifier):
     assert {type(layer).__module__.split(".")[0] for layer in classifier.layers} == {"keras"}
 
 
@@ -110,7 +110,7 @@ def test_weights_of_a_local_file(tmp_path):
         efficientnet_lite.load_weights(backbone.model, path)
 
 
-def test_what_is_not_there_says_what_to_do(tmp_path):
+def test_errors_about_missing_weights_say_what_to_do(tmp_path):
     with pytest.raises(
         ValueError, match=r"the weights of efficientnet_lite3 are not part of this package\. Name an \.npz"
     ):
@@ -121,7 +121,7 @@ def test_what_is_not_there_says_what_to_do(tmp_path):
         kc.load_backbone("efficientnet_lite0", weights=tmp_path / "none.npz")
 
 
-def test_the_embedded_weights_tell_their_origin():
+def test_the_source_of_the_embedded_weights():
     source = efficientnet_lite._source("efficientnet_lite0", efficientnet_lite.EMBEDDED)
     assert str(source).startswith("efficientnet_lite0, ImageNet-1k, © 2020 ML Illustrated, Apache-2.0 (sha256 ")
 

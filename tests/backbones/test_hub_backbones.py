@@ -1,4 +1,4 @@
-"""Backbones from SavedModels in the manner of TF Hub, and from presets of keras-hub where that is installed."""
+"""Backbones from SavedModels in the format of TF Hub, and from presets of keras-hub where that is installed."""
 
 import json
 import sys
@@ -72,7 +72,7 @@ def test_the_stride_of_a_module_that_does_not_pad(tmp_path):
     assert [(stage.name, stage.stride) for stage in backbone.stages] == [("stage5", 32)]
 
 
-def test_the_range_of_values_and_the_output_can_be_chosen(modules, pixels):
+def test_the_range_of_values_and_the_output_are_options(modules, pixels):
     backbone = kc.load_backbone(f"hub:{modules / 'both'}", (64, 48, 3), input_range=(-1, 1), output_key="maps")
     expected = tf.saved_model.load(str(modules / "maps"))(pixels / 127.5 - 1, False)
     np.testing.assert_allclose(backbone.model(pixels), expected, rtol=1e-4, atol=1e-4)
@@ -102,7 +102,7 @@ def test_an_archive_trains(modules, pixels, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["maps", "vectors"])
-def test_a_job_solves_the_head_of_a_saved_model(modules, kind, sample_photos, tmp_path):
+def test_a_job_fits_the_head_of_a_saved_model(modules, kind, sample_photos, tmp_path):
     from pipelines import fine_tune
 
     result = fine_tune(sample_photos, tmp_path / "out", f"hub:{modules / kind}", epochs=1, progress=False)
@@ -123,7 +123,7 @@ def test_a_saved_model_has_no_other_weights(modules):
         kc.load_backbone(f"hub:{modules / 'maps'}", weights=None)
 
 
-def test_without_keras_hub_the_extra_is_named(monkeypatch):
+def test_without_keras_hub_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     with pytest.raises(ValueError, match=r"Received: 'keras_hub:resnet_50'\. pip install 'keras-cnn\[hub\]'\."):
         kc.load_backbone("keras_hub:resnet_50")
@@ -181,7 +181,7 @@ def test_stages_are_the_pyramid_that_keras_hub_names(preset):
         np.testing.assert_allclose(ours(pixels), level(normalised), rtol=1e-4, atol=1e-5)
 
 
-def test_a_preset_that_says_nothing_of_its_images_is_asked_for_it(preset):
+def test_a_preset_without_a_preprocessor_needs_an_input_range(preset):
     folder = preset[0]
     with pytest.raises(ValueError, match=r"does not say what range of values its images have\. Give it by input_range"):
         kc.load_backbone(f"keras_hub:{folder / 'bare'}")
@@ -215,7 +215,7 @@ def test_an_unknown_preset_is_one_sentence(keras_hub):
         (False, False, {"resize": "squash"}),
     ],
 )
-def test_rules_of_resizing_are_carried_over(crop, pad, expected):
+def test_the_mode_of_resizing_is_taken_over(crop, pad, expected):
     class Converter:
         crop_to_aspect_ratio, pad_to_aspect_ratio = crop, pad
 

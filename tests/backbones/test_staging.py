@@ -1,4 +1,4 @@
-"""Stages are found in the graph: by stride, at the places through which all paths pass."""
+"""Stages are found in the graph: by stride, at the tensors through which all paths pass."""
 
 from functools import partial
 
@@ -38,7 +38,7 @@ def halved(filters, **kwargs):
     return layers.Conv2D(filters, 3, 2, padding="same", **kwargs)
 
 
-def test_the_network_stays_what_it_is():
+def test_the_network_computes_the_same_with_the_same_layers():
     blocks = [partial(kc.blocks.residual, filters=8), partial(kc.blocks.residual, filters=16, strides=2)]
     model = kc.build((64, 64, 3), {"a": blocks, "b": [partial(kc.blocks.residual, filters=24, strides=2)]})
     x = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
@@ -46,11 +46,11 @@ def test_the_network_stays_what_it_is():
     new, _ = with_stage_markers(model, None, lambda image: layers.Rescaling(0.5)(image) * 2)
     np.testing.assert_allclose(new(x), before, rtol=1e-5)
     kept = [layer for layer in owned if layer in new.layers]
-    assert len(kept) == len(owned)  # by identity, so that weights that were loaded are there
+    assert len(kept) == len(owned)  # the very same, with the weights that were loaded
     assert all(layer.output is surgery.output_of(new, layer.name) for layer in new.layers)
 
 
-def test_every_stage_ends_where_the_network_can_be_taken_apart():
+def test_the_network_can_be_split_at_every_stage():
     blocks = kc.blocks
     network = kc.build(
         (64, 64, 3),
@@ -69,7 +69,7 @@ def test_every_stage_ends_where_the_network_can_be_taken_apart():
         front, rest = surgery.split(model, name)
         assert front.output_shape == (None, 64 // stride, 64 // stride, channels)
         np.testing.assert_allclose(rest(front(x)), whole, rtol=1e-4, atol=1e-5)
-    again, same_stages = stages_of(model)  # what was marked before gets the same marks
+    again, same_stages = stages_of(model)  # existing markers are replaced by the same ones
     assert same_stages == stages
     np.testing.assert_allclose(again(x), whole, rtol=1e-6)
 
@@ -133,7 +133,7 @@ def test_strides_other_than_two_and_networks_that_begin_with_four():
     assert stages_of(thirds, (63, 63))[1] == [("stage1", 3, 8), ("stage3", 9, 8)]
 
 
-def test_layers_that_do_not_tell_their_stride_tell_it_by_their_shapes():
+def test_the_stride_of_layers_without_strides_comes_from_their_shapes():
     class Halves(layers.Layer):
         def call(self, x):
             return ops.concatenate([ops.max_pool(x, 2), ops.average_pool(x, 2)], -1)
@@ -147,7 +147,7 @@ def test_layers_that_do_not_tell_their_stride_tell_it_by_their_shapes():
     assert stages_of(model_of(halved(8), lambda x: x[:, ::2, ::2]))[1] == [("stage1", 2, 8), ("stage2", 4, 8)]
 
 
-def test_nested_models_count_as_a_whole_and_enlarging_is_undone():
+def test_nested_models_count_as_one_call_and_upsampling_halves_the_stride():
     stem = keras.Sequential([keras.Input((64, 64, 3)), halved(8), halved(8)])
     up = layers.UpSampling2D(2)
     assert stages_of(model_of(stem, halved(12), halved(12), up))[1] == [("stage2", 4, 8), ("stage3", 8, 12)]
@@ -160,8 +160,8 @@ def test_a_layer_that_is_used_twice_ends_a_stage_once():
     assert surgery.output_of(model, "stage1").shape == (None, 32, 32, 8)
 
 
-def test_where_paths_run_beside_each_other_it_is_the_tensor_with_the_fewest_beside():
-    # As in NASNet, each cell takes the outputs of the two before it: behind the stem no tensor is on all paths.
+def test_where_parallel_paths_never_join_it_is_the_tensor_with_the_fewest_parallel_calls():
+    # As in NASNet, each cell takes the outputs of the two before it: after the stem no tensor is on all paths.
     def cell(now, before, name, strides=1):
         before = layers.Conv2D(8, 1, before.shape[1] // now.shape[1] * strides)(before)
         return layers.Concatenate(name=name)([layers.Conv2D(8, 1, strides)(now), before])
@@ -187,7 +187,7 @@ def test_where_paths_run_beside_each_other_it_is_the_tensor_with_the_fewest_besi
         lambda x: layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)]),
     ],
 )
-def test_a_head_is_left_out(head):
+def test_a_head_is_dropped(head):
     model, stages = stages_of(model_of(halved(8), halved(12, name="last"), head))
     assert stages == [("stage1", 2, 8), ("stage2", 4, 12)]
     assert model.output_shape == (None, 16, 16, 12)
@@ -200,7 +200,7 @@ def two_scales(x):
 
 
 REFUSED = {
-    "maps beside each other": ([halved(8), two_scales], "the last one goes into 'deeper'"),
+    "parallel maps": ([halved(8), two_scales], "the last one goes into 'deeper'"),
     "no map after the patches": (
         [layers.Conv2D(8, 16, 16), layers.Reshape((16, 8))],
         "the last one goes into 'reshape",
@@ -218,20 +218,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_networks_without_stages_are_refused_in_a_sentence(case):
+def test_networks_without_stages_are_refused_in_one_sentence(case):
     functions, message = REFUSED[case]
     with pytest.raises(ValueError, match="load_backbone: ") as caught:
         stages_of(model_of(*functions))
     assert message in str(caught.value)
 
 
-def test_sizes_that_the_layers_cannot_take_are_one_sentence():
+def test_sizes_that_the_layers_cannot_take_are_refused_in_one_sentence():
     model = model_of(halved(8), halved(8), lambda x: layers.Conv2D(8, 16)(x))
     with pytest.raises(ValueError, match=r"must be a network that takes images of 32 x 32; Keras says: .*\.$"):
         with_stage_markers(model, (32, 32), same)
 
 
-def test_open_sizes_that_hide_maps_that_never_fit_are_one_sentence():
+def test_maps_that_never_fit_are_refused_in_one_sentence():
     def misfit(x):
         return layers.Add()([layers.Conv2D(8, 3, 2)(x), layers.Conv2D(8, 1, 2)(x)])
 
@@ -241,7 +241,7 @@ def test_open_sizes_that_hide_maps_that_never_fit_are_one_sentence():
         stages_of(model_of(misfit, size=(None, None)), (None, None))
 
 
-def test_an_input_and_an_output_in_lists_are_one_each():
+def test_an_input_and_an_output_in_lists_are_accepted():
     inputs = keras.Input((64, 64, 3))
     model, stages = stages_of(keras.Model([inputs], [halved(8)(inputs)]))
     assert stages == [("stage1", 2, 8)]

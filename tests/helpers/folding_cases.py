@@ -13,7 +13,7 @@ def bn(name=None, **kwargs):
 
 
 def with_random_statistics(model, seed=0):
-    """Statistics as they may come: scales of any sign, some of them tiny, variances over nine orders of magnitude."""
+    """Statistics in a wide range: scales of any sign, some of them tiny, variances over nine orders of magnitude."""
     random = np.random.default_rng(seed)
     for layer in model._flatten_layers():
         if isinstance(layer, L.BatchNormalization):
@@ -68,10 +68,10 @@ FOLDS = {
     "one axis, transposed": lambda x: bn()(L.Conv1DTranspose(4, 3)(bn()(L.DepthwiseConv1D(3)(L.Reshape((8, 27))(x))))),
     "three axes": lambda x: bn()(L.Conv3DTranspose(2, 2)(bn()(L.Conv3D(4, 2)(L.Reshape((8, 9, 3, 1))(x))))),
     "after zero padding": lambda x: L.ReLU()(bn()(L.Conv2D(4, 3)(L.ZeroPadding2D(1)(x)))),
-    "in front, no padding": lambda x: L.Conv2D(4, 3, activation="relu", use_bias=False)(bn()(x)),
-    "in front, 1 x 1": lambda x: L.Conv2D(4, 1, strides=2, padding="same")(bn()(x)),
-    "in front, padded by reflection": lambda x: kc.layers.Conv2D(4, 3, padding=1, padding_mode="reflect")(bn()(x)),
-    "in front of dense": lambda x: L.Dense(4)(bn()(L.GlobalMaxPooling2D()(x))),
+    "before, no padding": lambda x: L.Conv2D(4, 3, activation="relu", use_bias=False)(bn()(x)),
+    "before, 1 x 1": lambda x: L.Conv2D(4, 1, strides=2, padding="same")(bn()(x)),
+    "before, padded by reflection": lambda x: kc.layers.Conv2D(4, 3, padding=1, padding_mode="reflect")(bn()(x)),
+    "before dense": lambda x: L.Dense(4)(bn()(L.GlobalMaxPooling2D()(x))),
     "on both sides": lambda x: bn()(L.Conv2D(4, 3)(bn()(x))),
     "shared": shared,
     "nested": nested,

@@ -1,4 +1,4 @@
-"""A model with batch normalisation folded into its convolutions gives what it gave."""
+"""A model with batch normalisation folded into its convolutions computes the same."""
 
 import keras
 import numpy as np
@@ -51,7 +51,7 @@ def with_lora(x):
 
 
 class Standardized(L.Conv2D):
-    """Weight standardisation: its kernel is not what it multiplies with."""
+    """Weight standardisation: it does not multiply with its kernel itself."""
 
     def convolution_op(self, inputs, kernel):
         return super().convolution_op(inputs, kernel / keras.ops.std(kernel))
@@ -115,22 +115,22 @@ STAYS = {
         lambda x: keras.Sequential([L.Conv2D(4, 3), bn("bn")], name="block")(x, training=True),
         "the model around it is called with training=True",
     ),
-    "own layer": (lambda x: Block(name="block")(x), "Keras keeps no graph of the layers within a layer"),
+    "custom layer": (lambda x: Block(name="block")(x), "Keras keeps no graph of the layers within a layer"),
 }
 
 
 @pytest.mark.parametrize("case", STAYS)
-def test_what_cannot_be_folded_stays_and_says_why(case):
+def test_batch_norms_that_cannot_be_folded_stay_and_the_reason_is_given(case):
     function, reason = STAYS[case]
     model = network(function)
     folded = kc.fold_batch_norm(model)
     assert folded is model
     assert surgery.unfolded_batch_norms(model) == {
-        {"own layer": "block/norm", "nested, in training": "block/bn"}.get(case, "bn"): reason
+        {"custom layer": "block/norm", "nested, in training": "block/bn"}.get(case, "bn"): reason
     }
 
 
-def test_of_several_each_is_folded_or_named():
+def test_each_of_several_is_folded_or_listed():
     def function(x):
         x = L.ReLU()(bn("bn1")(L.Conv2D(4, 3)(x)))
         inputs = keras.Input(x.shape[1:])
@@ -192,7 +192,7 @@ def test_the_embedded_network():
     folded = kc.fold_batch_norm(model)
     assert not norms(folded) and len(folded.layers) == len(model.layers) - 49  # the 49 of EfficientNet-Lite0
     assert_same_outputs(folded, model, (32, 32, 3))
-    # Four numbers a channel are gone, and a bias has come.
+    # Per channel, four numbers are gone, and a bias is new.
     gammas = sum(int(np.prod(weight.shape)) for weight in model.weights if weight.path.endswith("gamma"))
     assert folded.count_params() == model.count_params() - 3 * gammas
 

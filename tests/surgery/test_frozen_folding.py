@@ -1,4 +1,4 @@
-"""A model to train, with frozen batch normalisation as part of its convolutions, learns what the model itself would."""
+"""A model whose convolutions include their frozen batch normalisation learns the same as the model itself."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ import keras_cnn as kc
 from keras_cnn import surgery
 from keras_cnn.surgery.graph import nodes_of
 
-IN_FRONT = [case for case in FOLDS if "in front" in case or case == "on both sides"]  # there it stays
+STAYS = [case for case in FOLDS if case.startswith("before") or case == "on both sides"]
 
 
 def frozen(function):
@@ -49,7 +49,7 @@ def images_of(shape=(8, 9, 3), seed=3):
 def test_outputs_and_gradients_are_those_of_the_model(case):
     model = frozen(FOLDS[case])
     folded = surgery.fold_frozen(model)
-    assert normalises(model) and normalises(folded) == (case in IN_FRONT)
+    assert normalises(model) and normalises(folded) == (case in STAYS)
     assert_same_outputs(folded, model, (8, 9, 3))
     assert {id(w) for w in folded.trainable_variables} == {id(w) for w in model.trainable_variables}
     assert {id(w) for w in folded.weights} == {id(w) for w in model.weights}
@@ -76,7 +76,7 @@ def test_a_network_learns_the_same():
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max() + 1e-7)
 
 
-def test_what_is_trained_stays_as_it_is():
+def test_trainable_batch_norms_stay():
     def both(x):
         x = bn("frozen")(L.Conv2D(4, 3, name="conv1")(x))
         return bn("trained")(L.Conv2D(4, 3, name="conv2")(L.ReLU(name="relu")(x)))
@@ -92,7 +92,7 @@ def test_what_is_trained_stays_as_it_is():
     assert surgery.fold_frozen(plain) is plain
 
 
-def test_kernels_that_are_frozen_and_their_penalties():
+def test_frozen_kernels_and_kernel_regularizers():
     def function(x):
         x = bn()(L.Conv2D(4, 3, kernel_regularizer="l2", name="trained")(x))
         return bn()(L.DepthwiseConv2D(3, name="kept")(x))
@@ -115,7 +115,7 @@ def test_mixed_precision_scales_kernels_in_float32():
     np.testing.assert_allclose(tf.cast(half, tf.float32), exact, rtol=0, atol=0.02 * np.abs(exact).max())
 
 
-def test_it_is_not_to_be_saved_and_stays_frozen(tmp_path):
+def test_it_refuses_to_be_saved_and_to_be_unfrozen(tmp_path):
     model = frozen(FOLDS["convolution"])
     folded = surgery.fold_frozen(model)
     with pytest.raises(NotImplementedError, match="Save the model that it was made from"):
@@ -133,9 +133,9 @@ def test_a_model_without_a_graph_is_refused():
         surgery.fold_frozen(3)
 
 
-@pytest.mark.parametrize("penalised", ["convolution", "norm"])
-def test_penalties_on_maps_stay(penalised):
-    options = {penalised: {"activity_regularizer": "l2"}}
+@pytest.mark.parametrize("regularized", ["convolution", "norm"])
+def test_activity_regularizers_stay(regularized):
+    options = {regularized: {"activity_regularizer": "l2"}}
 
     def function(x):
         return bn(**options.get("norm", {}))(L.Conv2D(4, 3, **options.get("convolution", {}))(x))
@@ -147,7 +147,7 @@ def test_penalties_on_maps_stay(penalised):
     assert folded is model and len(model.losses) == 1
 
 
-def test_a_norm_behind_two_convolutions_stays_frozen():
+def test_a_norm_after_two_convolutions_stays_frozen():
     norm = bn("norm")
     folded = surgery.fold_frozen(frozen(lambda x: L.Add()([norm(L.Conv2D(4, 3)(x)), norm(L.Conv2D(4, 3)(x))])))
     assert not normalises(folded)

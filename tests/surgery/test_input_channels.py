@@ -1,4 +1,4 @@
-"""A network adapted to other channels answers repeated images as it answered the originals."""
+"""A network adapted to other channels gives the same output for repeated images as for the originals."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.any_backend
 
 L = keras.layers
 SHAPE = (9, 8, 3)
-# ImageNet's statistics by channel, of images 0..1.
+# ImageNet's statistics per channel, of images 0..1.
 MEAN, VARIANCE = [0.485, 0.456, 0.406], [0.229**2, 0.224**2, 0.225**2]
 
 
@@ -28,7 +28,7 @@ def inner(*layers):
 
 
 class Half(L.Layer):
-    """What Keras knows nothing of."""
+    """A custom layer."""
 
     def call(self, x):
         return x / 2
@@ -69,7 +69,7 @@ def network(front):
     x = L.Conv2D(5, 3, activation="relu", name="second")(FRONTS[front](inputs))
     model = keras.Model(inputs, L.GlobalAveragePooling2D(name="pool")(x), name="network")
     random = np.random.default_rng(0)
-    for weight in model.weights:  # biases and statistics that are not all 0 and 1
+    for weight in model.weights:  # so that biases and statistics are not all 0 and 1
         if len(weight.shape) == 1 and "norm" not in weight.path.replace("batch_norm", ""):
             weight.assign(random.uniform(0.5, 1.5, weight.shape))
     return model
@@ -80,7 +80,7 @@ def repeated(images, channels):
 
 
 @pytest.mark.parametrize("front", FRONTS)
-def test_repeated_images_give_what_they_gave(front):
+def test_repeated_images_give_the_same_output(front):
     model = network(front)
     for channels in (1, 2, 4, 6) if front in ("bare", "blue first", "depthwise") else (1, 5):
         adapted = kc.adapt_input_channels(model, channels)
@@ -109,7 +109,7 @@ def test_the_kernel_for_gray_is_the_sum_and_for_four_channels_red_is_shared():
     np.testing.assert_array_equal(np.ravel(keras.ops.convert_to_numpy(conv.kernel)), [2, 3, 5])
 
 
-def test_channels_there_and_back_are_the_original():
+def test_more_channels_and_back_are_the_original():
     model = network("bare")
     back = kc.adapt_input_channels(kc.adapt_input_channels(model, 6), 3)
     images = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype("float32")
@@ -117,7 +117,7 @@ def test_channels_there_and_back_are_the_original():
     assert kc.adapt_input_channels(model, 3) is model
 
 
-def test_new_channels_learn_apart():
+def test_new_channels_learn_separately():
     model = kc.adapt_input_channels(network("normalization"), 6)
     model.compile("sgd", "mse", run_eagerly=True)
     model.fit(np.random.default_rng(0).normal(size=(4, 9, 8, 6)), np.ones((4, 5)), verbose=0)
@@ -125,7 +125,7 @@ def test_new_channels_learn_apart():
     assert not np.allclose(kernel[:, :, :3], kernel[:, :, 3:], atol=1e-5)
 
 
-def test_all_else_is_kept():
+def test_everything_else_is_kept():
     model = network("rescaling")
     gray = kc.adapt_input_channels(model, 1)
     pairs = list(zip(model.layers, gray.layers, strict=True))
@@ -193,7 +193,7 @@ def shared_with_its_mirror(x):
         (shared_with_its_mirror, "'conv' of class Conv2D, which is called for channels in different orders"),
     ],
 )
-def test_fronts_that_take_fewer_channels_only(front, expected):
+def test_layers_that_take_fewer_channels_only(front, expected):
     inputs = keras.Input(SHAPE)
     model = keras.Model(inputs, front(inputs), name="m")
     with pytest.raises(ValueError, match=rf"^adapt_input_channels: .* Received: {expected}[\w ]*\.$"):
@@ -203,7 +203,7 @@ def test_fronts_that_take_fewer_channels_only(front, expected):
     np.testing.assert_allclose(kc.adapt_input_channels(model, 1)(gray), expected, atol=1e-5)
 
 
-def test_what_is_no_image_network_is_refused():
+def test_other_networks_are_refused():
     a, b = keras.Input((4, 4, 3)), keras.Input((4, 4, 3))
     with pytest.raises(
         ValueError, match=r"must have one input, of images\. Received: inputs of \(None, 4, 4, 3\), \(None"

@@ -18,7 +18,7 @@ def encoder(name="encoder"):
 
 
 def twins():
-    """Two images through one encoder of two levels, and a head with a layer of a name that is in there too."""
+    """Two images through one encoder of two levels, and a head; a layer outside the encoder has the name of one within."""
     left, right = keras.Input((8, 8, 3), name="left"), keras.Input((8, 8, 3), name="right")
     shared = encoder()
     x, y = shared(left), shared(keras.layers.Conv2D(3, 1, name="conv")(right))
@@ -36,7 +36,7 @@ def names(model):
     return [layer.name for layer in model.layers]
 
 
-def test_unnested_models_give_the_same_with_the_same_layers():
+def test_unnested_models_compute_the_same_with_the_same_layers():
     model = twins()
     inner = model.get_layer("encoder")
     deep, nested_conv, outer_conv = inner.get_layer("inner").layers[0], inner.layers[1], model.get_layer("conv")
@@ -75,7 +75,7 @@ def test_unnested_models_train_as_the_nested_ones(tmp_path):
         np.testing.assert_array_equal(loaded(photos), flat(photos))
 
 
-def test_only_new_shapes_are_asked_for():
+def test_only_new_shapes_are_computed():
     class Asked(keras.layers.Layer):
         times = 0
 
@@ -95,7 +95,7 @@ def test_only_new_shapes_are_asked_for():
         np.testing.assert_array_equal(flat(np.ones((1, 4, 3))), np.ones((1, 4, 6)))
 
 
-def test_dropout_that_is_on_within_stays_on():
+def test_dropout_of_an_inner_model_in_training_stays_active():
     inputs = keras.Input((100,))
     inner = keras.Sequential([keras.Input((100,)), keras.layers.Dropout(0.5)])
     model = keras.Model(inputs, inner(inputs, training=True))
@@ -120,7 +120,7 @@ class Block(keras.layers.Layer):
 
 
 class Keywords(keras.layers.Layer):
-    """Takes keywords; Keras gives `training` to none of these."""
+    """Takes any keywords; Keras does not pass it `training`."""
 
     def call(self, x, **kwargs):
         assert "training" not in kwargs
@@ -139,7 +139,7 @@ def joined(name="base"):
 
 
 def as_in_the_guide(call):
-    """A classifier on a base that is called as Keras' guide to transfer learning has it: with `training=False`."""
+    """A classifier on a base that is called as in Keras' guide to transfer learning: with `training=False`."""
     image = keras.Input((8, 8, 3))
     return keras.Model(image, keras.layers.Dense(2, name="logits")(call(image)))
 
@@ -169,7 +169,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("case", CALLS)
-def test_training_goes_to_the_layers_that_take_it_and_to_no_others(case):
+def test_training_is_passed_to_the_layers_that_take_it_and_to_no_others(case):
     def ending(image):
         x = CALLS[case](image)
         return x if len(x.shape) == 2 else keras.layers.Flatten()(x)
@@ -197,14 +197,14 @@ def test_statistics_stay_where_a_base_was_called_for_inference():
     for one in (model, kc.unnest(model)):
         one(photos)
         np.testing.assert_array_equal(norm.moving_mean, start)
-        one(photos, training=True)  # as `fit` does: Keras lets it overrule what the base was called with
+        one(photos, training=True)  # as `fit` does: in Keras it overrides the `training` of the base
         found.append(keras.ops.convert_to_numpy(norm.moving_mean))
         norm.moving_mean.assign(start)
     np.testing.assert_allclose(*found, rtol=1e-5)
     assert (found[0] != start).all()
 
 
-def test_an_argument_that_is_none_leaves_what_is_within():
+def test_an_argument_of_none_does_not_override_the_inner_one():
     within = keras.Input((100,))
     inner = keras.Model(within, keras.layers.Dropout(0.5)(within, training=True))
     inputs = keras.Input((100,))
@@ -212,7 +212,7 @@ def test_an_argument_that_is_none_leaves_what_is_within():
     assert 0 in keras.ops.convert_to_numpy(flat(np.ones((1, 100), "float32")))
 
 
-def test_dropout_within_a_layer_stays_on():
+def test_dropout_within_a_layer_stays_active():
     inputs = keras.Input((100,))
     inner = keras.Sequential([keras.Input((100,)), Block()])
     model = keras.Model(inputs, inner(inputs, training=True))
@@ -220,7 +220,7 @@ def test_dropout_within_a_layer_stays_on():
         assert 0 in keras.ops.convert_to_numpy(one(np.ones((4, 100), "float32")))
 
 
-def test_states_of_recurrent_layers_are_handed_over():
+def test_states_of_recurrent_layers_are_passed_on():
     def sequence():
         steps, state = keras.Input((5, 3)), keras.Input((4,))
         rnn = keras.layers.GRU(4, dropout=0.5)
@@ -236,7 +236,7 @@ def test_states_of_recurrent_layers_are_handed_over():
     assert flat.compute_output_shape([(2, 5, 3), (2, 4)]) == (2, 4)
 
 
-@pytest.mark.filterwarnings("ignore:Layer 'inner' .* does not support masking")  # says Keras of each such call
+@pytest.mark.filterwarnings("ignore:Layer 'inner' .* does not support masking")  # Keras warns of each such call
 def test_a_model_that_is_called_with_a_mask_stays_whole():
     def masked():
         steps, mask = keras.Input((5, 3)), keras.Input((5,), dtype="bool")
@@ -283,7 +283,7 @@ class Opaque(keras.Model):
         return self.hidden(x)
 
 
-def test_models_that_are_code_stay_whole():
+def test_subclassed_models_stay_whole():
     inputs = keras.Input((4,))
     inner = keras.Sequential([keras.Input((4,)), Opaque()], name="inner")
     flat = kc.unnest(keras.Model(inputs, inner(inputs)))
@@ -308,7 +308,7 @@ def test_cut_reaches_into_nested_models(name):
     assert kc.cut(model, ("norm",)).get_layer("conv") is inner.get_layer("conv")
 
 
-def test_cut_leaves_a_flat_model_alone():
+def test_cut_does_not_call_the_layers_of_a_flat_model_again():
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, keras.layers.Flatten()(keras.layers.Conv2D(4, 3, name="conv")(inputs)))
     calls = [len(layer._inbound_nodes) for layer in model.layers]

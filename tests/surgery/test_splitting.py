@@ -12,7 +12,7 @@ from keras_cnn.surgery import can_split, output_of, split
 pytestmark = pytest.mark.any_backend
 
 
-def test_front_and_rest_give_what_the_whole_gives_and_share_its_weights():
+def test_the_parts_compute_the_same_and_share_the_weights():
     stage = [partial(kc.blocks.residual, filters=4)] * 2
     model = kc.build((8, 8, 3), {"c1": stage, "c2": stage}, kc.heads.classification(3))
     front, rest = split(model, "c1")
@@ -48,7 +48,7 @@ def test_where_a_model_can_be_split():
     left = keras.layers.Conv2D(4, 1, name="left")(stem)
     join = keras.layers.Add(name="join")([left, stem])
     model = keras.Model(image, [keras.layers.ReLU(name="end")(join), keras.layers.Flatten(name="other")(join)])
-    keras.layers.Conv2D(2, 1)(stem)  # of another model
+    keras.layers.Conv2D(2, 1)(stem)  # in another model
     divided = [name for name in ("stem", "left", "join", "end", "other") if can_split(model, name)]
     assert divided == ["stem", "join"]
 

@@ -13,7 +13,7 @@ from keras_cnn import surgery
 pytestmark = pytest.mark.slow
 
 NETWORKS = sorted(name for name, member in vars(keras.applications).items() if inspect.isfunction(member))
-# Batch normalisation that no neighbour can take in: pre-activation networks have BN -> ReLU -> convolution.
+# Batch normalisation that no neighbour can absorb: pre-activation networks have BN -> ReLU -> convolution.
 LEFT = {
     # One before each of the layers, one before each of the three transitions, and the last (Huang et al., 2017, table 1).
     **{f"DenseNet{depth}": sum(blocks) + 3 + 1 for depth, blocks in ((121, (6, 12, 24, 16)), (169, (6, 12, 32, 32)))},
@@ -22,7 +22,7 @@ LEFT = {
     "ResNet50V2": 3 + 4 + 6 + 3 + 1,
     "ResNet101V2": 3 + 4 + 23 + 3 + 1,
     "ResNet152V2": 3 + 8 + 36 + 3 + 1,
-    # One behind each join of two convolutions that brings the map before last down to the size of the last.
+    # One after each join of two convolutions that brings the last but one map to the size of the last.
     "NASNetLarge": 4,
     "NASNetMobile": 4,
 }
@@ -56,7 +56,7 @@ def norms(model):
 
 
 def randomise(model):
-    """Statistics of any sign and size that let the signal through a hundred layers."""
+    """Statistics of any sign and size with which the signal passes a hundred layers."""
     random = np.random.default_rng(0)
     for norm in norms(model):
         size = norm.moving_mean.shape

@@ -1,4 +1,4 @@
-"""Another head: the rest of the network stays, and a head that means something else is refused."""
+"""A new head: the rest of the network stays, and a head with another meaning is refused."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ L = keras.layers
 
 
 def classifier(nested):
-    """Features of 4 channels, pooled, 3 classes; with the network as a part of another model or not."""
+    """Features of 4 channels, pooled, 3 classes; nested in another model or not."""
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
     model = keras.Model(inputs, kc.heads.classification(3, dropout=0.2)(x), name="network")
@@ -25,7 +25,7 @@ def inside(model):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_swapped_head_keeps_all_else(nested):
+def test_a_swapped_head_keeps_the_rest(nested):
     model = classifier(nested)
     swapped = kc.swap_head(model, 5)
     assert model.output_shape == (None, 3) and swapped.output_shape == (None, 5)
@@ -104,7 +104,7 @@ def test_heads_of_many_kinds(case):
 
 
 @pytest.mark.parametrize("sequential", [False, True])
-def test_files_of_weights_fit_but_for_the_head(sequential, tmp_path):
+def test_weight_files_fit_except_for_the_head(sequential, tmp_path):
     def model():
         top = keras.Sequential([keras.Input((144,)), L.Dense(6), L.Dense(3), L.Softmax()])
         layers = [keras.Input((8, 8, 3)), L.Conv2D(4, 3), L.BatchNormalization(), L.Flatten(), top]
@@ -158,13 +158,13 @@ def base(name="base"):
 
 
 def nested_head():
-    """A base and a head that are models of their own."""
+    """A base and a head, each a nested model."""
     top = keras.Sequential([keras.Input((6, 6, 4)), L.Flatten(), L.Dense(3, name="head"), L.Softmax()], name="top")
     return keras.Sequential([keras.Input((8, 8, 3)), base(), top])
 
 
 def grown_while_frozen():
-    """`trainable = False` of a model that got its layers later: they do not know."""
+    """A model that was frozen before it got its layers, which are trainable."""
     model = keras.Sequential([keras.Input((8, 8, 3))])
     model.trainable = False
     for layer in (L.Conv2D(4, 3, name="body"), L.Flatten(), L.Dense(3, name="head")):
@@ -194,7 +194,7 @@ FREEZE = {
 
 @pytest.mark.parametrize("freeze", FREEZE)
 @pytest.mark.parametrize("case", TO_FREEZE)
-def test_of_a_frozen_model_the_new_head_alone_learns(case, freeze):
+def test_only_the_new_head_of_a_frozen_model_learns(case, freeze):
     model = TO_FREEZE[case]()
     FREEZE[freeze](model)
     swapped = kc.swap_head(model, 5)
@@ -212,7 +212,7 @@ def test_of_a_frozen_model_the_new_head_alone_learns(case, freeze):
             np.testing.assert_array_equal(weight, before[weight.path])
 
 
-def test_what_is_trainable_in_a_model_stays_so_with_a_new_head():
+def test_trainable_layers_stay_trainable_with_a_new_head():
     model = nested_head()
     model.get_layer("base").get_layer("body").trainable = False
     swapped = kc.swap_head(model, 5)
@@ -230,7 +230,7 @@ def test_a_frozen_model_stays_frozen_with_other_channels(freeze):
 
 
 class PerClass(keras.initializers.Initializer):
-    """Values for three classes, whatever is asked for."""
+    """Values for three classes, whatever the shape."""
 
     def __call__(self, shape, dtype=None):
         return keras.ops.convert_to_tensor(np.arange(3.0), dtype)
@@ -243,7 +243,7 @@ def halves(shape, dtype=None):
 @pytest.mark.parametrize(
     ("initializer", "expected"),
     [
-        (keras.initializers.Constant(np.log([0.9, 0.09, 0.01])), 0),  # as TensorFlow's guide to uneven classes has it
+        (keras.initializers.Constant(np.log([0.9, 0.09, 0.01])), 0),  # as in TensorFlow's guide to imbalanced data
         (keras.initializers.Constant(np.log([0.9])), 0),
         (PerClass(), 0),
         (keras.initializers.Constant(-4.6), -4.6),  # Lin et al., 2017, section 4.1: the same for any number of classes
@@ -270,13 +270,13 @@ SINGLE = {
     "activation": lambda: [L.Flatten(), L.Dense(1, name="head"), L.Activation("sigmoid")],
     "operation": lambda: [L.Flatten(), L.Dense(1, name="head"), keras.ops.sigmoid],
     "nested": lambda: [keras.Sequential([L.Flatten(), L.Dense(1, name="head")], name="top"), L.Activation("sigmoid")],
-    "a label at each place": lambda: [L.Conv2D(1, 1, activation="sigmoid", name="head")],
+    "a label per position": lambda: [L.Conv2D(1, 1, activation="sigmoid", name="head")],
     "multi_label": lambda: [kc.heads.multi_label(1)],
 }
 
 
 @pytest.mark.parametrize("case", SINGLE)
-def test_one_sigmoid_does_not_become_several_unasked(case):
+def test_one_sigmoid_does_not_become_several(case):
     model = ends(*SINGLE[case]())
     expected = (
         r"^swap_head: `classes` must be 1 for a model that ends in one sigmoid.* classes=5\. Cut .* '(head|top|logits)'"

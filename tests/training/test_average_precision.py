@@ -1,4 +1,4 @@
-"""Average precision: published and hand-worked values, and the metric for `model.fit` beside the exact number."""
+"""Average precision: values from publications and by hand, and the metric for `model.fit` against the exact value."""
 
 import keras
 import numpy as np
@@ -28,7 +28,7 @@ def column(*values):
         (column(3, 2, 1), column(0, 0, 1), [1 / 3]),
         # Recall 1/3 at precision 1/1, 2/3 at 2/3, 1 at 3/5.
         (column(9, 8, 7, 6, 5), column(1, 0, 1, 0, 1), [(1 + 2 / 3 + 3 / 5) / 3]),
-        # Equal scores come together: nobody is before anybody, and precision is the share of positives.
+        # Equal scores enter together, so precision is the fraction of positives.
         (column(5, 5, 5, 5), column(1, 0, 0, 0), [1 / 4]),
         (column(5, 4, 4, 3), column(1, 1, 0, 0), [1 / 2 + 1 / 2 * 2 / 3]),
     ],
@@ -37,7 +37,7 @@ def test_average_precision_by_hand(scores, truth, expected):
     np.testing.assert_allclose(average_precision(scores, truth), expected, atol=1e-7)
 
 
-def test_a_class_that_no_example_has_is_not_known():
+def test_a_class_without_examples_gives_nan():
     found = average_precision([[0.9, 0.1], [0.2, 0.3]], [[1, 0], [0, 0]])
     assert found[0] == 1 and np.isnan(found[1])
 
@@ -50,7 +50,7 @@ def test_shapes_are_checked():
 
 
 def probabilities(examples, classes, spread):
-    """Truth, and scores that know something of it."""
+    """Targets, and scores that correlate with them."""
     random = np.random.default_rng(0)
     truth = random.uniform(size=(examples, classes)) < np.linspace(0.01, 0.6, classes)
     logits = 2 * truth + random.normal(-2, spread, (examples, classes))
@@ -58,7 +58,7 @@ def probabilities(examples, classes, spread):
 
 
 @pytest.mark.parametrize("spread", [0.5, 4.0])
-def test_the_metric_is_the_exact_number_to_its_rounding_whatever_the_batches(spread):
+def test_the_metric_equals_the_exact_value_up_to_its_bins_for_any_batches(spread):
     truth, scores = probabilities(400, 7, spread)
     metric = MultiLabelAveragePrecision(7)
     for start in range(0, 400, 64):
@@ -73,12 +73,12 @@ def test_classes_without_an_example_do_not_count_in_the_metric():
     metric.update_state(
         np.array([[1, 0, 0], [0, 0, 1], [1, 0, 0]]), np.array([[0.9, 0.9, 0.1]] * 2 + [[0.1, 1.0, 0.0]])
     )
-    # The first: 1/2 at precision 1/2, all at 2/3. The last: its 1 stands beside an equal 0.
+    # The first: 1/2 at precision 1/2, all at 2/3. The last: its 1 has the same score as a 0.
     assert float(metric.result()) == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1 / 2) / 2)
 
 
 def test_the_metric_ranks_probabilities_near_zero_and_near_one():
-    """Where the thresholds of keras.metrics.AUC, 0.005 apart, see equal ones."""
+    """The thresholds of keras.metrics.AUC, 0.005 apart, take them for equal."""
     metric = MultiLabelAveragePrecision(2)
     metric.update_state(column(1, 0, 0) * [[1, 1]], np.array([[1e-4, 0.9999], [1e-5, 0.999], [2e-6, 0.99]]))
     assert float(metric.result()) == 1
@@ -86,12 +86,12 @@ def test_the_metric_ranks_probabilities_near_zero_and_near_one():
 
 def test_examples_can_be_weighted():
     metric = MultiLabelAveragePrecision(1)
-    # Positives of weight 1 and 2 behind a negative of 3: recall 1/3 at precision 1/4, all at 3/6.
+    # Positives of weight 1 and 2 after a negative of weight 3: recall 1/3 at precision 1/4, all at 3/6.
     metric.update_state(column(0, 1, 1), column(0.9, 0.5, 0.2), sample_weight=[3.0, 1.0, 2.0])
     assert float(metric.result()) == pytest.approx(1 / 3 * 1 / 4 + 2 / 3 * 3 / 6)
 
 
-def test_a_model_that_was_compiled_with_it_is_loaded_again(tmp_path):
+def test_a_model_compiled_with_the_metric_loads(tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "sigmoid")])
     model.compile("sgd", "binary_crossentropy", metrics=[kc.training.MultiLabelAveragePrecision(3)])
     truth = np.eye(3, dtype="float32")[[0, 1, 2, 0]]

@@ -1,4 +1,4 @@
-"""The temperature of probabilities."""
+"""Temperature scaling: the fitted temperature is the one that the probabilities were made with."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from keras_cnn.training import calibration
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
-def test_the_temperature_that_scores_were_made_with(true):
-    """Labels drawn from softmax(z), scores of softmax(true · z): dividing by `true` is right."""
+def test_the_temperature_that_probabilities_were_made_with(true):
+    """Labels drawn from softmax(z), probabilities softmax(true · z): the temperature is `true`."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, (20_000, 5))
     labels = (softmax(logits, 1).cumsum(1) > random.uniform(size=(20_000, 1))).argmax(1)
@@ -19,8 +19,8 @@ def test_the_temperature_that_scores_were_made_with(true):
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
-def test_the_temperature_of_independent_scores(true):
-    """0 and 1 drawn by sigmoid(z), scores of sigmoid(true · z): dividing by `true` is right."""
+def test_the_temperature_of_independent_probabilities(true):
+    """0 and 1 drawn by sigmoid(z), probabilities sigmoid(true · z): the temperature is `true`."""
     random = np.random.default_rng(0)
     logits = random.normal(-1, 2, (20_000, 3))
     labels = (random.uniform(size=logits.shape) < expit(logits)).astype(int)
@@ -29,23 +29,23 @@ def test_the_temperature_of_independent_scores(true):
     np.testing.assert_allclose(calibrated, expit(logits), atol=1e-6)
 
 
-def test_independent_scores_of_zero_and_one_stay_finite():
-    scores = np.tile(np.float32([1.0, 0.0, 0.5]), (60, 1))
+def test_independent_probabilities_of_zero_and_one_stay_finite():
+    probabilities = np.tile(np.float32([1.0, 0.0, 0.5]), (60, 1))
     wrong = np.tile([0, 1, 1], (60, 1))
-    assert 10 < calibration.fit_temperature(scores, wrong) <= 20
-    found = calibration.calibrated(scores, 2.0, independent=True)
+    assert 10 < calibration.fit_temperature(probabilities, wrong) <= 20
+    found = calibration.calibrated(probabilities, 2.0, independent=True)
     assert np.isfinite(found).all() and found[0, 0] > 0.999 and found[0, 1] < 1e-3 and found[0, 2] == 0.5
 
 
-def test_a_handful_of_examples_changes_nothing():
-    scores = np.full((49, 2), 0.5)
-    assert calibration.fit_temperature(scores, np.zeros(49, int)) == 1
-    assert calibration.calibrated(scores, 1.0) is scores
+def test_fewer_than_fifty_examples_change_nothing():
+    probabilities = np.full((49, 2), 0.5)
+    assert calibration.fit_temperature(probabilities, np.zeros(49, int)) == 1
+    assert calibration.calibrated(probabilities, 1.0) is probabilities
 
 
-def test_scores_that_are_sure_and_right_stay_within_the_range():
-    scores = np.tile([1.0, 0.0], (60, 1))
-    assert 0.04 < calibration.fit_temperature(scores, np.zeros(60, int)) < 20
+def test_confident_correct_probabilities_stay_within_the_range():
+    probabilities = np.tile([1.0, 0.0], (60, 1))
+    assert 0.04 < calibration.fit_temperature(probabilities, np.zeros(60, int)) < 20
 
 
 def test_shapes_are_checked():

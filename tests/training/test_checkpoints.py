@@ -1,4 +1,4 @@
-"""Checkpoints: a damaged one is never used, whatever has happened to which of its two files."""
+"""Checkpoints: a damaged one is never used, whichever of its two files is damaged."""
 
 import shutil
 import warnings
@@ -20,14 +20,14 @@ STATE = {
 
 @pytest.fixture
 def pair(tmp_path):
-    """A folder with two checkpoints, the older of which says that it is."""
+    """A directory with two checkpoints; the state of the older one says so."""
     checkpoints = Checkpoints(tmp_path / "kept")
     checkpoints.save([np.zeros(2)], {"older": True})
     checkpoints.save([np.ones(2)], STATE)
     return checkpoints
 
 
-def assert_passed_over(checkpoints):
+def assert_skipped(checkpoints):
     with pytest.warns(UserWarning, match=r"^Checkpoint .*2\.json is damaged \(.*\) and is skipped\.$"):
         (array,), state = Checkpoints(checkpoints.directory).load()
     assert state == {"older": True} and array.tolist() == [0, 0]
@@ -39,7 +39,7 @@ def test_values_and_arrays_come_back(pair):
 
 
 def with_a_bit_flipped(path, bits):
-    """The numbers of the bits, each while that bit of the file is another one."""
+    """The indices of the bits, each while that bit of the file is flipped."""
     content = path.read_bytes()
     for bit in bits:
         damaged = bytearray(content)
@@ -56,27 +56,27 @@ def test_any_bit_of_the_plain_values(pair):
         with pytest.raises(ValueError, match=r"^the checksum in 2\.json differs$"):
             durable.read_record(path)
     for _ in with_a_bit_flipped(path, every[::29]):
-        assert_passed_over(pair)
+        assert_skipped(pair)
     assert pair.load()[1] == STATE
 
 
 def test_a_bit_of_the_arrays(pair):
     path = pair.directory / "2.npz"
     for _ in with_a_bit_flipped(path, range(0, 8 * path.stat().st_size, 29)):
-        assert_passed_over(pair)
+        assert_skipped(pair)
     assert pair.load()[1] == STATE
 
 
 @pytest.mark.parametrize("half", ["json", "npz"])
-def test_any_length_of_either_half(pair, half):
+def test_any_length_of_either_file(pair, half):
     path = pair.directory / f"2.{half}"
     content = path.read_bytes()
     for length in range(0, len(content), 1 if half == "json" else 7):
         path.write_bytes(content[:length])
-        assert_passed_over(pair)
+        assert_skipped(pair)
     for more in (b"\0", b"\n", content):
         path.write_bytes(content + more)
-        assert_passed_over(pair)
+        assert_skipped(pair)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_any_length_of_either_half(pair, half):
     ],
     ids=["no arrays", "arrays of another", "halves of two", "no checksum", "a folder"],
 )
-def test_pairs_that_are_none(pair, damage):
+def test_pairs_that_do_not_belong_together(pair, damage):
     damage(pair.directory)
     with pytest.warns(UserWarning, match=r"2\.json is damaged"):
         found = pair.load()
     assert found is None or found[1] == {"older": True}
 
 
-def test_a_sound_checkpoint_stays_when_a_damaged_one_is_younger(pair):
-    """Two sound ones are kept; the damaged one is not counted."""
+def test_a_valid_checkpoint_stays_when_a_damaged_one_is_newer(pair):
+    """Two valid ones are kept; the damaged one does not count."""
     (pair.directory / "2.npz").write_bytes(b"")
-    assert_passed_over(pair)
+    assert_skipped(pair)
     with pytest.warns(UserWarning, match="damaged"):
         pair.load()
     pair.save([np.ones(1)], {"number": 3})
@@ -110,7 +110,7 @@ def test_a_sound_checkpoint_stays_when_a_damaged_one_is_younger(pair):
         assert pair.load()[1] == {"older": True}
 
 
-def test_what_a_killed_process_left_goes_with_the_next_checkpoint_and_nothing_else_does(pair):
+def test_the_next_checkpoint_removes_what_a_killed_process_left_and_nothing_else(pair):
     for name in ("3.npz.part", "3.json.part", "9.npz", "0.npz", "notes.txt", "².json", "3.npz.part.old"):
         (pair.directory / name).write_text("left")
     with warnings.catch_warnings():
@@ -121,7 +121,7 @@ def test_what_a_killed_process_left_goes_with_the_next_checkpoint_and_nothing_el
     assert names == {"2.json", "2.npz", "3.json", "3.npz", "notes.txt", "².json", "3.npz.part.old"}
 
 
-def test_a_link_in_the_place_of_a_file_is_replaced_and_not_written_through(pair, tmp_path):
+def test_a_symbolic_link_is_replaced_and_not_followed(pair, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("years of work")
     for name in ("3.npz", "3.npz.part", "3.json.part"):

@@ -1,4 +1,4 @@
-"""Averaged weights: validation sees them, training does not."""
+"""The moving averages of weights: validation sees them, training does not."""
 
 import keras
 import numpy as np
@@ -30,15 +30,15 @@ def fitted(callbacks, **options):
     return model.get_weights()
 
 
-def test_validation_sees_the_running_average_and_training_goes_on_with_the_weights():
+def test_validation_sees_the_moving_average_and_training_the_raw_weights():
     witness, plain = Witness(), Witness()
     final = fitted([kc.training.EMAWeights(), witness], use_ema=True, ema_momentum=0.75)
     fitted([plain])
     average, averages = None, []
-    for (kernel, bias), (own_kernel, own_bias) in zip(witness.steps, plain.steps, strict=True):
-        np.testing.assert_array_equal(kernel, own_kernel)  # not a bit is lost by the exchange
-        np.testing.assert_array_equal(bias, own_bias)
-        average = own_kernel if average is None else 0.75 * average + 0.25 * own_kernel
+    for (kernel, bias), (raw_kernel, raw_bias) in zip(witness.steps, plain.steps, strict=True):
+        np.testing.assert_array_equal(kernel, raw_kernel)  # bit for bit
+        np.testing.assert_array_equal(bias, raw_bias)
+        average = raw_kernel if average is None else 0.75 * average + 0.25 * raw_kernel
         averages.append(average)
     assert len(averages) == 6
     for seen, expected in zip(witness.seen, [averages[2]] * 3 + [averages[5]] * 3, strict=True):
@@ -46,7 +46,7 @@ def test_validation_sees_the_running_average_and_training_goes_on_with_the_weigh
     np.testing.assert_allclose(final[0], averages[5], rtol=1e-5)
 
 
-def test_the_averages_can_be_saved_in_between():
+def test_the_averages_can_be_saved_between_steps():
     averaged, witness = kc.training.EMAWeights(), Witness()
 
     class Save(keras.callbacks.Callback):
@@ -73,7 +73,7 @@ def classifier(optimizer=None):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
     optimizer = optimizer or keras.optimizers.Adam(0.3, use_ema=True, ema_momentum=0.9)
-    model.compile(optimizer, "sparse_categorical_crossentropy", run_eagerly=True)  # sooner done than traced
+    model.compile(optimizer, "sparse_categorical_crossentropy", run_eagerly=True)  # faster than tracing
     return model
 
 
@@ -82,7 +82,7 @@ def loss(model):
 
 
 def loss_of_file(path):
-    """That of a whole model or of a file of weights."""
+    """The loss of a saved model or of a weight file."""
     model = classifier()
     if path.suffix == ".keras":
         model.set_weights(keras.models.load_model(path, compile=False).get_weights())
@@ -93,7 +93,7 @@ def loss_of_file(path):
 
 
 @pytest.mark.parametrize("first", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_what_validation_judged_is_what_others_keep(first, tmp_path):
+def test_other_callbacks_keep_the_weights_that_were_validated(first, tmp_path):
     best = keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), save_best_only=True)
     weights = keras.callbacks.ModelCheckpoint(
         str(tmp_path / "best.weights.h5"), save_best_only=True, save_weights_only=True
@@ -119,7 +119,7 @@ def test_what_validation_judged_is_what_others_keep(first, tmp_path):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_keeping_the_averages_leaves_training_as_it_is(first, tmp_path):
+def test_saving_the_averages_does_not_change_training(first, tmp_path):
     histories = []
     for callbacks in ([], [keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), save_best_only=True)]):
         if callbacks:
@@ -132,7 +132,7 @@ def test_keeping_the_averages_leaves_training_as_it_is(first, tmp_path):
     assert loss(model) == histories[1].history["val_loss"][-1]  # at the end the averages stay
 
 
-def test_an_evaluation_on_its_own_or_within_an_epoch_gives_the_weights_back():
+def test_a_separate_evaluation_or_one_within_an_epoch_restores_the_weights():
     averaged = kc.training.EMAWeights()
 
     class Look(keras.callbacks.Callback):

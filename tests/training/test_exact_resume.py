@@ -1,4 +1,4 @@
-"""A job that is killed and started again ends as one that was never interrupted, to the bit."""
+"""A job that is killed and started again ends as one that was never interrupted, bit for bit."""
 
 import random
 import subprocess
@@ -18,12 +18,12 @@ from keras_cnn.training.checkpoints import Checkpoints
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """For each kind of data, what a job gives that runs from beginning to end."""
+    """Per kind of data, the result of a job that runs without interruption."""
     return {kind: run(kind, tmp_path_factory.mktemp(kind)) for kind in ("dataset", "pydataset", "function")}
 
 
 def killed(kind, folder, step):
-    """A process that is killed behind a step."""
+    """A process that is killed after a step."""
     return subprocess.Popen(
         [sys.executable, resumable_job.__file__, kind, str(folder), str(step)], stderr=subprocess.DEVNULL
     )
@@ -60,7 +60,7 @@ def test_a_finished_job_is_not_trained_again(uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_passed_over(uninterrupted, tmp_path):
+def test_a_damaged_checkpoint_is_skipped(uninterrupted, tmp_path):
     assert killed("dataset", tmp_path, STEPS + 2).wait() == -9
     newest = max(tmp_path.glob("*.npz"), key=lambda path: int(path.stem))
     content = bytearray(newest.read_bytes())
@@ -77,7 +77,7 @@ def test_another_job_is_refused(tmp_path):
         run("function", tmp_path, rate=0.02)
 
 
-def test_data_must_pass_through(tmp_path):
+def test_fit_must_get_the_resumable_data(tmp_path):
     resume, model = ExactResume(tmp_path), resumable_job.model()
     with pytest.raises(ValueError, match=r"resume\.data\(dataset\)"):
         model.fit(resumable_job.data("dataset"), shuffle=False, callbacks=[resume], verbose=0)
@@ -102,7 +102,7 @@ def test_checkpoints_keep_two_and_all_types(tmp_path):
         assert one.dtype == other.dtype and np.array_equal(one, other)
 
 
-def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_older_checkpoint(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save([np.ones(2)], {"number": 1})
 
@@ -116,7 +116,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
     assert checkpoints.load()[1] == {"number": 1} and not list(tmp_path.glob("*.part"))
 
 
-# Callbacks that remember something
+# Callbacks with state
 
 ROUNDS = 7
 RANDOM = np.random.default_rng(0)
@@ -124,7 +124,7 @@ VECTORS, CLASSES = RANDOM.normal(size=(12, 4)).astype("float32"), RANDOM.integer
 
 
 class Interruption(keras.callbacks.Callback):
-    """As Ctrl-C at an event of an epoch, and at a batch of it."""
+    """Like Ctrl-C at an event of an epoch, or of a batch in it."""
 
     def __init__(self, event, epoch, batch=None):
         super().__init__()
@@ -146,14 +146,14 @@ class Interruption(keras.callbacks.Callback):
 
 
 class Helper:
-    """An object of the user's own."""
+    """An object of a custom class."""
 
     def __init__(self):
         self.calls = 0
 
 
-class Rememberer(keras.callbacks.Callback):
-    """Remembers in many ways, and moves a weight by all that it remembers."""
+class Stateful(keras.callbacks.Callback):
+    """Keeps state of many kinds, and changes a weight by all of it."""
 
     def __init__(self):
         super().__init__()
@@ -202,8 +202,8 @@ class Rememberer(keras.callbacks.Callback):
         return self.step * float(sum(map(float, numbers)))
 
 
-def remembering(folder, stop=(), order=lambda resume, others: [resume, *others]):
-    """Train with callbacks that remember; `stop` interrupts. Gives all that could differ, or None if it was interrupted."""
+def train_with_state(folder, stop=(), order=lambda resume, others: [resume, *others]):
+    """Train with stateful callbacks; `stop` interrupts. Returns everything that could differ, or None after an interruption."""
     keras.utils.set_random_seed(1)
     examples = tf.data.Dataset.from_tensor_slices((VECTORS, CLASSES))
     data, validation = examples.shuffle(12, seed=5).batch(4), examples.batch(4)
@@ -218,7 +218,7 @@ def remembering(folder, stop=(), order=lambda resume, others: [resume, *others])
         keras.callbacks.ReduceLROnPlateau(patience=1, min_delta=0.3, cooldown=1),
         keras.callbacks.EarlyStopping("loss", patience=3, min_delta=0.001, restore_best_weights=True),
         keras.callbacks.ModelCheckpoint(best, save_best_only=True, save_weights_only=True, mode="min"),
-        Rememberer(),
+        Stateful(),
     ]
     resume = ExactResume(folder, seconds=0, callbacks=others)
     callbacks = [*order(resume, [scheduler, *others, EMAWeights()]), *stop]
@@ -229,7 +229,7 @@ def remembering(folder, stop=(), order=lambda resume, others: [resume, *others])
     except KeyboardInterrupt:
         return None
     plateau, early, checkpoint, user = others
-    remembered = [
+    uninterrupted_state = [
         plateau.min_delta,
         plateau.best,
         plateau.wait,
@@ -238,7 +238,7 @@ def remembering(folder, stop=(), order=lambda resume, others: [resume, *others])
         early.best_epoch,
         early.wait,
     ]
-    remembered += [
+    uninterrupted_state += [
         checkpoint.best,
         user.seen,
         user.kinds,
@@ -249,13 +249,13 @@ def remembering(folder, stop=(), order=lambda resume, others: [resume, *others])
     ]
     variables = network.get_weights(), [np.array(value) for value in network.optimizer.variables]
     network.load_weights(best)
-    return history.history, remembered, variables, network.get_weights()
+    return history.history, uninterrupted_state, variables, network.get_weights()
 
 
 @pytest.fixture(scope="module")
-def remembered(tmp_path_factory):
-    """Of a job that nothing has interrupted."""
-    return remembering(tmp_path_factory.mktemp("whole") / "job")
+def uninterrupted_state(tmp_path_factory):
+    """The result without an interruption."""
+    return train_with_state(tmp_path_factory.mktemp("whole") / "job")
 
 
 INTERRUPTIONS = {
@@ -275,14 +275,14 @@ CASES = [
 
 
 @pytest.mark.parametrize("stops", CASES)
-def test_what_callbacks_remember_survives(stops, remembered, tmp_path):
+def test_the_state_of_callbacks_survives(stops, uninterrupted_state, tmp_path):
     for when in stops:
-        assert remembering(tmp_path / "job", [Interruption(*when)]) is None
-    assert_equal(remembering(tmp_path / "job"), remembered)
+        assert train_with_state(tmp_path / "job", [Interruption(*when)]) is None
+    assert_equal(train_with_state(tmp_path / "job"), uninterrupted_state)
 
 
-def test_the_callbacks_of_that_job_have_something_to_do(remembered):
-    history, (min_delta, _, _, compare, _, best_epoch, _, *_), _, _ = remembered
+def test_the_callbacks_of_that_job_do_act(uninterrupted_state):
+    history, (min_delta, _, _, compare, _, best_epoch, _, *_), _, _ = uninterrupted_state
     rates = np.array(history["learning_rate"])
     assert len(set(np.round(rates[1:] / rates[:-1], 3))) > 1  # the plateau, not the schedule alone
     assert min_delta == -0.3 and compare is keras.ops.less and 0 < best_epoch < len(rates) - 1
@@ -295,15 +295,15 @@ def test_a_schedule_before_it_is_not_applied_twice(when, tmp_path):
     def order(resume, others):
         return [others[0], resume, *others[1:]]
 
-    whole = remembering(tmp_path / "whole", order=order)
-    assert remembering(tmp_path / "job", [Interruption(*when)], order) is None
-    assert_equal(remembering(tmp_path / "job", order=order), whole)
+    whole = train_with_state(tmp_path / "whole", order=order)
+    assert train_with_state(tmp_path / "job", [Interruption(*when)], order) is None
+    assert_equal(train_with_state(tmp_path / "job", order=order), whole)
 
 
 @pytest.mark.slow
-def test_a_finished_job_with_callbacks_is_as_it_was(remembered, tmp_path):
-    remembering(tmp_path / "job")
-    assert_equal(remembering(tmp_path / "job"), remembered)
+def test_a_finished_job_with_callbacks_stays_the_same(uninterrupted_state, tmp_path):
+    train_with_state(tmp_path / "job")
+    assert_equal(train_with_state(tmp_path / "job"), uninterrupted_state)
 
 
 def assert_equal(found, expected):
@@ -323,7 +323,7 @@ def small_job(folder, *callbacks, kept=(), epochs=3, stop=None):
     return network
 
 
-def test_what_cannot_be_kept_is_named_once(tmp_path):
+def test_an_unsupported_attribute_is_reported_once(tmp_path):
     logger = keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True)
     with pytest.warns(UserWarning) as caught:
         small_job(tmp_path / "job", logger, kept=[logger])
@@ -332,7 +332,7 @@ def test_what_cannot_be_kept_is_named_once(tmp_path):
     assert "CSVLogger, whose `writer` has changed and holds an object of class DictWriter" in str(warning.message)
 
 
-def test_what_on_train_begin_opens_and_what_never_changes_is_not_kept_nor_named(tmp_path):
+def test_attributes_of_on_train_begin_and_constant_ones_are_neither_saved_nor_reported(tmp_path):
     class Opening(keras.callbacks.Callback):
         def __init__(self, path, patience):
             super().__init__()
@@ -355,10 +355,10 @@ def test_what_on_train_begin_opens_and_what_never_changes_is_not_kept_nor_named(
     callback = Opening(tmp_path / "log", 2)
     small_job(tmp_path / "job", callback, kept=[callback])
     assert callback.lines == 3 and (tmp_path / "log").read_text().split() == ["1", "2", "2", "3"]
-    assert callback.patience == 2  # what the script says now
+    assert callback.patience == 2  # the value in the script now
 
 
-def test_steps_that_are_left_out_show_callbacks_the_metrics_of_the_checkpoint(tmp_path):
+def test_skipped_steps_show_callbacks_the_metrics_of_the_checkpoint(tmp_path):
     class Look(keras.callbacks.Callback):
         losses = ()
 
@@ -372,7 +372,7 @@ def test_steps_that_are_left_out_show_callbacks_the_metrics_of_the_checkpoint(tm
     assert len(after.losses) == 3 and after.losses[:2] == [before.losses[1]] * 2
 
 
-def test_a_callback_that_changes_what_is_trained_is_named(tmp_path):
+def test_a_callback_that_changes_the_trained_variables_is_reported(tmp_path):
     class Grow(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:

@@ -1,4 +1,4 @@
-"""Frozen layers do not move, batch normalisation included, whatever `fit` says."""
+"""Frozen layers do not change, batch normalisation included, whatever `fit` passes as `training`."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.any_backend
 
 
 def network():
-    """Two stages of convolution and batch normalisation, each ended by a layer of its name, and a head."""
+    """Two stages of convolution and batch normalisation, each ended by an `Identity` of its name, and a head."""
     x = inputs = keras.Input((8, 8, 3))
     for stage in ("stage1", "stage2"):
         x = keras.layers.Conv2D(4, 3, padding="same", name=f"{stage}_conv")(x)
@@ -40,14 +40,14 @@ def moved_by_training(model):
 EVERYTHING = {"stage1_conv", "stage1_bn", "stage2_conv", "stage2_bn", "logits"}
 
 
-def test_all_layers_move_by_default():
-    # The measure itself: without this, the tests below could pass on a model that never learns.
+def test_all_layers_change_by_default():
+    # Without this, the tests below could pass on a model that never learns.
     assert moved_by_training(network()) == EVERYTHING
 
 
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 @pytest.mark.parametrize(
-    ("through", "expected"),
+    ("up_to", "expected"),
     [
         ("stage1", {"stage2_conv", "stage2_bn", "logits"}),
         ("stage2_conv", {"stage2_bn", "logits"}),
@@ -55,9 +55,9 @@ def test_all_layers_move_by_default():
         (None, set()),
     ],
 )
-def test_freeze_through(through, expected):
+def test_freeze_up_to(up_to, expected):
     model = network()
-    kc.freeze(model, through)
+    kc.freeze(model, up_to)
     assert moved_by_training(model) == expected
 
 
@@ -73,7 +73,7 @@ def test_freeze_through(through, expected):
         (None, True, EVERYTHING),
     ],
 )
-def test_unfreeze_from(starting_at, batch_norm, expected):
+def test_unfreeze_starting_at(starting_at, batch_norm, expected):
     model = network()
     kc.freeze(model)
     kc.unfreeze(model, starting_at, batch_norm=batch_norm)
@@ -98,7 +98,7 @@ def test_batch_norm_inside_a_layer_stays_frozen_too():
 
 
 def nested():
-    """The network as a part of another, behind a layer of its own."""
+    """The network nested in another one, after a layer."""
     inner = network()
     inner = keras.Model(inner.input, inner.get_layer("stage2").output, name="backbone")
     inputs = keras.Input((8, 8, 3))
@@ -122,8 +122,8 @@ def test_freeze_and_unfreeze_in_a_nested_model(name):
     assert moved_by_training(model) == {"stage1_conv", "stage2_conv", "logits"}
 
 
-def test_whatever_training_says():
-    # The recipe that does not hold (keras #20285): `training=False` in the graph, and `fit` puts True in its place.
+def test_frozen_statistics_ignore_the_training_argument():
+    # A recipe that does not work (keras #20285): `training=False` in the graph, which `fit` replaces by True.
     def model():
         inner = network()
         inputs = keras.Input((8, 8, 3))
@@ -139,7 +139,7 @@ def test_whatever_training_says():
     assert moved_by_training(guarded) == {"stage2_conv", "stage2_bn", "logits"}
 
 
-def test_layers_in_two_places_are_frozen_with_all_before_each():
+def test_a_layer_called_twice_is_frozen_with_the_layers_before_each_call():
     inputs, layer = keras.Input((4,)), keras.layers.Dense(4, name="shared")
     x = layer(keras.layers.Dense(4, name="a")(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1, name="c")(layer(keras.layers.Dense(4, name="b")(x))))
@@ -147,7 +147,7 @@ def test_layers_in_two_places_are_frozen_with_all_before_each():
     assert [layer.name for layer in model.layers if layer.trainable and layer.weights] == ["c"]
 
 
-def test_names_that_are_not_there_or_too_often():
+def test_missing_and_ambiguous_names():
     with pytest.raises(ValueError) as error:
         kc.freeze(network(), "stage9")
     assert str(error.value) == (
@@ -191,7 +191,7 @@ def test_subclassed_models_freeze_as_a_whole_or_by_their_parts():
 
 
 def two_branches():
-    """Two networks side by side whose losses add up: neither notices what becomes of the other."""
+    """Two parallel networks whose losses add up: neither depends on the other."""
     inputs = keras.Input((3,))
     model = keras.Model(inputs, {name: keras.layers.Dense(2, activation="tanh", name=name)(inputs) for name in "ab"})
     random = np.random.default_rng(0)
@@ -218,7 +218,7 @@ def without_decay_of_biases():
 
 
 class Slower(keras.optimizers.schedules.LearningRateSchedule):
-    """One that Keras could not make from a file."""
+    """A schedule that Keras cannot load from a file."""
 
     def __call__(self, step):
         return 0.1 / (1 + keras.ops.cast(step, "float32"))
@@ -247,7 +247,7 @@ FAST = ("momentum", "adamw", "own schedule", "accumulation", "average", "loss sc
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in OPTIMIZERS])
-def test_training_goes_on_as_if_nothing_else_had_ever_changed(name):
+def test_training_continues_as_if_nothing_else_had_changed(name):
     reference, model = two_branches(), two_branches()
     for each in (reference, model):
         each.compile(OPTIMIZERS[name](), "mse", run_eagerly=True)
@@ -263,13 +263,13 @@ def test_training_goes_on_as_if_nothing_else_had_ever_changed(name):
     for found, expected in zip(values(model, "a"), values(reference, "a"), strict=True):
         np.testing.assert_array_equal(found, expected)
     assert not any(np.array_equal(a, b) for a, b in zip(values(model, "b"), before, strict=True))
-    if name == "average":  # which would begin at 0, and pull the weights halfway there
+    if name == "average":  # which would start at 0, and pull the weights halfway there
         for found, expected in zip(values(model, "b"), before, strict=True):
             np.testing.assert_allclose(found, expected, atol=0.15)
 
 
 def test_it_continues_as_a_model_compiled_once_with_those_slots():
-    # Here the branches are one network: the reference is frozen before its only `compile`, and given the slots by name.
+    # Here the branches are one network: the reference is frozen before its only `compile`, and gets the slots by name.
     def step(model, seed):
         random = np.random.default_rng(seed)
         model.fit(random.normal(size=(8, 8, 8, 3)), random.integers(0, 2, 8), batch_size=4, shuffle=False, verbose=0)
@@ -329,7 +329,7 @@ def test_loss_metrics_and_options_stay():
         assert model.jit_compile is jit_compile
 
 
-def test_the_rate_that_a_callback_has_set_stays_and_mixed_precision_too():
+def test_a_learning_rate_set_by_a_callback_and_mixed_precision_stay():
     model = two_branches()
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse", run_eagerly=True)
     steps(model, 0, 2)
@@ -352,7 +352,7 @@ def test_the_rate_that_a_callback_has_set_stays_and_mixed_precision_too():
     assert isinstance(model.optimizer, keras.optimizers.Adam)
 
 
-def test_a_loaded_model_goes_on_too(tmp_path):
+def test_a_loaded_model_continues_too(tmp_path):
     model = two_branches()
     model.compile(keras.optimizers.Adam(0.1), "mse", run_eagerly=True)
     steps(model, 0, 2)
@@ -384,7 +384,7 @@ class Hoarder(keras.optimizers.SGD):
 
 
 class Nameless(keras.optimizers.SGD):
-    """Takes an argument that its config does not tell."""
+    """Takes an argument that is not in its config."""
 
     def __init__(self, needed, **kwargs):
         super().__init__(**kwargs)
@@ -398,7 +398,7 @@ class Nameless(keras.optimizers.SGD):
         (keras.Model, lambda: Nameless(1), r"its Nameless cannot be made from `get_config\(\)` \(.*needed"),
     ],
 )
-def test_what_cannot_be_compiled_anew_is_refused_and_left_alone(kind, optimizer, reason):
+def test_a_model_that_cannot_be_compiled_again_is_refused_and_unchanged(kind, optimizer, reason):
     model = two_branches()
     model = kind(model.input, model.output)
     model.compile(optimizer=optimizer(), loss="mse", run_eagerly=True)
@@ -433,19 +433,19 @@ def test_check_frozen_passes_and_raises():
     assert frozen == []
 
 
-def test_what_training_raises_is_not_taken_for_frozen_weights_that_moved():
+def test_an_error_in_training_is_not_a_frozen_weights_error():
     model = network()
     kc.freeze(model)
     with pytest.raises(RuntimeError, match="the pool is closed") as caught, kc.check_frozen(model):
         model.get_layer("stage1_bn").moving_mean.assign_add([0, 0, 1, 0])
         raise RuntimeError("the pool is closed")
     assert type(caught.value) is RuntimeError
-    assert issubclass(kc.training.FrozenWeightsError, RuntimeError)  # as it was raised before
+    assert issubclass(kc.training.FrozenWeightsError, RuntimeError)  # for code that catches RuntimeError
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="on JAX, Keras refuses to train then")
-def test_the_mistake_that_keras_lets_pass_is_caught():
-    # `trainable` set after `compile` is ignored by Keras: the layer trains on.
+def test_the_mistake_that_keras_accepts_is_caught():
+    # Keras ignores `trainable` set after `compile`: the layer still trains.
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(2, name="body"), keras.layers.Dense(1, name="head")]
     )
@@ -468,7 +468,7 @@ def test_a_model_without_weights_cannot_be_checked():
 
 
 class Late(keras.layers.Layer):
-    """Makes its parts when it is built, which do not hear of trainable=False that came before."""
+    """Makes its sublayers when it is built, after which an earlier trainable=False has no effect on them."""
 
     def build(self, shape):
         self.part = keras.layers.Dense(2, name="part")
@@ -488,7 +488,7 @@ def test_layers_within_a_frozen_one_count_as_frozen():
 
 
 class Partly(keras.layers.Layer):
-    """As `kc.layers.HubLayer` does, it keeps what its pattern finds, though it is trained."""
+    """Like `kc.layers.HubLayer`, it freezes what its pattern matches, though it is trainable."""
 
     freeze = "^first"
 

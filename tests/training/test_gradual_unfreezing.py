@@ -1,4 +1,4 @@
-"""What a schedule unfreezes moves from its epoch on, and not before."""
+"""Layers change from the epoch in which the schedule unfreezes them, and not before."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def network():
 
 
 class Moves(keras.callbacks.Callback):
-    """For each epoch, the layers whose kernel moved in it."""
+    """Per epoch, the layers whose kernel changed in it."""
 
     def on_train_begin(self, logs=None):
         self.found = []
@@ -35,7 +35,7 @@ class Moves(keras.callbacks.Callback):
         self.found.append(moved)
 
 
-def test_layers_move_from_their_epoch_on():
+def test_layers_change_from_their_epoch_on():
     model, moves = network(), Moves()
     callbacks = [GradualUnfreezing({1: "second", 3: "first"}), moves]
     history = model.fit(IMAGES, np.eye(4)[LABELS], epochs=4, callbacks=callbacks, verbose=0).history

@@ -1,4 +1,4 @@
-"""A job resumes with the model and the data that it began with, and is not refused for what says nothing."""
+"""A job resumes only with the model and data that it began with; differences that do not matter are ignored."""
 
 import json
 
@@ -20,7 +20,7 @@ def sequential(activation="relu", **options):
 
 
 def branches(swapped=False, **add):
-    """Two branches of equal layers; swapped, other ones are joined."""
+    """Two branches of equal layers; `swapped` joins them in the other order."""
     x = keras.Input((4,))
     a, b = L.Dense(4)(x), L.Dense(4)(x)
     c = L.Dense(4)(a)
@@ -36,7 +36,7 @@ def nested(rate=0.1, activation="relu", trainable=(True, False)):
 
 
 class Subclassed(keras.Model):
-    """Code, and no config that Keras could write by itself."""
+    """A model without a config."""
 
     def __init__(self, layer):
         super().__init__()
@@ -51,12 +51,12 @@ class Subclassed(keras.Model):
         return self.layer(x)
 
 
-def own_loss(truth, found):
+def custom_loss(truth, found):
     return keras.ops.mean(keras.ops.square(found - truth))
 
 
 def job(model, optimizer="adam", loss="mse", data=None, settings=None, **options):
-    """What is kept of a job in its checkpoint."""
+    """The description of a job in its checkpoint."""
     model.compile(optimizer, loss, **options)
     source = resumable_data.source(slices() if data is None else data)
     return json.loads(json.dumps(describe(model, source.description, settings or {})))
@@ -74,20 +74,20 @@ SAME = {
     "subclass": lambda: job(Subclassed(L.Dense(3))),
     "loss scale": lambda: job(sequential(), SCALED(keras.optimizers.Adam())),
     "loss scale twice": lambda: job(sequential(), SCALED(SCALED(keras.optimizers.Adam(name="adam_7")))),
-    "loss of the user's": lambda: job(sequential(), loss=own_loss),
+    "loss of the user's": lambda: job(sequential(), loss=custom_loss),
     "lambda": lambda: job(sequential(lambda x: x + 1), loss=lambda truth, found: found),
-    "list of losses": lambda: job(sequential(), loss=[own_loss]),
+    "list of losses": lambda: job(sequential(), loss=[custom_loss]),
     "mixed precision": lambda: job(sequential(dtype="mixed_float16")),
     "augmentation": lambda: job(
         keras.Sequential([keras.Input((8, 8, 3)), L.RandomFlip(), L.RandomRotation(0.1), L.GaussianNoise(0.1)])
     ),
-    "metrics": lambda: job(sequential(), metrics=[keras.metrics.MeanSquaredError(), own_loss]),
+    "metrics": lambda: job(sequential(), metrics=[keras.metrics.MeanSquaredError(), custom_loss]),
     "an object in settings": lambda: job(sequential(), settings={"where": object()}),
 }
 
 
 @pytest.mark.parametrize("case", SAME)
-def test_the_same_job_is_the_same(case):
+def test_the_same_job_is_accepted(case):
     check_same(SAME[case](), SAME[case]())
 
 
@@ -129,7 +129,7 @@ OTHERS = {
         lambda: job(sequential(), SCALED(keras.optimizers.SGD(0.2))),
         r"inner_optimizer config learning_rate is 0\.2",
     ),
-    "loss": (lambda: job(sequential()), lambda: job(sequential(), loss=own_loss), "loss"),
+    "loss": (lambda: job(sequential()), lambda: job(sequential(), loss=custom_loss), "loss"),
     "metrics": (lambda: job(sequential()), lambda: job(sequential(), metrics=["mae"]), "metrics"),
     "steps per execution": (
         lambda: job(sequential()),
@@ -140,7 +140,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_another_job_is_another(case):
+def test_another_job_is_refused_with_the_difference(case):
     old, new, expected = OTHERS[case]
     with pytest.raises(ValueError, match=rf"^ExactResume: a job resumes with .* difference.*{expected}"):
         check_same(old(), new())
@@ -191,7 +191,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_other_labels_or_images_are_other_data(kind):
+def test_other_labels_or_images_are_refused(kind):
     make = SOURCES[kind]
     old = job(sequential(), data=make(X, Y))
     check_same(old, job(sequential(), data=make(X, Y)))
@@ -201,19 +201,19 @@ def test_other_labels_or_images_are_other_data(kind):
             check_same(old, job(sequential(), data=make(x, y)))
 
 
-def test_another_map_after_batches_is_seen():
+def test_another_map_after_batches_is_refused():
     old = job(sequential(), data=slices())
     with pytest.raises(ValueError, match="data values 1 is"):
         check_same(old, job(sequential(), data=slices().map(lambda x, y: (x, (y + 1) % 3))))
 
 
-def test_the_rounding_of_another_processor_is_not_another_job():
+def test_the_rounding_of_another_processor_is_accepted():
     rounded = tf.cast(tf.cast(X, tf.bfloat16), tf.float32).numpy()
     assert (rounded != X).any()
     check_same(job(sequential(), data=slices()), job(sequential(), data=slices(rounded)))
 
 
-def test_looking_at_the_data_leaves_their_order_alone():
+def test_reading_the_data_does_not_change_their_order():
     def shuffled():
         return tf.data.Dataset.range(32).shuffle(32, seed=7).batch(8)
 
@@ -225,7 +225,7 @@ def test_looking_at_the_data_leaves_their_order_alone():
         ]
 
 
-def test_no_more_than_some_elements_are_read():
+def test_only_the_first_elements_are_read():
     read = []
 
     def note(number):
@@ -248,7 +248,7 @@ def test_no_more_than_some_elements_are_read():
     assert 2 <= len(read) <= 8  # of 4 MiB each, and some that TensorFlow reads ahead
 
 
-def test_fit_refuses_another_activation_and_other_labels_and_takes_the_same_again(tmp_path):
+def test_fit_refuses_another_activation_and_other_labels_and_accepts_the_same_again(tmp_path):
     def fit(activation="relu", labels=Y):
         keras.utils.set_random_seed(0)
         model, resume = sequential(activation), ExactResume(tmp_path)

@@ -1,4 +1,4 @@
-"""Learning rates by depth: each variable moves as it would under an optimizer of its own with the rate of its depth."""
+"""Learning rates per depth: each variable changes as under a separate optimizer with the rate of its depth."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ OPTIMIZERS = {
 
 
 def network():
-    """A nested part, a branch around a layer, and a head; with how many layers with kernels stand behind each."""
+    """A nested part, a branch around a layer, and a head; and the number of layers with a kernel after each."""
     keras.utils.set_random_seed(0)
     parts = [
         keras.layers.Dense(3, name="a"),
@@ -41,7 +41,7 @@ def gradients(model, step):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_each_variable_moves_at_the_rate_of_its_depth(name):
+def test_each_variable_learns_at_the_rate_of_its_depth(name):
     model, depths = network()
     start = model.get_weights()
     optimizer = layerwise_optimizer(OPTIMIZERS[name](0.01), model, 0.5)
@@ -65,7 +65,7 @@ def trained(model, optimizer, epochs=1):
 
 
 @pytest.mark.slow
-def test_saved_and_loaded_it_goes_on_to_the_bit(tmp_path):
+def test_a_loaded_optimizer_continues_bit_for_bit(tmp_path):
     model, _ = network()
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 10)
     trained(model, layerwise_optimizer(keras.optimizers.AdamW(schedule, use_ema=True), model, 0.7))

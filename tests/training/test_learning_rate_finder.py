@@ -1,4 +1,4 @@
-"""The range test finds where a known problem diverges, and leaves nothing behind."""
+"""The range test finds the rate at which a known problem diverges, and restores the model."""
 
 import keras
 import numpy as np
@@ -12,14 +12,14 @@ X = np.random.default_rng(0).normal(size=(64, 1)).astype("float32")
 
 
 def quadratic(optimizer):
-    """Loss w^2 / 2, whose slope is w: gradient descent shrinks w by |1 - rate| a step, so it diverges beyond a rate of 2."""
+    """Loss w^2 / 2 with slope w: each step of gradient descent multiplies w by 1 - rate, so it diverges beyond a rate of 2."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
     model.compile(optimizer, lambda truth, found: found**2 / 2, jit_compile=False)
     return model
 
 
 @pytest.mark.slow
-def test_the_loss_rises_behind_the_rate_of_divergence():
+def test_the_loss_rises_after_the_rate_of_divergence():
     model = quadratic(keras.optimizers.SGD(0.01))
     curve = find_learning_rate(model, (np.ones((16, 1)), np.ones(16)), 1e-3, 100, steps=60)
     assert len(curve.learning_rates) < 60 and curve.learning_rates[-1] > 2
@@ -29,7 +29,7 @@ def test_the_loss_rises_behind_the_rate_of_divergence():
 
 
 @pytest.mark.parametrize("kind", ["arrays", "dataset"])
-def test_everything_is_put_back(kind, tmp_path):
+def test_everything_is_restored(kind, tmp_path):
     model = quadratic(keras.optimizers.Adam(0.01))
     data = (X, X) if kind == "arrays" else tf.data.Dataset.from_tensor_slices((X, X)).batch(8)
     before = [np.array(value) for value in (*model.variables, *model.optimizer.variables)]
@@ -41,7 +41,7 @@ def test_everything_is_put_back(kind, tmp_path):
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_wrong_use_is_refused():
+def test_invalid_arguments_are_refused():
     scheduled = keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10))
     for optimizer in (scheduled, keras.optimizers.LossScaleOptimizer(scheduled)):
         with pytest.raises(ValueError, match="a schedule"):

@@ -1,4 +1,4 @@
-"""The solved head is the solution: it meets the equations that only the minimum meets."""
+"""The linear probe is the minimum: it satisfies the equations that only the minimum satisfies."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from keras_cnn.training.logistic_regression import cross_entropy, fit_linear_pro
 
 
 def blobs(examples, classes, features, seed=0):
-    """Overlapping clouds, on axes of very different scale."""
+    """Overlapping clusters, on axes of very different scale."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, examples)
     centres = np.random.default_rng(9).normal(size=(classes, features))
@@ -21,7 +21,7 @@ def blobs(examples, classes, features, seed=0):
 def test_the_gradient_vanishes(l2):
     features, labels = blobs(200, 3, 5)
     head = fit_linear_probe(features, labels, 3, features, labels, l2_values=(l2,))
-    # In double precision and in the standardised space, where the l2 acts.
+    # In double precision and in the standardised space, where the L2 penalty acts.
     mean, deviation = features.mean(0), features.std(0)
     residual = softmax(features @ head.kernel.astype(float) + head.bias, axis=1) - np.eye(3)[labels]
     gradient = ((features - mean) / deviation).T @ residual / 200 + l2 * head.kernel * deviation[:, None]
@@ -29,7 +29,7 @@ def test_the_gradient_vanishes(l2):
     assert np.abs(residual.mean(0)).max() < 2e-3
 
 
-def test_it_begins_where_it_is_told_to(monkeypatch):
+def test_it_starts_from_the_given_probe(monkeypatch):
     features, labels = blobs(200, 3, 5)
     start = fit_linear_probe(features, labels, 3, features, labels, l2_values=(1.0,))
     begun, minimise = [], logistic_regression._minimise
@@ -39,28 +39,28 @@ def test_it_begins_where_it_is_told_to(monkeypatch):
         return minimise(standardised, labels, weights, *others)
 
     monkeypatch.setattr(logistic_regression, "_minimise", seen)
-    others, truth = blobs(300, 3, 5, seed=1)  # standardised by other numbers
+    others, truth = blobs(300, 3, 5, seed=1)  # with another mean and deviation
     head = fit_linear_probe(others, truth, 3, others, truth, l2_values=(0.01,), start=start)
     np.testing.assert_allclose(begun[0], start.logits(others), atol=1e-4)
     alone = fit_linear_probe(others, truth, 3, others, truth, l2_values=(0.01,))
     np.testing.assert_allclose(softmax(head.logits(others), 1), softmax(alone.logits(others), 1), atol=5e-3)
 
 
-def test_without_information_the_scores_are_the_shares_of_the_classes():
+def test_without_information_the_probabilities_are_the_class_frequencies():
     labels = np.array([0] * 6 + [1] * 3 + [2])
     head = fit_linear_probe(np.ones((10, 4)), labels, 3, np.ones((10, 4)), labels)
     np.testing.assert_allclose(softmax(head.logits(np.ones((1, 4), "float32"))), [[0.6, 0.3, 0.1]], atol=1e-3)
 
 
-def test_the_penalty_is_chosen_by_the_validation_examples():
-    # 40 features of noise and 30 examples: the weakest l2 learns them by heart, and validation tells.
+def test_the_l2_is_selected_on_the_validation_examples():
+    # 40 features of noise and 30 examples: the weakest L2 overfits, which validation shows.
     random = np.random.default_rng(1)
     features, labels = random.normal(size=(30, 40)), random.integers(0, 2, 30)
     others, truth = random.normal(size=(200, 40)), random.integers(0, 2, 200)
-    chosen = fit_linear_probe(features, labels, 2, others, truth, l2_values=(10.0, 1e-4))
-    by_heart = fit_linear_probe(features, labels, 2, features, labels, l2_values=(10.0, 1e-4))
-    assert (chosen.l2, by_heart.l2) == (10.0, 1e-4)
-    assert chosen.loss == pytest.approx(cross_entropy(chosen.logits(others), truth), rel=1e-4)
+    selected = fit_linear_probe(features, labels, 2, others, truth, l2_values=(10.0, 1e-4))
+    overfitted = fit_linear_probe(features, labels, 2, features, labels, l2_values=(10.0, 1e-4))
+    assert (selected.l2, overfitted.l2) == (10.0, 1e-4)
+    assert selected.loss == pytest.approx(cross_entropy(selected.logits(others), truth), rel=1e-4)
 
 
 def test_cross_entropy_by_hand():
@@ -70,15 +70,15 @@ def test_cross_entropy_by_hand():
 
 
 def several_labels(examples=300, classes=3, features=5):
-    """Overlapping clouds of labels that are drawn independently of each other, one of them rare."""
+    """Labels that are drawn independently of each other, one of them rare."""
     random = np.random.default_rng(3)
     data = random.normal(size=(examples, features)) * 10.0 ** np.arange(-2, features - 2) + 5
     logits = (data - data.mean(0)) / data.std(0) @ random.normal(size=(features, classes)) - np.array([0, 1, 4])
     return data, (random.uniform(size=logits.shape) < expit(logits)).astype(int)
 
 
-def test_each_class_of_several_labels_is_the_regression_that_it_is_alone():
-    """Found by another way: Newton's method in double precision, a class at a time."""
+def test_each_class_of_several_labels_is_fitted_as_alone():
+    """Compared with Newton's method in double precision, one class at a time."""
     features, labels = several_labels()
     head = fit_linear_probe(features, labels, 3, features, labels, l2_values=(0.01,))
     mean, deviation = features.mean(0), features.std(0)
@@ -94,7 +94,7 @@ def test_each_class_of_several_labels_is_the_regression_that_it_is_alone():
     assert head.loss == pytest.approx(cross_entropy(head.logits(features), labels), rel=1e-4)
 
 
-def test_classes_that_every_example_or_none_has_leave_the_others_alone():
+def test_classes_of_all_examples_or_of_none_do_not_affect_the_others():
     features, labels = several_labels()
     odd = np.column_stack([labels, np.zeros(300, int), np.ones(300, int)])
     head = fit_linear_probe(features, odd, 5, features, odd)
@@ -111,14 +111,14 @@ def test_cross_entropy_of_several_labels_by_hand():
     assert cross_entropy(logits, [[1, 1], [0, 0]]) == pytest.approx(expected)
 
 
-def test_labels_of_another_width_are_refused():
+def test_labels_of_another_shape_are_refused():
     with pytest.raises(
         ValueError, match=r"^fit_linear_probe: `labels` must be .* or \(examples, 3\) of 0 and 1\. Received"
     ):
         fit_linear_probe(np.ones((4, 2)), np.ones((4, 2), int), 3, np.ones((4, 2)), np.ones((4, 2), int))
 
 
-def test_features_that_are_no_numbers_are_refused():
+def test_features_that_are_nan_or_infinite_are_refused():
     features = np.ones((4, 2))
     features[1, 0], features[3, 1] = np.nan, np.inf
     with pytest.raises(

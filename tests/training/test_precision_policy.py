@@ -1,4 +1,4 @@
-"""Mixed precision for a time: the same numbers as under the policy of Keras, and none of it afterwards."""
+"""Mixed precision within a block: the same results as under the policy of Keras, and float32 again afterwards."""
 
 import keras
 import numpy as np
@@ -59,9 +59,9 @@ def test_afterwards_the_model_computes_in_float32_as_before():
     assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
 
 
-def test_a_model_that_is_compiled_anew_predicts_in_float32():
+def test_a_model_that_is_compiled_again_predicts_in_float32():
     backbone = network()
-    classifier(backbone)  # sets its weights
+    classifier(backbone)  # builds it
     images = np.random.default_rng(2).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
     exact = keras.ops.convert_to_numpy(backbone(images, training=False))
     with kc.training.mixed_precision(backbone):
@@ -71,7 +71,7 @@ def test_a_model_that_is_compiled_anew_predicts_in_float32():
     np.testing.assert_allclose(backbone.predict(images, verbose=0), exact, rtol=1e-6)
 
 
-def test_layers_of_a_policy_of_their_own_keep_it():
+def test_layers_with_another_policy_keep_it():
     inputs = keras.Input((4,))
     x = keras.layers.Dense(2, dtype="float16", name="half")(inputs)
     x = keras.layers.Dense(2, autocast=False, name="own")(keras.layers.Dense(2, name="plain")(x))
@@ -81,7 +81,7 @@ def test_layers_of_a_policy_of_their_own_keep_it():
     assert found == {"half": "float16", "plain": "mixed_bfloat16", "own": "float32"}
 
 
-def test_what_is_no_mixed_policy_is_refused():
+def test_other_policies_are_refused():
     with (
         pytest.raises(ValueError, match=r"`policy` must be one of 'mixed_bfloat16', 'mixed_float16'.*'float16'"),
         kc.training.mixed_precision(network(), "float16"),
