@@ -56,12 +56,12 @@ class SplitImages:
             BATCH_SIZE,
             classes=self.num_classes,
             shuffle=False,
-            indices=self.images.positions(self.indices(split)),
+            indices=self.images.indices_of(self.indices(split)),
         )
 
     def cache_key(self, split: str) -> str:
         """A digest of the images of a split."""
-        return digest(self.images.key, self.images.positions(self.indices(split)).tolist())
+        return digest(self.images.key, self.images.indices_of(self.indices(split)).tolist())
 
     def larger(self, augmentation: Augmentation) -> tuple[list, Preprocessing]:
         """Paths of the training images, and how to read them large enough to take random crops from."""
