@@ -139,7 +139,7 @@ class _ConvAdjoint(keras.layers.Layer):
 
 
 def _axis(owner, size, target, kernel_size, strides, padding, dilation_rate):
-    """`_ConvAdjoint._axes` for one axis: an input of `size`, an output of `target`. None: unknown, and free to choose."""
+    """`_ConvAdjoint._axes` for one axis: an input of `size`, an output of `target`. None: unknown, so any value fits."""
     rest = (kernel_size, strides, padding, dilation_rate)
     known = size is not None or target is not None
     if target is None:

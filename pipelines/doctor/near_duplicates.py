@@ -88,24 +88,24 @@ def near_pairs(thumbnails: np.ndarray) -> np.ndarray | None:
     values = thumbnails.astype("float32")
     values -= values.mean((1, 2), keepdims=True)
     values = values.reshape(len(values), math.prod(values.shape[1:]))
-    varied = np.flatnonzero(values.std(1) >= MIN_DEVIATION)
-    values = values[varied] / np.linalg.norm(values[varied], axis=1, keepdims=True)
-    if len(varied) > MAX_IMAGES:
+    textured = np.flatnonzero(values.std(1) >= MIN_DEVIATION)
+    values = values[textured] / np.linalg.norm(values[textured], axis=1, keepdims=True)
+    if len(textured) > MAX_IMAGES:
         return None
-    if len(varied) < 2:
+    if len(textured) < 2:
         return np.zeros((0, 2), int)
     # The distance of unit vectors follows from their correlation. A projection makes no distance longer, so no pair is missed.
     max_distance = np.sqrt(2 - 2 * MIN_CORRELATION)
     axes = np.linalg.eigh(values.T @ values)[1][:, -DIMENSIONS:]
     tree = cKDTree(values @ axes)
-    sample = tree.data[:: math.ceil(len(varied) / SAMPLE)]
+    sample = tree.data[:: math.ceil(len(textured) / SAMPLE)]
     neighbours = tree.query_ball_point(sample, max_distance, return_length=True).mean()
-    if neighbours * len(varied) > 2 * MAX_PAIRS + len(varied):
+    if neighbours * len(textured) > 2 * MAX_PAIRS + len(textured):
         return None
     pairs = tree.query_pairs(max_distance, output_type="ndarray")
     blocks = np.split(pairs, range(BLOCK, len(pairs), BLOCK))
     is_near = [np.einsum("ij,ij->i", values[block[:, 0]], values[block[:, 1]]) >= MIN_CORRELATION for block in blocks]
-    return varied[pairs[np.concatenate(is_near)]]
+    return textured[pairs[np.concatenate(is_near)]]
 
 
 def _connected_components(count, pairs):

@@ -20,7 +20,7 @@ class RestoreBestWeights(keras.callbacks.Callback):
     Args:
         start: The score of the weights that training starts with: the primary metric of the task, and `loss`, the
             cross-entropy in nats.
-        patience: Epochs in a row without a better one after which training ends; 0: it goes on to the last.
+        patience: Epochs in a row without a better one after which training ends; 0: never.
         averaged: `keras_cnn.training.EMAWeights` whose averages are what validation has seen, or None.
     """
 

@@ -40,7 +40,7 @@ class Partition:
 
 
 def partition(model: keras.Model, feature_layer: str) -> Partition:
-    """Cut a classifier that has a layer "pool" behind the layer of that name."""
+    """Cut a classifier that has a layer "pool" after the layer of that name."""
     frozen, rest = surgery.split(model, feature_layer)
     neck, head = surgery.split(rest, "pool") if feature_layer != "pool" else (None, rest)
     return Partition(frozen, rest, neck, head)

@@ -33,7 +33,7 @@ from pipelines.training.task import Task, task_for
 
 @dataclass(frozen=True)
 class HeadFit:
-    """A classifier whose head is a linear probe, and all that training goes on from.
+    """A classifier whose head is a linear probe, and all that training starts from.
 
     Attributes:
         model: Images -> probabilities; the probe's weights are in its layer "logits".
