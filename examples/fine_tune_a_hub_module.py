@@ -1,4 +1,4 @@
-"""Fine-tune a TF Hub module with Keras 3, save it whole, and go on in another process, where the module is not.
+"""Fine-tune a TF Hub module with Keras 3, save it whole, and continue in another process, where the module is not.
 
     python examples/fine_tune_a_hub_module.py --out model.keras
 

@@ -35,6 +35,20 @@ ROOMS = (
     {"images", "serving"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+ROOMS_OF_PIPELINES = (
+    {"errors", "names", "device", "sample"},
+    {"progress", "settings", "augment"},
+    {"catalog", "datasets", "defaults"},
+    {"doctor"},
+    {"evaluation"},
+    {"training"},
+    {"runs"},
+    {"report"},
+    {"fine_tuning"},
+    {"commands"},
+    {"cli"},
+)
+LEVEL_IN_PIPELINES = {room: level for level, rooms in enumerate(ROOMS_OF_PIPELINES) for room in rooms}
 MAY_USE_TENSORFLOW = {
     "safety",
     "images",
@@ -79,6 +93,21 @@ INTERNALS = ROOT / "keras_cnn" / "keras_internals.py"
 )
 def test_private_attributes_of_keras_are_named_in_one_file(path):
     assert not set(accessed(path.read_text())) & {*accessed(INTERNALS.read_text()), *methods(INTERNALS.read_text())}
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_of_pipelines_point_one_way(path):
+    room = path.relative_to(ROOT / "pipelines").with_suffix("").parts[0]
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        other = rest.split(".")[0]
+        if package == "pipelines" and other in LEVEL_IN_PIPELINES and room != "__init__":
+            assert LEVEL_IN_PIPELINES[other] <= LEVEL_IN_PIPELINES[room], f"{path} imports {name}"
+
+
+def test_every_room_of_pipelines_has_its_place():
+    rooms = {path.relative_to(ROOT / "pipelines").with_suffix("").parts[0] for path in PIPELINES} - {"__init__"}
+    assert rooms == set(LEVEL_IN_PIPELINES)
 
 
 def at_import(tree):

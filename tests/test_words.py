@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 # What to write instead is in the second column.
 FORBIDDEN = {
@@ -53,9 +51,10 @@ def found(text):
     ]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_words_of_a_dialect(path):
-    assert found(path.read_text(encoding="utf-8")) == []
+def test_no_file_has_words_of_a_dialect():
+    assert len(FILES) > 200
+    texts = {str(path.relative_to(ROOT)): found(path.read_text(encoding="utf-8")) for path in FILES}
+    assert {path: words for path, words in texts.items() if words} == {}
 
 
 def test_a_word_is_found_and_a_part_of_one_is_not():

@@ -2,7 +2,7 @@
 
 An image that comes as the bytes of a file is stored as these bytes. Pixels become a PNG, which is lossless.
 
-Why files, and not a second kind of source with an interface of its own? So there is one way to read images: for checks, features,
+Why files, and not a second kind of source? So there is one way to read images: for checks, features,
 training, reports, export, and for a later run from the `catalog.csv` of this one, when the array or the dataset is gone.
 Sources with millions of images, folders and tables, are files already. Only TFRecords can be as large, and TensorFlow cannot
 read one record of them by its index. The price is one copy on the disk: a file is named by a digest of its content, it is
