@@ -55,7 +55,7 @@ def test_the_name_of_a_folder_cannot_inject(tmp_path, name, expected):
 
 def test_all_writers_share_one_lock(tmp_path):
     with (
-        output_folder.opened(tmp_path),
+        output_folder.open_output(tmp_path),
         pytest.raises(FolderError, match=r"Another job is writing to .*\. Wait for it"),
     ):
         with version_folder.staged(tmp_path):
@@ -63,7 +63,7 @@ def test_all_writers_share_one_lock(tmp_path):
     with (
         version_folder.staged(tmp_path),
         pytest.raises(InputError, match="Another job is writing"),
-        output_folder.opened(tmp_path),
+        output_folder.open_output(tmp_path),
     ):
         pass
 

@@ -20,7 +20,7 @@ def finish(files, text="report"):
     (files.run / "report.html").write_text(text)
     files.version.mkdir()
     (files.version / "saved_model.pb").touch()
-    return files.publish({}, unfinished=False)
+    return files.publish({}, remove_checkpoints=False)
 
 
 def visible(folder):
@@ -30,29 +30,29 @@ def visible(folder):
 def test_versions_and_runs_are_numbered_together(tmp_path):
     out = tmp_path / "new" / "photos"
     for number in (1, 2):
-        with output_folder.opened(out) as files:
+        with output_folder.open_output(out) as files:
             assert finish(files, f"report {number}") == (out / "runs" / str(number), out / str(number))
     assert visible(out) == ["1", "2", "report.html", "runs", "serving"]
     assert (out / "report.html").read_text() == "report 2"
     (out / "7").mkdir()
     (out / "7" / "saved_model.pb").touch()
-    with output_folder.opened(out) as files:
+    with output_folder.open_output(out) as files:
         assert files.number == 8
 
 
 def test_a_failed_job_leaves_nothing(tmp_path):
     out = tmp_path / "new" / "photos"
-    with pytest.raises(KeyboardInterrupt), output_folder.opened(out) as files:
+    with pytest.raises(KeyboardInterrupt), output_folder.open_output(out) as files:
         (files.version / "variables").mkdir(parents=True)
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_second_job_leaves_the_first(tmp_path):
-    with output_folder.opened(tmp_path) as files:
+    with output_folder.open_output(tmp_path) as files:
         finish(files)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(RuntimeError), output_folder.opened(tmp_path) as files:
+    with pytest.raises(RuntimeError), output_folder.open_output(tmp_path) as files:
         (files.version / "variables").mkdir(parents=True)
         raise RuntimeError
     assert sorted(tmp_path.rglob("*")) == before
@@ -61,15 +61,18 @@ def test_a_failed_second_job_leaves_the_first(tmp_path):
 def test_the_leavings_of_a_killed_job_are_invisible_and_removed(tmp_path):
     (tmp_path / ".staging-killed" / "version").mkdir(parents=True)
     (tmp_path / ".lock").touch()
-    with output_folder.opened(tmp_path) as files:
+    with output_folder.open_output(tmp_path) as files:
         assert files.number == 1
         finish(files)
     assert not (tmp_path / ".staging-killed").exists()
 
 
 def test_one_job_at_a_time(tmp_path):
-    with output_folder.opened(tmp_path), pytest.raises(InputError, match=r"Another job is writing to .*\. Wait for it"):
-        with output_folder.opened(tmp_path):
+    with (
+        output_folder.open_output(tmp_path),
+        pytest.raises(InputError, match=r"Another job is writing to .*\. Wait for it"),
+    ):
+        with output_folder.open_output(tmp_path):
             pass
 
 
@@ -77,11 +80,11 @@ def test_folders_of_others_are_refused_and_kept(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with (
         pytest.raises(InputError, match=r"which holds thesis\.txt\. Name another folder\."),
-        output_folder.opened(tmp_path),
+        output_folder.open_output(tmp_path),
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-    with pytest.raises(InputError, match="which is a file"), output_folder.opened(tmp_path / "thesis.txt"):
+    with pytest.raises(InputError, match="which is a file"), output_folder.open_output(tmp_path / "thesis.txt"):
         pass
 
 
@@ -114,7 +117,7 @@ def test_links_in_the_place_of_our_own_are_refused_and_not_followed(tmp_path, na
         f"What jobs write into the output folder {out} must be theirs alone. Received: {name}, which is not {wanted} but a "
         "symbolic link. Move it away, or name another folder."
     )
-    for function in (output_folder.check, lambda path: output_folder.opened(path).__enter__()):
+    for function in (output_folder.check, lambda path: output_folder.open_output(path).__enter__()):
         with pytest.raises(InputError) as caught:
             function(out)
         assert str(caught.value) == sentence
@@ -141,7 +144,7 @@ def test_things_of_another_kind_in_the_place_of_our_own_are_refused(tmp_path, na
     make(tmp_path / name)
     with (
         pytest.raises(InputError, match=rf"Received: {name}, which is not {wanted}\. Move it away"),
-        output_folder.opened(tmp_path),
+        output_folder.open_output(tmp_path),
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -154,7 +157,7 @@ def test_a_lock_that_becomes_a_link_after_the_check_is_refused(tmp_path, monkeyp
     monkeypatch.setattr(version_folder, "check", lambda path: path)
     with (
         pytest.raises(InputError, match=r"cannot be written: \.lock in it must be a plain file"),
-        output_folder.opened(out),
+        output_folder.open_output(out),
     ):
         pass
     assert (other / "thesis.txt").read_text() == "years of work"
@@ -164,7 +167,7 @@ def test_a_link_in_the_place_of_the_report_is_replaced(tmp_path):
     other, out = precious(tmp_path), tmp_path / "out"
     out.mkdir()
     (out / "report.html").symlink_to(other / "thesis.txt")
-    with output_folder.opened(out) as files:
+    with output_folder.open_output(out) as files:
         finish(files)
     assert (other / "thesis.txt").read_text() == "years of work" and (out / "report.html").read_text() == "report"
     assert not (out / "report.html").is_symlink()
@@ -176,7 +179,7 @@ def test_hard_links_in_the_place_of_our_own_lose_the_name_and_not_the_content(tm
     names = ("report.html", ".lock", "serving/README.md", "serving/models.config")
     for name in names:
         os.link(other / "thesis.txt", out / name)
-    with output_folder.opened(out) as files:
+    with output_folder.open_output(out) as files:
         finish(files)
     assert (other / "thesis.txt").read_text() == "years of work"
 
@@ -187,7 +190,7 @@ def test_leavings_that_are_links_go_without_what_they_lead_to(tmp_path):
     (out / ".staging-link").symlink_to(other)
     (out / ".staging-file").symlink_to(other / "thesis.txt")
     (out / ".staging-nothing").symlink_to(other / "nothing")
-    with output_folder.opened(out) as files:
+    with output_folder.open_output(out) as files:
         finish(files)
     assert not list(out.glob(".staging*")) and (other / "thesis.txt").read_text() == "years of work"
 
@@ -195,7 +198,7 @@ def test_leavings_that_are_links_go_without_what_they_lead_to(tmp_path):
 def test_the_output_itself_may_be_a_link_to_a_folder(tmp_path):
     (tmp_path / "large disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "large disk")
-    with output_folder.opened(tmp_path / "out") as files:
+    with output_folder.open_output(tmp_path / "out") as files:
         assert finish(files)[1] == tmp_path / "out" / "1"
     assert (
         visible(tmp_path / "large disk") == ["1", "report.html", "runs", "serving"] and (tmp_path / "out").is_symlink()
@@ -219,7 +222,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_is_unfinished(tmp_path, err
     with pytest.raises(
         TrainingError, match=r"^The disk has no room left.*\. Make room and run the same command again: "
     ):
-        with output_folder.opened(tmp_path) as files:
+        with output_folder.open_output(tmp_path) as files:
             job_state.opened(tmp_path, {"epochs": 3})
             (files.version / "variables").mkdir(parents=True)
             raise error
@@ -231,7 +234,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_is_unfinished(tmp_path, err
     "error", [InputError(f"The cache: {FULL}."), TrainingError(f"{FULL}."), OSError(5, "Input/output")]
 )
 def test_what_says_itself_what_was_wrong_is_left_as_it_is(tmp_path, error):
-    with pytest.raises(type(error)) as caught, output_folder.opened(tmp_path):
+    with pytest.raises(type(error)) as caught, output_folder.open_output(tmp_path):
         raise error
     assert caught.value is error or str(caught.value) == str(error)
 
@@ -253,7 +256,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     tmp_path.chmod(0o500)
     with (
         pytest.raises(InputError, match="cannot be written: Permission denied"),
-        output_folder.opened(tmp_path / "new"),
+        output_folder.open_output(tmp_path / "new"),
     ):
         pass
 
@@ -271,7 +274,7 @@ def killed_at_event(out, number):
                 if seen == number:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        with output_folder.opened(out) as files:
+        with output_folder.open_output(out) as files:
             sys.addaudithook(count)
             finish(files)
         os._exit(0)
@@ -286,7 +289,7 @@ def test_killed_before_any_operation_on_files(tmp_path):
         out = tmp_path / str(number)
         for version in (path for path in out.iterdir() if path.name.isdigit()):
             assert (version / "saved_model.pb").is_file() and (out / "runs" / version.name / "report.html").is_file()
-        with output_folder.opened(out) as files:
+        with output_folder.open_output(out) as files:
             finish(files)
         assert not list(out.glob(".staging*"))
         number += 1
