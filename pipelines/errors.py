@@ -1,15 +1,15 @@
-"""Errors that the command line turns into one line."""
+"""Errors that the command line prints as one line."""
 
 
 class InputError(ValueError):
-    """Data, a path or an option that no job can work with; the text says what, what was expected and what to do.
+    """Data, a path or an option is wrong. The text says what was expected, what was received and what to do.
 
-    Exit status 2.
+    The command line exits with status 2.
     """
 
 
 class TrainingError(Exception):
-    """Training broke down; the text says how, and what to do.
+    """Training failed. The text says why, and what to do.
 
-    Exit status 1.
+    The command line exits with status 1.
     """

@@ -113,7 +113,7 @@ def fine_tune(
         findings = doctor.examine(catalog, images, duplicates, network.preprocessing.size)
         heads = [fit_head_on(each, catalog, images, overrides, cache, phases) for each in networks]
         head = min(heads, key=lambda each: each.score["loss"])  # with few images accuracy is mostly chance
-        if not restart and (paths := files.published(head.description)):  # killed after that
+        if not restart and (paths := files.already_published(head.description)):  # killed after that
             return _result(out, *paths)
         fitted = None
         if head.settings.epochs:
@@ -148,7 +148,7 @@ def fine_tune(
         records.write(files.run, classifier, evaluation, metrics)
         write_report(files.run)
         # A job that trains the head only has left nothing unfinished, but another one may have.
-        paths = files.publish(head.description, unfinished=bool(head.settings.epochs))
+        paths = files.publish(head.description, remove_checkpoints=bool(head.settings.epochs))
     return _result(out, *paths)
 
 

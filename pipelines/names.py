@@ -1,4 +1,4 @@
-"""Names of files and labels, which others chose: safe to print, to write as JSON, and to open in a spreadsheet."""
+"""Makes names of files and labels, which can be any text, safe to print, to write as JSON and to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ import os
 import re
 import unicodedata
 
-JOINERS = "\u200c\u200d"  # invisible, but part of the spelling of words and emoji
-FORMULA = "=+\\-@\t\r\n＝＋－＠"  # what a spreadsheet takes for the beginning of one (OWASP, CSV injection)
+JOINERS = "\u200c\u200d"  # invisible, but needed to spell some words and emoji
+FORMULA = "=+\\-@\t\r\n＝＋－＠"  # characters that begin a formula in a spreadsheet (OWASP, CSV injection)
 BEGINS_FORMULA = re.compile(f"'*[{FORMULA}]")
-NEUTRALISED = re.compile(f"'+[{FORMULA}]")
+QUOTED_FORMULA = re.compile(f"'+[{FORMULA}]")
 
 
-def printable(text) -> str:
-    """Text for a person, on one line: what a terminal would obey, and bytes that are no text, as escapes such as `\\x1b`."""
+def printable(text: object) -> str:
+    """Text on one line for a terminal: control characters, and bytes that are no text, become escapes such as `\\x1b`."""
     text = str(text)
-    return text if text.isprintable() else "".join(sign if _harmless(sign) else _escaped(sign) for sign in text)
+    return text if text.isprintable() else "".join(char if _is_safe(char) else _escape(char) for char in text)
 
 
-def to_json(content) -> str:
-    """JSON to read, with escapes for what `printable` escapes; what `json.loads` gives of it is what was there."""
+def to_json(content: object) -> str:
+    """Indented JSON in which all characters that `printable` escapes are escaped. `json.loads` gives the same content again."""
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    return "".join(sign if sign == "\n" or _harmless(sign) else json.dumps(sign)[1:-1] for sign in text)
+    return "".join(char if char == "\n" or _is_safe(char) else json.dumps(char)[1:-1] for char in text)
 
 
 def to_cell(text: str) -> str:
-    """A cell of a CSV table: an apostrophe before what a spreadsheet would compute; `from_cell` takes it away again."""
+    """A cell of a CSV table. Text that a spreadsheet would compute gets an apostrophe, which `from_cell` removes again."""
     return f"'{text}" if BEGINS_FORMULA.match(text) else text
 
 
 def from_cell(cell: str) -> str:
-    """The text that `to_cell` has made a cell of."""
-    return cell[1:] if NEUTRALISED.match(cell) else cell
+    """The text of a cell that `to_cell` made."""
+    return cell[1:] if QUOTED_FORMULA.match(cell) else cell
 
 
 def path_to_cell(path: str) -> str:
-    """A cell with the path of a file: `./=1.jpg` names the same file as `=1.jpg`, and is no formula."""
+    """A cell with the path of a file: `=1.jpg` becomes `./=1.jpg`, the same file, which is no formula."""
     return os.path.join(os.curdir, path) if BEGINS_FORMULA.match(path) else path
 
 
-def _harmless(sign):
-    return sign.isprintable() or sign in JOINERS or unicodedata.category(sign) == "Zs"
+def _is_safe(char):
+    return char.isprintable() or char in JOINERS or unicodedata.category(char) == "Zs"
 
 
-def _escaped(sign):
-    if "\udc80" <= sign <= "\udcff":  # a byte of a name that is no text, as Python keeps it
-        return f"\\x{ord(sign) - 0xDC00:02x}"
-    return sign.encode("unicode_escape").decode()
+def _escape(char):
+    if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8, as Python represents it in file names
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()

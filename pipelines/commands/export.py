@@ -1,4 +1,4 @@
-"""`keras-cnn export`: another version of a network that a job has trained, in another precision or for another server."""
+"""`keras-cnn export`: exports a trained network again, in another precision or for another server."""
 
 from __future__ import annotations
 
@@ -6,52 +6,68 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import InputError
 from pipelines.names import printable
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-MOST_EXAMPLES = 500
+MAX_EXAMPLES = 500
 
 
-def add_to(commands) -> None:
-    """Add the subcommand to the ones of `argparse`."""
-    export = commands.add_parser("export", help="write another version of a network that `fit` has trained")
-    export.add_argument(
-        "trained", metavar="RUN", help="such as saved_models/photos/runs/1; saved_models/photos for the last"
+def add_to(commands: Any) -> None:
+    """Add the subcommand to the subparsers of `argparse`."""
+    export = commands.add_parser(
+        "export",
+        help="export a network that `fit` trained again, as a new version, for example with smaller weights",
+        description="Exports a network that `fit` trained again, as a new version. The new version must predict as the trained "
+        "network does: it is compared on images of the run before it is published.",
     )
-    export.add_argument("--precision", choices=PRECISIONS, default="float32", help="(default: %(default)s)")
+    export.add_argument(
+        "run_folder",
+        metavar="RUN",
+        help="the run of the trained network, such as saved_models/photos/runs/1, or saved_models/photos for the last run",
+    )
+    export.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="number format of the convolutions; int8 stores weights in a quarter of the size (default: %(default)s)",
+    )
     export.add_argument(
         "--max-accuracy-drop",
         type=_share,
         default=0.01,
         metavar="SHARE",
-        help="of the images it is judged on that another precision may cost, or one if that is more (default: %(default)s)",
+        help="how much accuracy another precision may cost, from 0 to 1; one wrong image is always allowed unless this is 0 "
+        "(default: %(default)s)",
     )
-    export.add_argument("--out", metavar="DIR", help="the folder of versions (default: the one that RUN is in)")
+    export.add_argument(
+        "--out", metavar="DIR", help="the folder of versions to write to (default: the folder of versions of RUN)"
+    )
     export.add_argument(
         "--warm-up-xla",
         action="store_true",
-        help="let servers compile for their GPU when they load it; others refuse it",
+        help="have the server compile the network with XLA when it loads it; only for servers with a GPU, others refuse it",
     )
     export.add_argument("--json", action="store_true", help="print the result as JSON")
     export.set_defaults(run=_export)
 
 
-def _export(options):
+def _export(options: argparse.Namespace) -> int:
     import keras
 
     from keras_cnn import durable
     from keras_cnn.preprocessing import Preprocessing
     from keras_cnn.serving import VerificationError, export, model_card
 
-    run = _run(options.trained)
-    settings, metrics = _read(run / "settings.json"), _read(run / "metrics.json")
+    run = _find_run(options.run_folder)
+    settings, metrics = _read_json(run / "settings.json"), _read_json(run / "metrics.json")
     # A selected linear probe is fitted to the validation images too.
     split = "validation" if metrics["selected"] == "fine_tuned" else "test"
     examples, targets = _examples(run, split, metrics)
     if options.precision == "int8" and not examples:
-        raise InputError(f"--precision int8 needs the {split} images of {run}, and none of them is there any more.")
+        raise InputError(f"--precision int8 needs the {split} images of {run}, and none of them exists any more.")
     try:
         model = keras.models.load_model(run / "model.keras", compile=False)
         version = export(
@@ -74,16 +90,16 @@ def _export(options):
         if durable.is_full(error):
             raise
         raise InputError(str(error)) from None
-    about = model_card.read(version)
+    card = model_card.read(version)
     if options.json:
-        print(json.dumps({"export": str(version), **about}))
+        print(json.dumps({"export": str(version), **card}))
     else:
-        print(_told(version, about, split))
+        print(_format_text(version, card, split))
     return 0
 
 
-def _run(path):
-    """The folder of a run, the last one if `path` is a folder of versions."""
+def _find_run(path):
+    """The folder of a run; the last run if `path` is a folder of versions."""
     from keras_cnn.serving.version_folder import highest_version
 
     path = Path(path)
@@ -98,35 +114,35 @@ def _run(path):
     return path.resolve()
 
 
-def _read(file):
+def _read_json(file):
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"The run holds no {file.name} that can be read: {error}.") from None
+        raise InputError(f"The run has no readable {file.name}: {error}.") from None
 
 
 def _examples(run, split, metrics):
-    """Paths of the images of a split that are still there, and their class numbers, or with several labels rows of 0 and 1."""
-    from pipelines.catalog.csv_and_parquet import saved_rows
+    """Paths and targets of the images of a split that still exist, at most about `MAX_EXAMPLES`."""
+    from pipelines.catalog.csv_and_parquet import LABEL_PREFIX, saved_rows
 
     classes = metrics["classes"]
     rows = [row for row in saved_rows(run / "catalog.csv") if row["split"] == split and Path(row["path"]).is_file()]
-    rows = rows[:: -(-len(rows) // MOST_EXAMPLES) or 1]
+    rows = rows[:: -(-len(rows) // MAX_EXAMPLES) or 1]
     if metrics["task"] == "multi_label":
-        targets = [[int(row[f"label:{name}"]) for name in classes] for row in rows]
+        targets = [[int(row[LABEL_PREFIX + name]) for name in classes] for row in rows]
     else:
         targets = [classes.index(row["label"]) for row in rows]
     return [Path(row["path"]) for row in rows], targets
 
 
-def _told(version, about, split):
-    measured = about["verification"]
+def _format_text(version, card, split):
+    measured = card["verification"]
     differences = ", ".join(f"{name} {value:.1e}" for name, value in measured["differences"].items())
-    text = f"{version}: {about['precision']}, {measured['images']} images, largest differences: {differences}"
+    text = f"{version}: {card['precision']}, {measured['images']} images, largest difference of each signature: {differences}"
     for name in {"accuracy", "mean_average_precision"} & measured.keys():
         text += (
-            f"\n{name.replace('_', ' ')} on the {split} images {measured[name]:.4f}, of the network itself "
-            f"{measured[f'{name}_before']:.4f}; same answer for {100 * measured['agreement']:.1f} %; differences: median "
+            f"\n{name.replace('_', ' ')} on the {split} images {measured[name]:.4f}, of the trained network "
+            f"{measured[f'{name}_before']:.4f}; same prediction for {100 * measured['agreement']:.1f} %; differences: median "
             f"{measured['median_difference']:.1e}, 99 % within {measured['percentile_99_difference']:.1e}"
         )
     return text

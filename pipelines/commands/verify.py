@@ -1,27 +1,44 @@
-"""`keras-cnn verify`: proof that an exported version gives what was recorded, or a look into one without running it."""
+"""`keras-cnn verify`: checks that an exported version gives the recorded probabilities, or inspects it without running it."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from typing import Any
 
 from pipelines.errors import InputError
 from pipelines.names import printable
 
 
-def add_to(commands) -> None:
-    """Add the subcommand to the ones of `argparse`."""
-    verify = commands.add_parser("verify", help="run an exported version in a fresh process and compare its scores")
-    verify.add_argument(
-        "saved_model", metavar="SAVED_MODEL", help="a version, or the folder of versions for the highest"
+def add_to(commands: Any) -> None:
+    """Add the subcommand to the subparsers of `argparse`."""
+    verify = commands.add_parser(
+        "verify",
+        help="check that an exported version gives the recorded probabilities",
+        description="Loads an exported version in a fresh process and compares its probabilities with those that were recorded "
+        "when it was exported. With --inspect the SavedModel is not loaded: its operations are listed.",
     )
-    verify.add_argument("--inspect", action="store_true", help="say what it holds and may do, without loading it")
-    verify.add_argument("--trust", action="store_true", help="load it even if it may do more than compute")
-    verify.add_argument("--json", action="store_true", help="print what was found as JSON")
+    verify.add_argument(
+        "saved_model",
+        metavar="SAVED_MODEL",
+        help="an exported version, such as saved_models/photos/1, or the folder of versions: then the highest version",
+    )
+    verify.add_argument(
+        "--inspect",
+        action="store_true",
+        help="list the contents of the SavedModel, and operations that do more than compute, without loading it",
+    )
+    verify.add_argument(
+        "--trust",
+        action="store_true",
+        help="load the SavedModel even if it may do more than compute, such as read files (default: refuse it)",
+    )
+    verify.add_argument("--json", action="store_true", help="print the result as JSON")
     verify.set_defaults(run=_verify)
 
 
-def _verify(options):
+def _verify(options: argparse.Namespace) -> int:
     from keras_cnn.serving import VerificationError, inspect, verify
 
     try:
@@ -34,19 +51,19 @@ def _verify(options):
     if options.json:
         print(json.dumps(found.to_dict()))
     else:
-        print(_inspected(found) if options.inspect else _verified(found))
+        print(_format_inspection(found) if options.inspect else _format_verification(found))
     return 0
 
 
-def _verified(found):
+def _format_verification(found):
     signatures = ", ".join(f"{name} {difference:.1e}" for name, difference in found.differences.items())
     return (
-        f"{found.path}: {found.images} images, largest differences by signature: {signatures}; "
+        f"{found.path}: {found.images} images, largest difference of each signature: {signatures}; "
         f"{found.warm_up_requests} warm-up requests replayed; loads in {found.load_seconds:.1f} s, {found.size / 1e6:.1f} MB"
     )
 
 
-def _inspected(found):
+def _format_inspection(found):
     lines = [
         f"{found.path}: {found.size / 1e6:.1f} MB in {len(found.files)} files, by TensorFlow {found.tensorflow_version}"
     ]
@@ -58,10 +75,8 @@ def _inspected(found):
     lines.append(f"{sum(found.operations.values())} operations of {len(found.operations)} kinds: {operations}, ...")
     lines.append(f"compiled by XLA: {found.compiled_functions} functions")
     lines += [f"MAY DO MORE THAN COMPUTE: {sentence}" for sentence in found.suspicious]
-    lines += [f"of training: {operation}" for operation in found.training_operations]
-    lines += [f"path of another machine: {path!r}" for path in found.absolute_paths]
+    lines += [f"operation of training: {operation}" for operation in found.training_operations]
+    lines += [f"absolute path: {path!r}" for path in found.absolute_paths]
     if not found.suspicious:
-        lines.append(
-            "nothing but computing: no operation reads or writes files, reaches the network or runs other code"
-        )
+        lines.append("only computation: no operation reads or writes files, uses the network or runs other code")
     return "\n".join(line.encode("unicode_escape").decode() if not line.isprintable() else line for line in lines)

@@ -1,9 +1,11 @@
-"""The folder that a job writes: versions for TF Serving, a run's records beside them, nothing half-written."""
+"""The folder that a job writes: versions for TF Serving and the records of each run. It never has a half-written version."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,12 +15,12 @@ from pipelines.errors import InputError, TrainingError
 
 
 class Output:
-    """`directory`, while one job writes to it.
+    """The output folder while one job writes to it.
 
     Attributes:
         directory: The folder of all versions.
         number: The number of this job's version and run.
-        staging: Where the job writes what is not finished, on the same disk.
+        staging: Where the job writes before it publishes, on the same disk.
     """
 
     def __init__(self, directory: Path, staged: version_folder.Staged):
@@ -35,19 +37,20 @@ class Output:
         """Where the SavedModel is written before `publish`."""
         return self.staging / "version"
 
-    def publish(self, job: dict, unfinished: bool) -> tuple[Path, Path]:
-        """Give the finished run and version their names; returns the paths of both.
+    def publish(self, job: dict, remove_checkpoints: bool) -> tuple[Path, Path]:
+        """Move the finished run and version to their final paths, and return these paths.
 
         Args:
-            job: Plain values by name: all that decides what the job gives.
-            unfinished: Whether the job has an unfinished one's folder, which goes now (see `pipelines.training.job_state`).
+            job: Plain values by name: everything that the result of the job depends on.
+            remove_checkpoints: Whether the folder has checkpoints of this job, which are removed then (see
+                `pipelines.training.job_state`).
         """
         shutil.copyfile(self.run / "report.html", self.staging / "report.html")
-        publishing.publish(self.staging, self.number, job, unfinished)
+        publishing.publish(self.staging, self.number, job, remove_checkpoints)
         return self._paths(self.number)
 
-    def published(self, job: dict) -> tuple[Path, Path] | None:
-        """The run and the version of this very job, if it was killed when those had been decided: then it is done."""
+    def already_published(self, job: dict) -> tuple[Path, Path] | None:
+        """The run and version of the same job, if it was killed while it published: it is complete now. None otherwise."""
         before = self._staged.interrupted
         self._staged.recognized = before is not None and before["job"] == json.loads(json.dumps(job))
         return self._paths(before["number"]) if self._staged.recognized else None
@@ -56,11 +59,11 @@ class Output:
         return self.directory / "runs" / str(number), self.directory / str(number)
 
 
-def check(directory) -> Path:
-    """`directory` as a path, if a job may write there.
+def check(directory: str | os.PathLike) -> Path:
+    """The path of the output folder, if a job may write there.
 
     Raises:
-        InputError: If it is a file, or a folder with things in it that no job of ours has written.
+        InputError: If it is a file, or a folder with contents that no job wrote.
     """
     try:
         return version_folder.check(directory)
@@ -69,14 +72,14 @@ def check(directory) -> Path:
 
 
 @contextmanager
-def open_output(directory):
-    """An `Output` for one job at a time; what is not published is gone at the end, whatever ends it.
+def open_output(directory: str | os.PathLike) -> Iterator[Output]:
+    """An `Output` for one job at a time. Everything that is not published is removed at the end, also after an error.
 
-    What a killed job has left is published if that had been decided, or else removed by the next one.
+    If an earlier job was killed while it published, its publication is completed first. Other remains of it are removed.
 
     Raises:
-        InputError: If the folder is not ours, cannot be written, or another job is writing there.
-        TrainingError: If the job finds a disk full.
+        InputError: If the folder has contents that no job wrote, it cannot be written, or another job is writing there.
+        TrainingError: If the disk becomes full during the job.
     """
     try:
         with version_folder.staged(directory) as staged:
@@ -87,12 +90,12 @@ def open_output(directory):
     except Exception as error:
         if isinstance(error, (InputError, TrainingError)) or not durable.is_full(error):
             raise
-        raise TrainingError(_full(directory, error)) from None
+        raise TrainingError(_format_full_disk(directory, error)) from None
 
 
-def _full(directory, error):
+def _format_full_disk(directory, error):
     where = f" for {error.filename}" if isinstance(error, OSError) and error.filename else ""
     return (
         f"The disk has no room left{where}. Make room and run the same command again: nothing half-written is left in "
-        f"{directory}, and a training that had begun resumes at its last checkpoint."
+        f"{directory}, and training resumes at its last checkpoint, if it had begun."
     )

@@ -1,5 +1,5 @@
-"""The sample data set that comes with the project: 376 drawings in seven classes. `README.md` says where from."""
+"""The included sample data set: 376 drawings in seven classes. `README.md` names their source."""
 
 from pathlib import Path
 
-DIRECTORY = Path(__file__).parent / "images"  # images/CLASS/NAME.png: a folder for `Catalog.from_folder`
+DIRECTORY = Path(__file__).parent / "images"  # images/CLASS/NAME.png, for `Catalog.from_folder`

@@ -45,14 +45,14 @@ def train(directory):
 def job(directory, description=JOB, trains=True):
     with output_folder.open_output(directory) as files:
         (files.staging / "features").write_bytes(b"what takes time before a job knows whether it is done")
-        if paths := files.published(description):
+        if paths := files.already_published(description):
             return paths
         weights = np.concatenate(train(directory)) if trains else np.zeros(1)
         files.version.mkdir()
         (files.version / "saved_model.pb").write_bytes(weights.tobytes())
         (files.run / "model.keras").write_bytes(weights.tobytes())
         (files.run / "report.html").write_text(f"version {files.number}")
-        return files.publish(description, unfinished=trains)
+        return files.publish(description, remove_checkpoints=trains)
 
 
 def versions(directory):
@@ -213,13 +213,14 @@ def test_a_publication_that_is_done_does_not_touch_what_another_job_leaves_unfin
     stopped_while_publishing(tmp_path, monkeypatch)
     another = {**JOB, "epochs": 9}
     with pytest.raises(KeyboardInterrupt), output_folder.open_output(tmp_path) as files:
-        assert files.published(another) is None
+        assert files.already_published(another) is None
         (job_state.open_or_create(tmp_path, another) / "checkpoint").touch()
         raise KeyboardInterrupt
     assert job_state.exists(tmp_path)
     with output_folder.open_output(tmp_path) as files:
         assert (
-            files.published(another) is None and (job_state.open_or_create(tmp_path, another) / "checkpoint").exists()
+            files.already_published(another) is None
+            and (job_state.open_or_create(tmp_path, another) / "checkpoint").exists()
         )
     assert job(tmp_path)[1] == tmp_path / "1"
     assert (tmp_path / ".unfinished" / "checkpoint").exists()

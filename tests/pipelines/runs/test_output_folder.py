@@ -20,7 +20,7 @@ def finish(files, text="report"):
     (files.run / "report.html").write_text(text)
     files.version.mkdir()
     (files.version / "saved_model.pb").touch()
-    return files.publish({}, unfinished=False)
+    return files.publish({}, remove_checkpoints=False)
 
 
 def visible(folder):

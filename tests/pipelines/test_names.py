@@ -1,4 +1,4 @@
-"""Names that others chose: what a terminal, a JSON reader and a spreadsheet get of them."""
+"""Names that anybody may have chosen: what a terminal, a JSON reader and a spreadsheet get."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines import names
 
-# Every sign there is, half a surrogate pair included, and often those that matter.
+# All characters, half surrogate pairs included, and often those that matter here.
 ODD = st.sampled_from("=+-@'\t\r\n\x1b\x7f\x9b\u202e\u200b\u2028\udce9＝ é\"\\,;")
 TEXTS = st.text(ODD | st.characters(codec=None))
 
@@ -31,17 +31,17 @@ TEXTS = st.text(ODD | st.characters(codec=None))
         ("half a pair \ud83d", r"half a pair \ud83d"),
     ],
 )
-def test_what_a_terminal_would_obey_is_printed_as_an_escape(name, shown):
+def test_control_characters_are_printed_as_escapes(name, shown):
     assert names.printable(name) == shown
 
 
 @given(TEXTS)
-def test_what_is_printed_holds_nothing_that_acts_and_can_be_encoded(text):
+def test_printed_text_has_no_control_characters_and_can_be_encoded(text):
     shown = names.printable(text)
     shown.encode()
-    # Cf is for joiners, which stay; they neither move the cursor nor turn the direction.
+    # Of category Cf only joiners stay; they neither move the cursor nor change the direction of writing.
     assert not {"Cc", "Cs", "Zl", "Zp", "Cn", "Co"} & set(map(unicodedata.category, shown))
-    assert {sign for sign in shown if unicodedata.category(sign) == "Cf"} <= set("\u200c\u200d")
+    assert {char for char in shown if unicodedata.category(char) == "Cf"} <= set("\u200c\u200d")
     assert names.printable(shown) == shown
 
 
@@ -60,10 +60,10 @@ def test_a_cell_is_no_formula_and_gives_the_text_again(text):
     cell = names.to_cell(text)
     assert names.from_cell(cell) == text
     assert not cell or cell[0] not in "=+-@\t\r\n＝＋－＠"
-    assert names.from_cell(text) == text or text[:1] == "'"  # a table that somebody else wrote is read as it is
+    assert names.from_cell(text) == text or text[:1] == "'"  # cells of tables from elsewhere stay the same
 
 
-def test_cells_as_a_spreadsheet_gets_them():
+def test_cells_with_formulas_get_an_apostrophe():
     buffer = io.StringIO()
     csv.writer(buffer).writerow(map(names.to_cell, ("=1+1", "+49", "-1", "@SUM(A1)", "\t=1", "a=1", "don't", "'=1")))
     assert buffer.getvalue() == "'=1+1,'+49,'-1,'@SUM(A1),'\t=1,a=1,don't,''=1\r\n"

@@ -1,4 +1,4 @@
-"""The embedded sample data set, and the tool that makes it."""
+"""The included sample data set, and the tool that makes it."""
 
 import importlib.util
 import re
@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from pipelines.sample import DIRECTORY
 
-TOOL = Path(__file__).parent.parent / "tools" / "make_sample_data.py"
-FEWER = {"birds": 49, "bugs": 47}  # the source holds no more good ones
+TOOL = Path(__file__).parents[2] / "tools" / "make_sample_data.py"
+FEWER = {"birds": 49, "bugs": 47}  # the source has no more good ones
 CLASSES = {"birds", "bugs", "buildings", "food", "mammals", "music", "plants"}
 MEGABYTE = 10**6
 
@@ -31,7 +31,7 @@ def files():
 
 @pytest.fixture(scope="module")
 def white(files):
-    """Each image as float RGB on white, decoded here and not by the tool."""
+    """Each image as float RGB on white, decoded without the tool."""
     result = {}
     for name, path in files.items():
         pixels = np.asarray(Image.open(path).convert("RGBA"), np.float32)
@@ -40,7 +40,7 @@ def white(files):
     return result
 
 
-def test_each_class_has_50_to_60_images_or_the_stated_fewer(files):
+def test_each_class_has_50_to_60_images_or_the_documented_number(files):
     counts = {}
     for name in files:
         counts[name.split("/")[0]] = counts.get(name.split("/")[0], 0) + 1
@@ -66,20 +66,20 @@ def test_files_are_small_plain_png_with_transparency(files):
     assert (DIRECTORY.parent / "contact_sheet.png").stat().st_size < 0.4 * MEGABYTE
 
 
-def test_most_images_have_a_transparent_ground_and_all_show_something(files, white):
+def test_most_images_have_a_transparent_background_and_none_is_blank(files, white):
     assert all(np.ptp(pixels) > 100 for pixels in white.values())
     transparent = [np.asarray(Image.open(path).convert("RGBA"))[..., 3].min() == 0 for path in files.values()]
     assert np.mean(transparent) > 0.9
 
 
-def test_no_image_is_there_twice(white):
+def test_no_image_occurs_twice(white):
     seen = {}
     for name, pixels in white.items():
         other = seen.setdefault((pixels.shape, pixels.tobytes()), name)
         assert other == name, f"{name} is {other}"
 
 
-def test_no_two_images_are_nearly_the_same(white):
+def test_no_two_images_are_near_duplicates(white):
     # Krawetz's difference hash: of 9 x 8 gray pixels, is each lighter than its left neighbour? 5 of 64 bits may differ.
     names, bits = list(white), []
     for pixels in white.values():

@@ -1,4 +1,4 @@
-"""`keras-cnn analyze`: what a person and a program get, and what it says of wrong use."""
+"""`keras-cnn analyze`: text, JSON and figure, and one sentence for each error."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ def run(*arguments):
 
 
 def test_a_backbone_as_text(capsys, monkeypatch):
-    """Parameters as TensorFlow's EfficientNet-Lite0 without its classifier: 4,652,008 less 1,281,000, plus statistics."""
+    """Parameters of TensorFlow's EfficientNet-Lite0 without its classifier: 4,652,008 less 1,281,000, plus statistics."""
     monkeypatch.setenv("COLUMNS", "80")
     run("efficientnet_lite0")
     out = capsys.readouterr().out
@@ -38,7 +38,7 @@ def test_a_network_of_keras_at_another_size_as_json(capsys):
     assert len(known) == 1 + len(found["layers"]) and all(set(row["inputs"]) <= known for row in found["layers"])
 
 
-def test_a_file_and_a_picture(tmp_path, capsys):
+def test_a_file_and_a_figure(tmp_path, capsys):
     inputs = keras.Input((None, None, 1))
     keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(inputs), name="m").save(tmp_path / "m.keras")
     run(tmp_path / "m.keras", "--input", "9x8", "--plot", tmp_path / "m.png")
@@ -56,16 +56,16 @@ SENTENCES = {
     "efficientnet_lite9": "Received: 'efficientnet_lite9'. Did you mean 'efficientnet_lite",
     "keras:ResNet5": "MODEL must be a network of keras.applications after \"keras:\". Received: 'keras:ResNet5'. Did you me",
     "none.keras": "MODEL must be an existing file. Received: none.keras, which does not exist.",
-    "torn.keras": "MODEL must be a .keras file as Keras saves it. Received: torn.keras, which is damaged.",
+    "torn.keras": "MODEL must be a .keras file that Keras saved. Received: torn.keras, which is damaged.",
     "other.keras": f"{LOAD}other.keras (\"There is no item named 'config.json' in the archive\"). In Python, kc.analyze",
     "mine.keras": f"{LOAD}mine.keras (Could not locate class 'Mine'). In Python, kc.analyze takes any model that your own",
     "folder.keras": "MODEL must be a file such as my_model.keras. Received: folder.keras, which is a folder. A SavedModel",
     "photos/1": "Received: photos/1, which is a folder. Analyze photos/runs/1/model.keras.",
     "photos": "Received: photos, which is a folder. Analyze photos/runs/1/model.keras.",
-    "two.keras --input 9x9": "--input is for models of one input. MODEL has 2; in Python, pass a list of shapes.",
+    "two.keras --input 9x9": "--input is for models with one input. MODEL has 2; in Python, pass a list of shapes.",
     "efficientnet_lite0 --input big": "--input must be sizes joined by x, such as 320x320. Received: 'big'.",
     "efficientnet_lite0 --input 320x": "--input must be sizes joined by x, such as 320x320. Received: '320x'.",
-    "efficientnet_lite0 --input 320": "--input must be height and width, such as 320x320, or those and channels. Receive",
+    "efficientnet_lite0 --input 320": "--input must be height and width, such as 320x320, or these and channels. Receive",
     "efficientnet_lite0 --input 0x320": "--input must be sizes joined by x, such as 320x320. Received: '0x320'.",
     "none.keras --plot x.doc": "--plot must name a .png, .svg or .pdf file. Received: x.doc.",
     "none.keras --plot no/x.png": "--plot must name a file in a folder that exists and can be written to. Received: no/x.",
@@ -74,32 +74,32 @@ SENTENCES = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with files that are no model."""
-    place = tmp_path_factory.mktemp("place")
+def no_models(tmp_path_factory):
+    """A folder with files that are no models."""
+    directory = tmp_path_factory.mktemp("no_models")
     for folder in ("folder.keras", "folder.png", "photos/1", "photos/runs/1"):
-        (place / folder).mkdir(parents=True)
-    (place / "photos/runs/1/model.keras").touch()
+        (directory / folder).mkdir(parents=True)
+    (directory / "photos/runs/1/model.keras").touch()
 
     class Mine(keras.layers.Layer):
-        """Known to this test alone."""
+        """Known to this test only."""
 
-    keras.Sequential([keras.Input((2,)), Mine()]).save(place / "mine.keras")
-    (place / "torn.keras").write_bytes((place / "mine.keras").read_bytes()[:200])
-    with zipfile.ZipFile(place / "other.keras", "w") as archive:
-        archive.writestr("picture.png", "?")
+    keras.Sequential([keras.Input((2,)), Mine()]).save(directory / "mine.keras")
+    (directory / "torn.keras").write_bytes((directory / "mine.keras").read_bytes()[:200])
+    with zipfile.ZipFile(directory / "other.keras", "w") as archive:
+        archive.writestr("image.png", "?")
     pair = [keras.Input((4, 4, 1), name=name) for name in ("image", "mask")]
-    keras.Model(pair, keras.layers.Multiply()(pair)).save(place / "two.keras")
-    return place
+    keras.Model(pair, keras.layers.Multiply()(pair)).save(directory / "two.keras")
+    return directory
 
 
 @pytest.mark.parametrize("arguments", SENTENCES)
-def test_wrong_use_is_one_line(arguments, place, monkeypatch, capsys):
-    monkeypatch.chdir(place)
-    before = sorted(place.rglob("*"))
+def test_errors_are_one_line(arguments, no_models, monkeypatch, capsys):
+    monkeypatch.chdir(no_models)
+    before = sorted(no_models.rglob("*"))
     assert cli.main(["analyze", *arguments.split()]) == 2
     out, err = capsys.readouterr()
-    # After the name of the command comes what is wrong, without the names of Python's functions and arguments.
+    # The error follows the name of the command, without names of Python functions and arguments.
     assert out == "" and err.startswith("keras-cnn analyze: ") and err.count("\n") == 1
     assert SENTENCES[arguments] in err and not any(word in err for word in ("analyze: analyze", "load_backbone", "`"))
-    assert sorted(place.rglob("*")) == before
+    assert sorted(no_models.rglob("*")) == before

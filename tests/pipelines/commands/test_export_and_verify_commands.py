@@ -1,4 +1,4 @@
-"""`keras-cnn export` and `verify`: another version of a trained run, and what is said of it."""
+"""`keras-cnn export` and `verify`: another version of a trained network, and what is printed."""
 
 import argparse
 import csv
@@ -15,12 +15,12 @@ from pipelines.commands import verify as verify_command
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """What `fit` leaves of a job with two validation images, one of which has been moved since."""
+    """The run of a job with two validation images, one of which does not exist any more."""
     folder = tmp_path_factory.mktemp("models") / "photos" / "runs" / "1"
     folder.mkdir(parents=True)
     make_model().save(folder / "model.keras")
     (folder / "settings.json").write_text(json.dumps({"preprocessing": RECORD.to_dict()}))
-    metrics = {"classes": LABELS, "accuracy": 0.5, "kept": "fine-tuned"}
+    metrics = {"classes": LABELS, "accuracy": 0.5, "selected": "fine_tuned", "task": "single_label"}
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     image = folder.parent.parent.parent / "a.jpg"
     image.write_bytes(picture("JPEG"))
@@ -49,20 +49,20 @@ def test_a_run_is_exported_in_another_precision(run, tmp_path, monkeypatch, caps
     assert card["metadata"] == {"accuracy": 0.5, "run": "1"} and card["verification"]["images"] == 10
     assert card["verification"]["accuracy"] == card["verification"]["accuracy_before"]
     assert call(verify_command, "verify", tmp_path / "8") == 0
-    assert f"{tmp_path / '8' / '1'}: 9 images, largest differences by signature: " in capsys.readouterr().out
+    assert f"{tmp_path / '8' / '1'}: 9 images, largest difference of each signature: " in capsys.readouterr().out
 
 
-def test_what_is_no_run(run, tmp_path):
+def test_other_paths_than_a_run_are_refused(run, tmp_path):
     with pytest.raises(InputError, match=r"The run .*missing does not exist\."):
         call(export_command, "export", tmp_path / "missing")
     with pytest.raises(InputError, match=r"RUN must be a run that `keras-cnn fit` wrote, such as .*\. Received"):
         call(export_command, "export", tmp_path)
     (tmp_path / "model.keras").write_bytes(b"")
-    with pytest.raises(InputError, match=r"The run holds no settings\.json that can be read"):
+    with pytest.raises(InputError, match=r"The run has no readable settings\.json"):
         call(export_command, "export", tmp_path)
 
 
-def test_an_output_of_something_else(run, tmp_path):
+def test_an_output_folder_with_other_files_is_refused(run, tmp_path):
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(InputError, match=r"which holds thesis\.txt"):
         call(export_command, "export", run, "--out", tmp_path)
