@@ -36,10 +36,9 @@ ROOMS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 ROOMS_OF_PIPELINES = (
-    {"errors", "names", "device", "sample"},
-    {"progress", "settings", "augment"},
-    {"catalog", "datasets", "defaults"},
-    {"doctor"},
+    {"errors", "names", "device", "progress", "augment", "sample"},
+    {"settings", "catalog", "datasets"},
+    {"defaults", "doctor"},
     {"evaluation"},
     {"training"},
     {"runs"},

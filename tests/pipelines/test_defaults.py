@@ -50,7 +50,7 @@ def test_depthwise_kernels_are_trained_where_it_costs_little():
 
 
 def test_the_rate_is_higher_where_a_stage_is_trained_without_its_depthwise_kernels():
-    network = kc.load_staged_backbone("efficientnet_lite0", (32, 32, 3), weights=None)
+    network = kc.load_backbone("efficientnet_lite0", (32, 32, 3), weights=None)
     assert [
         defaults.choose(network, 5_000, train=train, train_depthwise=depthwise).learning_rate
         for train, depthwise in (("all", None), ("stage4", None), ("stage4", True))
