@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-jax lint types clean
+.PHONY: demo test test-all test-jax test-extras lint types clean
 
 demo: .venv/installed
 	$(BIN)/keras-cnn fit sample --out saved_models/sample
@@ -18,6 +18,11 @@ test-all: .venv/installed-test
 test-jax: .venv/installed-test
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[jax]"
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "any_backend and not slow" tests
+
+# All tests with every optional package, so that none is skipped for the lack of one.
+test-extras: .venv/installed-test
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[extras]"
+	$(BIN)/python -m pytest -m "slow or not slow" --durations=15
 
 lint: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"

@@ -2,7 +2,7 @@
 
 import importlib
 
-from keras_cnn import analysis, blocks, geometry, heads, layers, training
+from keras_cnn import analysis, backbones, blocks, geometry, heads, layers, serving, surgery, training
 from keras_cnn.analysis import analyze
 from keras_cnn.backbones import Backbone, load_backbone
 from keras_cnn.builder import attach, build
@@ -20,6 +20,7 @@ __all__ = [
     "analysis",
     "analyze",
     "attach",
+    "backbones",
     "blocks",
     "build",
     "check_frozen",
@@ -33,6 +34,8 @@ __all__ = [
     "images",
     "layers",
     "load_backbone",
+    "serving",
+    "surgery",
     "swap_head",
     "training",
     "unfreeze",

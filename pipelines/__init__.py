@@ -2,13 +2,28 @@
 
 import importlib
 
-__all__ = ["Catalog", "InputError", "Result", "fine_tune"]
+__all__ = [
+    "Augmentation",
+    "Catalog",
+    "ImageBatches",
+    "InputError",
+    "Result",
+    "Settings",
+    "TrainingError",
+    "fine_tune",
+    "load_images",
+]
 
 _HOMES = {
+    "Augmentation": "pipelines.augment",
     "Catalog": "pipelines.catalog",
+    "ImageBatches": "pipelines.datasets.image_batches",
     "InputError": "pipelines.errors",
     "Result": "pipelines.fine_tuning",
+    "Settings": "pipelines.settings",
+    "TrainingError": "pipelines.errors",
     "fine_tune": "pipelines.fine_tuning",
+    "load_images": "pipelines.datasets.image_files",
 }
 
 
