@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -18,7 +19,8 @@ def main(arguments=None) -> int:
     """Run one command; returns the exit status: 0, 2 for wrong use or bad input, 130 if interrupted, 1 for anything else."""
     if arguments is None:  # as a program of its own
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `docker stop` leaves nothing either
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of classes need not be in the encoding of a terminal
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of classes need not be in its encoding
         warnings.showwarning = _print_warning  # a line each, without the place in our code
     options = _parsed(arguments)
     try:

@@ -28,7 +28,7 @@ def network_digest(model: keras.Model) -> str:
     """
     found = hashlib.sha256(json.dumps(_layer(model), sort_keys=True).encode())
     for weight in model.weights:
-        found.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)))
+        found.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).data)
     return found.hexdigest()
 
 

@@ -104,7 +104,8 @@ def fit_head(
     else:
         flips = settings.horizontal_flip and settings.light
 
-    copies, preview = (plain,), None
+    copies: tuple[np.ndarray, ...] = (plain,)
+    preview = None
     if augments:
         more, preview = _augmented_copies(extractor, data, settings, cache, progress)
         copies += more
@@ -217,8 +218,8 @@ def _flips_are_safe(plain, held_out, probe, data, flipped, pool, predict) -> boo
     if len(truth) + len(learned) < calibration.MIN_EXAMPLES:
         return False
     if len(truth) >= calibration.MIN_EXAMPLES:
-        both = (pool(held_out), pool(flipped("validation")))
-        return check_flips(*(in_batches(predict, features) for features in both), truth).is_safe
+        plain_probabilities = in_batches(predict, pool(held_out))
+        return check_flips(plain_probabilities, in_batches(predict, pool(flipped("validation"))), truth).is_safe
     features = np.concatenate([pool(plain), pool(held_out)])
     others = np.concatenate([pool(flipped("train")), pool(flipped("validation"))])
     labels = np.concatenate([learned, truth])

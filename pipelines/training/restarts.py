@@ -78,7 +78,9 @@ def fit_with_restarts(
     Raises:
         TrainingError: If memory does not suffice for a batch.
     """
-    history, restarts, scores = [], [], []
+    history: list[dict] = []
+    restarts: list[Restart] = []
+    scores: list[dict] = []
     while True:
         done = max(0, len(history) - len(restarts))  # an epoch that diverged does not count
         rate = settings.learning_rate * RATE_FACTOR ** len(restarts)

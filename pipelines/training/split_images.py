@@ -49,6 +49,7 @@ class SplitImages:
 
     def batches(self, split: str) -> ImageBatches:
         """The images of a split in order, without augmentation."""
+        assert self.images.source is not None  # `doctor.read` stored them
         return ImageBatches(
             self.images.source,
             self.targets(split),
