@@ -1,4 +1,4 @@
-"""The HTML pages: of a run, and of the doctor; one file each that opens anywhere, with all its pictures inside."""
+"""The HTML pages of a run and of the doctor. Each is one file with all its images inside."""
 
 from pipelines.report.html import doctor_page, write_report
 
