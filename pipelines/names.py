@@ -40,11 +40,11 @@ def path_to_cell(path: str) -> str:
     return os.path.join(os.curdir, path) if BEGINS_FORMULA.match(path) else path
 
 
-def _is_safe(char):
+def _is_safe(char: str) -> bool:
     return char.isprintable() or char in JOINERS or unicodedata.category(char) == "Zs"
 
 
-def _escape(char):
+def _escape(char: str) -> str:
     if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8, as Python represents it in file names
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode()

@@ -17,14 +17,6 @@ COMPLETE = (*DESCRIBED, "build", "attach", "Preprocessing")
 
 # Callables that still lack type hints. Delete a line once its callable has them; nothing is added here.
 INCOMPLETE = {
-    "Catalog.from_arrays",
-    "Catalog.from_csv",
-    "Catalog.from_dataset",
-    "Catalog.from_folder",
-    "Catalog.from_tfds",
-    "Catalog.from_tfrecord",
-    "Catalog.targets",
-    "Catalog.to_csv",
     "export",
     "fine_tune",
     "images.decode",

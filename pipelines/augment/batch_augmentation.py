@@ -42,7 +42,7 @@ def augment_batch(
     base = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch)
     seeds = tf.map_fn(lambda index: tf.random.fold_in(base, index), indices, fn_output_signature=tf.int64)
     images = tf.map_fn(
-        lambda image_and_seed: augment_image(*image_and_seed, size, augmentation),
+        lambda image_and_seed: augment_image(image_and_seed[0], image_and_seed[1], size, augmentation),
         (images, seeds),
         fn_output_signature=tf.TensorSpec((*size, 3), tf.float32),
     )
@@ -74,6 +74,6 @@ def augment_image(image: tf.Tensor, seed: tf.Tensor, size: tuple[int, int], augm
     return image
 
 
-def _resize(images, size):
+def _resize(images: Any, size: tuple[int, int]) -> tf.Tensor:
     # A crop is at most a seventh larger than the result: anti-aliasing changes little, and takes three times as long.
     return tf.cast(tf.image.resize(images, size, "bilinear"), tf.float32)

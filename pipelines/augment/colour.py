@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from pipelines.augment.draws import Draws
+from pipelines.augment.presets import Augmentation
 
 GREY = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601, as in Pillow and Keras
 # YIQ (NTSC, 1953), a basis of colour whose first axis is grey. Rows: the coordinates of R, G and B.
@@ -13,7 +17,7 @@ YIQ = np.array([GREY, [0.59590059, -0.27455667, -0.32134392], [0.21153661, -0.52
 RGB = np.linalg.inv(YIQ)
 
 
-def jitter(image, augmentation, draws):
+def jitter(image: tf.Tensor, augmentation: Augmentation, draws: Draws) -> tf.Tensor:
     """A float image with its colours changed within the ranges of `augmentation`; clipped to 0..255 once, at the end."""
     brightness = draws.uniform_around(1.0, augmentation.brightness)
     contrast = draws.uniform_around(1.0, augmentation.contrast)
@@ -24,13 +28,13 @@ def jitter(image, augmentation, draws):
     return apply(image, matrix, (1.0 - contrast) * brightness * mean_grey(image))
 
 
-def apply(image, matrix, shift=0.0):
+def apply(image: tf.Tensor, matrix: Any, shift: Any = 0.0) -> tf.Tensor:
     """Each colour (R, G, B) multiplied by a matrix, plus a shift, clipped to 0..255."""
     pixels = tf.matmul(tf.reshape(image, (-1, 3)), matrix) + shift
     return tf.reshape(tf.clip_by_value(pixels, 0.0, 255.0), image.shape)
 
 
-def mean_grey(image):
+def mean_grey(image: tf.Tensor) -> tf.Tensor:
     """The mean grey of all pixels."""
     count = image.shape[0] * image.shape[1]
     # Multiplying by a row of ones takes a third of the time of `reduce_mean`.
@@ -38,12 +42,12 @@ def mean_grey(image):
     return tf.reduce_sum(total * GREY) / count
 
 
-def saturation(factor):
+def saturation(factor: Any) -> tf.Tensor:
     """The matrix that multiplies the distance of a colour (R, G, B) from its grey by `factor`."""
     return factor * tf.eye(3) + (1.0 - factor) * GREY[:, None]
 
 
-def hue(degrees):
+def hue(degrees: Any) -> tf.Tensor:
     """The matrix that rotates a colour (R, G, B) about the grey axis."""
     angle = degrees * (math.pi / 180)
     cosine, sine = tf.cos(angle), tf.sin(angle)

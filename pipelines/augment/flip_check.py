@@ -64,7 +64,7 @@ def check_flips_by_cross_validation(
     return check_flips(probabilities[0], probabilities[1], targets)
 
 
-def _assign_folds(targets):
+def _assign_folds(targets: np.ndarray) -> np.ndarray:
     """The fold of each example. The examples of one class, or of one set of labels, are spread evenly over the folds."""
     order = np.argsort(targets, kind="stable") if targets.ndim == 1 else np.lexsort(targets.T)
     fold_of = np.empty(len(targets), int)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from pipelines.augment.draws import Draws
+
 MIN_RATIO = 3 / 4
 
 
-def crop(image, min_area, draws):
+def crop(image: tf.Tensor, min_area: float, draws: Draws) -> tf.Tensor:
     """A random crop of an image `(h, w, c)`: area `min_area` to 1, ratio of the sides 3/4 to 4/3 of the image's.
 
     The larger the crop, the closer its ratio is to the image's. So a crop always fits, and no draw is repeated.
@@ -25,23 +28,23 @@ def crop(image, min_area, draws):
     return image[top : top + rows, left : left + columns]
 
 
-def pixels(length, longest):
+def pixels(length: tf.Tensor, longest: int) -> tf.Tensor:
     """Whole pixels, at least one."""
     return tf.clip_by_value(tf.cast(tf.round(length), tf.int32), 1, longest)
 
 
-def flip(image, axis, draws):
+def flip(image: tf.Tensor, axis: int, draws: Draws) -> tf.Tensor:
     """An image flipped along an axis with probability 1/2."""
     return tf.cond(draws.bernoulli(), lambda: tf.reverse(image, [axis]), lambda: image)
 
 
-def rotate(image, degrees):
+def rotate(image: tf.Tensor, degrees: Any) -> tf.Tensor:
     """A float image rotated anticlockwise about its centre."""
     angle = degrees * (math.pi / 180)
     return transform(image, [[tf.cos(angle), -tf.sin(angle)], [tf.sin(angle), tf.cos(angle)]])
 
 
-def transform(image, matrix, shift=(0.0, 0.0)):
+def transform(image: tf.Tensor, matrix: Any, shift: Any = (0.0, 0.0)) -> tf.Tensor:
     """A float image `(h, w, c)` whose pixel (x, y) comes from `matrix` (x, y) + `shift`, in pixels from the centre.
 
     Pixels from outside the image are filled by reflection at the border.

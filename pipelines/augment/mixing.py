@@ -5,7 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def mix(images, targets, mixup, cutmix, seeds):
+def mix(
+    images: tf.Tensor, targets: tf.Tensor, mixup: float, cutmix: float, seeds: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mix each image and its target with the one before it in the batch (the first with the last).
 
     Both methods are one formula, W x + (1 - W) x'. In MixUp W is one number per image, from Beta(`mixup`, `mixup`). In
@@ -38,7 +40,7 @@ def mix(images, targets, mixup, cutmix, seeds):
     )
 
 
-def _draws(seed, mixup, cutmix):
+def _draws(seed: tf.Tensor, mixup: float, cutmix: float) -> tf.Tensor:
     """Three numbers from 0 to 1, one from Beta(`mixup`, `mixup`) and one from Beta(`cutmix`, `cutmix`)."""
     seed = tf.random.fold_in(seed, 1)  # the seed itself gives the numbers of `Draws`
     uniform = tf.random.stateless_uniform([3], seed)
@@ -47,7 +49,7 @@ def _draws(seed, mixup, cutmix):
     return tf.concat([uniform, gamma[0] / tf.maximum(gamma[0] + gamma[1], 1e-30)], 0)
 
 
-def _inside(centre, side, length):
+def _inside(centre: tf.Tensor, side: tf.Tensor, length: int) -> tf.Tensor:
     """`(batch, length)`: which pixels are within half of `side` of `centre`, both as shares of the length."""
     first = tf.round((centre - side / 2) * length)[:, None]
     pixels = tf.range(length, dtype=tf.float32)

@@ -58,7 +58,7 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.min_crop_area <= 1:
             raise ValueError(
                 arguments.message("Augmentation", "min_crop_area", "more than 0 and at most 1", self.min_crop_area)
@@ -79,7 +79,10 @@ class Augmentation:
 
     def stored_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the images to augment, for a network input of `size`: random crops need larger images."""
-        return tuple(math.ceil(side * MARGIN) for side in size) if self.min_crop_area < 1 else tuple(size)
+        height, width = size
+        if self.min_crop_area == 1:
+            return height, width
+        return math.ceil(height * MARGIN), math.ceil(width * MARGIN)
 
     def to_dict(self) -> dict:
         """The arguments as plain values, for JSON; `Augmentation(**dictionary)` gives the same record again."""

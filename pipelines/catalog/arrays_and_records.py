@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,10 +15,13 @@ from pipelines.catalog.splits import SPELLINGS
 from pipelines.errors import InputError
 
 CHANNELS = (1, 3, 4)
+Classes = Sequence[str] | None
 Example = tuple[np.ndarray | bytes, str | tuple[str, ...], str, str]
 
 
-def from_arrays(images, labels, classes, split, group) -> Iterator[Example]:
+def from_arrays(
+    images: Any, labels: Any, classes: Classes, split: Sequence[str] | None, group: Sequence[object] | None
+) -> Iterator[Example]:
     """See `Catalog.from_arrays`."""
     shape, dtype = np.shape(images), getattr(images, "dtype", None)
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in CHANNELS) or not shape[0]:
@@ -35,14 +39,16 @@ def from_arrays(images, labels, classes, split, group) -> Iterator[Example]:
     yield from zip(images, names, splits, groups, strict=True)
 
 
-def from_dataset(dataset, classes) -> Iterator[Example]:
+def from_dataset(dataset: Any, classes: Classes) -> Iterator[Example]:
     """See `Catalog.from_dataset`."""
     for split, part in _by_split(dataset):
         for image, label in _pairs(part):
             yield image, _class_name(label, classes), split, ""
 
 
-def from_tfrecord(files, image, label, split, group, classes) -> Iterator[Example]:
+def from_tfrecord(
+    files: Any, image: str, label: str, split: str | None, group: str | None, classes: Classes
+) -> Iterator[Example]:
     """See `Catalog.from_tfrecord`."""
     features = [name for name in (image, label, split, group) if name]
     for official, patterns in _by_split(files):
@@ -58,7 +64,7 @@ def from_tfrecord(files, image, label, split, group, classes) -> Iterator[Exampl
                 yield values[image], _class_name(values[label], classes), own, _text(values[group]) if group else ""
 
 
-def from_tfds(name, data_dir, image, label) -> Iterator[Example]:
+def from_tfds(name: str, data_dir: str | os.PathLike | None, image: str, label: str) -> Iterator[Example]:
     """See `Catalog.from_tfds`."""
     try:
         import tensorflow_datasets as tfds
@@ -96,14 +102,14 @@ def parse_split(name: str) -> str:
     return split
 
 
-def _by_split(source):
+def _by_split(source: Any) -> list[tuple[str, Any]]:
     """Pairs of split and source, from a dict of these, or from one source without a split."""
     if not isinstance(source, Mapping):
         return [("", source)]
     return [(parse_split(name), part) for name, part in source.items()]
 
 
-def _class_name(label, classes):
+def _class_name(label: Any, classes: Classes) -> str | tuple[str, ...]:
     """The class name of a class number or a text; a tuple of names for a row of 0 and 1."""
     label = np.asarray(label)
     if label.size == 1 and label.dtype.kind in "OSU":
@@ -111,20 +117,20 @@ def _class_name(label, classes):
     if label.size == 1 and label.dtype.kind in "iub" and (classes is None or 0 <= label.item() < len(classes)):
         return str(int(label.item()) if classes is None else classes[int(label.item())])
     if label.ndim == 1 and label.size > 1 and np.isin(label, (0, 1)).all() and len(classes or label) == len(label):
-        return tuple(str(number if classes is None else classes[number]) for number in np.flatnonzero(label))
+        return tuple(str(number if classes is None else classes[number]) for number in np.flatnonzero(label).tolist())
     expected = "a class number, a text, or a row of 0 and 1 with one entry per class"
     known = f" of {len(classes)} classes" if classes is not None else ""
     raise InputError(f"A label{known} must be {expected}. Received: {label.tolist()!r:.100}.")
 
 
-def _text(value):
+def _text(value: object) -> str:
     try:
         return value.decode() if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError:
         raise InputError(f"A label must be text in UTF-8. Received: {value!r:.100}.") from None
 
 
-def _pairs(dataset):
+def _pairs(dataset: Any) -> Iterator[tuple[Any, Any]]:
     """The pairs of image and label of a dataset, whether it is batched or not."""
     spec = getattr(dataset, "element_spec", None)
     if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(part, tf.TensorSpec) for part in spec):
@@ -146,15 +152,15 @@ def _pairs(dataset):
         yield image, label
 
 
-def _not_images(received, remedy):
+def _not_images(received: str, remedy: str) -> InputError:
     expected = "uint8 images from 0 to 255 with 1, 3 or 4 channels, or the bytes of files"
     return InputError(f"The source must have {expected}. Received: {received}. Convert them first: {remedy}.")
 
 
-def _find_files(patterns):
-    found = []
+def _find_files(patterns: Any) -> list[str]:
+    found: list[str] = []
     for pattern in [patterns] if isinstance(patterns, (str, os.PathLike)) else patterns:
-        matches = sorted(glob.glob(os.fspath(pattern))) or [pattern] * os.path.isfile(pattern)
+        matches = sorted(glob.glob(os.fspath(pattern))) or [os.fspath(pattern)] * os.path.isfile(pattern)
         if not matches:
             raise InputError(
                 f"A TFRecord must be a file, or a pattern of files. Received: {pattern}, which does not exist."
@@ -163,7 +169,7 @@ def _find_files(patterns):
     return found
 
 
-def _records(file):
+def _records(file: str) -> Iterator[Mapping[str, Any]]:
     """The records of a file as dicts of features."""
     try:
         with open(file, "rb") as opened:
@@ -175,7 +181,7 @@ def _records(file):
         raise InputError(f"{file} cannot be read as a TFRecord of tf.train.Example: {reason}") from None
 
 
-def _feature(record, name, where):
+def _feature(record: Mapping[str, Any], name: str, where: str) -> Any:
     """The single value of a feature, bytes or a number."""
     if name not in record:
         raise InputError(

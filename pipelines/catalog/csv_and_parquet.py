@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from pipelines.catalog.splits import SPELLINGS
 from pipelines.errors import InputError
 from pipelines.names import from_cell
+
+Columns = dict[str, list[str]]  # the cells of each column, by name
 
 SEPARATORS = ",;\t"
 COLUMNS = ("path", "label", "split", "group", "reason")
@@ -21,7 +24,9 @@ SEPARATOR_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n]*?)"?[\r\n]*$', re.IGNO
 HEADER = "The first line must name the columns, separated by commas, semicolons or tabs."
 
 
-def rows(table, path, label, split, group, root) -> Iterator[tuple]:
+def rows(
+    table: str, path: str, label: str | tuple[str, ...] | None, split: str | None, group: str | None, root: str
+) -> Iterator[tuple]:
     """Yield `(path, label, split, group, reason)` for every row of a table; see `Catalog.from_csv`."""
     wanted = {path, *([label] if isinstance(label, str) else label or ["label"]), split or "split", group or "group"}
     columns = _parquet(table) if _is_parquet(table) else _csv(table, wanted)
@@ -60,7 +65,7 @@ def saved_rows(table: str | os.PathLike) -> list[dict[str, str]]:
         return [{name: from_cell(cell or "") for name, cell in row.items() if name} for row in rows]
 
 
-def _csv(table, wanted):
+def _csv(table: str, wanted: set[str]) -> Columns:
     """The cells of a CSV file: one list per column, by name. Columns that are `wanted` help to guess the separator."""
     reader, before = None, 0
     try:
@@ -87,7 +92,7 @@ def _csv(table, wanted):
         raise InputError(f"{table} cannot be read: {error.strerror}.") from None
 
 
-def _declared_separator(table, first):
+def _declared_separator(table: str, first: str) -> str | None:
     """The separator from a first line such as `sep=;`, as Excel writes it; None if there is no such line."""
     found = SEPARATOR_LINE.match(first)
     if not found:
@@ -101,23 +106,24 @@ def _declared_separator(table, first):
     return separator
 
 
-def _guess_separator(header, wanted):
+def _guess_separator(header: str, wanted: set[str]) -> str:
     """The separator with which the header has most of the wanted columns; among equals, most columns."""
 
-    def columns(separator):
+    def columns(separator: str) -> tuple[int, int]:
         names = next(csv.reader([header], delimiter=separator), [])
         return len(wanted.intersection(names)), len(names)
 
     return max(SEPARATORS, key=columns)
 
 
-def _read_columns(table, header, reader, lines_before):
+def _read_columns(table: str, header: list[str], reader: Any, lines_before: int) -> Columns:
     while len(header) > 1 and not header[-1]:  # each line ends in a separator
         header.pop()
     repeated = [name for number, name in enumerate(header) if name in header[:number]]
     if repeated:
         raise InputError(f"Each column needs a different name. Received: {repeated[0]!r} twice in {table}. {HEADER}")
-    columns, shared = [[] for _ in header], {}
+    columns: list[list[str]] = [[] for _ in header]
+    shared: dict[str, str] = {}
     for cells in reader:
         if not cells:  # an empty line
             continue
@@ -137,14 +143,14 @@ def _read_columns(table, header, reader, lines_before):
     return dict(zip(header, columns, strict=True))
 
 
-def _match_header(cells, header):
+def _match_header(cells: list[str], header: list[str]) -> list[str]:
     """The cells without empty ones after the last column. A row that a person added to a run's table may lack a fingerprint."""
     if len(cells) > len(header) and not any(cells[len(header) :]):
         return cells[: len(header)]
     return [*cells, ""] if header[-1] == FINGERPRINT and len(cells) == len(header) - 1 else cells
 
 
-def _is_parquet(table):
+def _is_parquet(table: str) -> bool:
     try:
         with open(table, "rb") as file:
             return file.read(4) == b"PAR1"
@@ -152,7 +158,7 @@ def _is_parquet(table):
         raise InputError(f"{table} cannot be read: {error.strerror}.") from None
 
 
-def _parquet(table):
+def _parquet(table: str) -> Columns:
     """The cells of a Parquet file as texts; "" for missing values."""
     try:
         from pyarrow import ArrowException, parquet
@@ -169,21 +175,23 @@ def _parquet(table):
     return {name: ["" if cell is None else str(cell) for cell in cells] for name, cells in columns.items()}
 
 
-def _column(table, columns, name):
+def _column(table: str, columns: Columns, name: str) -> list[str]:
     if name not in columns:
         received = ", ".join(map(repr, list(columns)[:20]))
         raise InputError(f"{table} has no column {name!r}. Received: {received}. Use one of these. {HEADER}")
     return columns[name]
 
 
-def _optional(table, columns, name, default, paths):
+def _optional(table: str, columns: Columns, name: str | None, default: str, paths: list[str]) -> list[str]:
     """The column of this name; without a name the one of the default name, or empty cells if there is none."""
     if name is None and default not in columns:
         return [""] * len(paths)
     return _column(table, columns, name or default)
 
 
-def _labels(table, columns, label, paths, reasons):
+def _labels(
+    table: str, columns: Columns, label: str | tuple[str, ...], paths: list[str], reasons: list[str]
+) -> list[str] | list[tuple[str, ...]]:
     """The label of each row; with several columns a tuple of the names of those with a 1."""
     if isinstance(label, str):
         labels = _column(table, columns, label)
@@ -197,7 +205,7 @@ def _labels(table, columns, label, paths, reasons):
         [_column(table, columns, name) for name in label],
         [name.removeprefix(LABEL_PREFIX) for name in label],
     )
-    labels = []
+    multi_hot: list[tuple[str, ...]] = []
     for path, *row in zip(paths, *cells, strict=True):
         values = [BOOLEANS.get(cell.lower()) for cell in row]
         if None in values:
@@ -205,16 +213,16 @@ def _labels(table, columns, label, paths, reasons):
             raise InputError(
                 f"Each of several label columns of {table} must contain 0 or 1. Received: {cell!r} in {name!r} for {path}."
             )
-        labels.append(tuple(name for name, value in zip(classes, values, strict=True) if value))
-    empty = [name for name in classes if name not in _distinct_names(labels)]
+        multi_hot.append(tuple(name for name, value in zip(classes, values, strict=True) if value))
+    empty = [name for name in classes if name not in _distinct_names(multi_hot)]
     if empty:
         raise InputError(
             f"Each of several label columns of {table} must contain at least one 1. Received: none in {empty[0]!r}. Omit it."
         )
-    return labels
+    return multi_hot
 
 
-def _parse_split(table, name, path):
+def _parse_split(table: str, name: str, path: str) -> str:
     if not name:
         return ""
     split = SPELLINGS.get(name.strip().lower())
@@ -225,14 +233,14 @@ def _parse_split(table, name, path):
     return split
 
 
-def _distinct_names(labels):
+def _distinct_names(labels: Iterable[str | tuple[str, ...]]) -> dict[str, None]:
     """All names in a column of labels."""
     return dict.fromkeys(
         name for label in dict.fromkeys(labels) for name in ([label] if isinstance(label, str) else label)
     )
 
 
-def _check_text(table, texts):
+def _check_text(table: str, texts: Iterable[str]) -> None:
     for text in texts:
         try:
             text.encode()
@@ -242,7 +250,9 @@ def _check_text(table, texts):
             ) from None
 
 
-def _check_files(table, paths, labels, reasons, root):
+def _check_files(
+    table: str, paths: list[str], labels: Sequence[str | tuple[str, ...]], reasons: list[str], root: str
+) -> None:
     """Check that each file has one row, and that the files of included rows exist."""
     first: dict[str, int] = {}
     for index, path in enumerate(map(os.path.normpath, paths)):

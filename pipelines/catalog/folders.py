@@ -25,7 +25,8 @@ def rows(folder: str, class_folder: str) -> Iterator[tuple[str, str, str, str]]:
     splits = _splits(folder, listed[0][2])
     depth = bool(splits)
     level = 0 if class_folder == "first" else -1
-    found, empty = set(), {}
+    found: set[str] = set()
+    empty: dict[str, None] = {}  # in order
     for names, files, folders in listed:
         split = splits.get(names[0], "") if names else ""
         below_split = names[depth:]
@@ -37,8 +38,8 @@ def rows(folder: str, class_folder: str) -> Iterator[tuple[str, str, str, str]]:
         for path, _, reason in files:
             yield path, label, split, reason if label else "not in the folder of a class"
     if missing := [label for label in empty if label not in found]:
-        names = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        raise InputError(f"Each class needs images. Received: empty folders in {folder}: {names}. Fill or remove them.")
+        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise InputError(f"Each class needs images. Received: empty folders in {folder}: {shown}. Fill or remove them.")
     if not any(found):
         raise InputError(
             f"The data must be a folder with one folder of images per class. Received: {folder}, without such folders."
@@ -59,7 +60,7 @@ def images(folder: str | os.PathLike) -> tuple[list[str], Counter]:
     return paths, others
 
 
-def _splits(folder, names):
+def _splits(folder: str, names: list[str]) -> dict[str, str]:
     """The split of each folder on the first level; empty unless there are `train` and at least one other split."""
     splits = {name: SPELLINGS[name.lower()] for name in names if name.lower() in SPELLINGS}
     if not {"train"} < set(splits.values()):
@@ -73,13 +74,13 @@ def _splits(folder, names):
     return splits
 
 
-def _visible(top):
+def _visible(top: str) -> Iterator[tuple[tuple[str, ...], list[tuple[str, str, str]], list[str]]]:
     """Yield `(names, files, folders)` of `top` and each folder below it, parents first, sorted by name, without hidden ones.
 
     `names` lead from `top` to the folder. `files` are tuples of path, kind (see `kinds`) and the reason why the file cannot be
     used as an image. `folders` are names. Links are followed, except to a folder around them, which would never end.
     """
-    waiting = [((), top, frozenset())]
+    waiting: list[tuple[tuple[str, ...], str, frozenset]] = [((), top, frozenset())]
     while waiting:
         names, folder, parents = waiting.pop()
         try:
@@ -102,7 +103,7 @@ def _visible(top):
         waiting += [((*names, name), os.path.join(folder, name), parents) for name in reversed(folders)]
 
 
-def _kind(entry, parents):
+def _kind(entry: os.DirEntry, parents: frozenset) -> tuple[str, str]:
     """("folder", "") or as `kinds.kind_of`. Only regular files are opened, since reading a pipe would wait forever."""
     if not entry.is_symlink():
         folder, file = entry.is_dir(), entry.is_file()

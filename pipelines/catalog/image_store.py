@@ -16,9 +16,11 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -58,7 +60,7 @@ def store_images(examples: Iterable[tuple], directory: str) -> Iterator[tuple]:
             yield path, label, split, group or (first + suffix if number and not split else "")
 
 
-def _describe(image):
+def _describe(image: np.ndarray | bytes) -> tuple[str, Callable[[Any], bytes], str]:
     """The digest of an image, a function that gives the bytes of its file, and the suffix of the file."""
     if isinstance(image, bytes):
         known = find_format(image)
@@ -67,18 +69,18 @@ def _describe(image):
     return digest, _encode_png, ".png"
 
 
-def _squeeze_gray(pixels):
+def _squeeze_gray(pixels: np.ndarray) -> np.ndarray:
     """Images of one channel without the channel axis."""
     return pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
 
 
-def _encode_png(pixels):
+def _encode_png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(_squeeze_gray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def _write(path, content, scratch):
+def _write(path: str, content: bytes, scratch: Callable[[], Path]) -> None:
     """Write a file, complete or not at all; `scratch` returns the directory to write it in first."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)

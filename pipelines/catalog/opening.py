@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from pipelines.catalog.table import Catalog
 from pipelines.errors import InputError
@@ -14,7 +15,7 @@ def open_data(
     out: str | os.PathLike | None = None,
     *,
     class_folder: str | None = None,
-    **columns: str | tuple[str, ...] | os.PathLike | None,
+    **columns: Any,
 ) -> Catalog:
     """The catalog of a folder (`Catalog.from_folder`) or of a table (`Catalog.from_csv`).
 
@@ -27,7 +28,8 @@ def open_data(
     Raises:
         InputError: If the path does not exist, the data are of another kind, or an option is for the other kind of data.
     """
-    data, columns = Path(data), {name: value for name, value in columns.items() if value is not None}
+    data = Path(data)
+    columns = {name: value for name, value in columns.items() if value is not None}
     if data.is_file():
         if class_folder is not None:
             raise InputError(f"The option class_folder is for folders. Received: {data}, a file.")

@@ -67,7 +67,7 @@ def relative_to(root: str) -> Callable[[str], str]:
     """A function of a path that gives the path below the root, with slashes. The split of a file is drawn from it."""
     start = os.path.join(root, "")
 
-    def relative(path):
+    def relative(path: str) -> str:
         # Cutting off the root is enough for most paths: `relpath` takes minutes for millions of names.
         name = path[len(start) :] if path.startswith(start) else os.path.relpath(path, root or os.curdir)
         return name.replace(os.sep, "/")
@@ -75,12 +75,12 @@ def relative_to(root: str) -> Callable[[str], str]:
     return relative
 
 
-def _hash(seed, name):
+def _hash(seed: int, name: str) -> float:
     digest = hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def _official_of_units(names, unit_of, official):
+def _official_of_units(names: Sequence[str], unit_of: np.ndarray, official: Sequence[str]) -> np.ndarray:
     """For each unit the number of its official split, -1 if it has none."""
     own = np.array([ORDER.index(split) if split else -1 for split in official], int)
     official_of_unit = np.full(len(names), -1)
@@ -95,7 +95,7 @@ def _official_of_units(names, unit_of, official):
     return official_of_unit
 
 
-def _allowed(official_of_unit):
+def _allowed(official_of_unit: np.ndarray) -> np.ndarray:
     """`(units, splits)`: whether each unit may be in each split."""
     allowed = np.zeros((len(official_of_unit), len(ORDER)), bool)
     allowed[official_of_unit < 0] = True
@@ -105,14 +105,18 @@ def _allowed(official_of_unit):
     return allowed
 
 
-def _class_unit_pairs(unit_of, classes, num_units):
+def _class_unit_pairs(
+    unit_of: np.ndarray, classes: Sequence[Sequence[int]], num_units: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Each class with each of its units once: two arrays, sorted by class."""
     lengths = [len(own) for own in classes]
     flat = np.array([number for own in classes for number in own], np.int64)
     return np.divmod(np.unique(flat * num_units + np.repeat(unit_of, lengths)), num_units)
 
 
-def _fill_missing_splits(chosen, hashes, allowed, pairs):
+def _fill_missing_splits(
+    chosen: np.ndarray, hashes: np.ndarray, allowed: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
+) -> None:
     """Move units, in place, so that no class lacks a split that it has units for."""
     pair_class, pair_unit = pairs
     total = np.bincount(pair_class)
@@ -122,10 +126,10 @@ def _fill_missing_splits(chosen, hashes, allowed, pairs):
     by_unit = np.argsort(pair_unit, kind="stable")
     starts = np.searchsorted(pair_unit[by_unit], np.arange(len(chosen) + 1))
 
-    def classes_of(unit):
+    def classes_of(unit: int) -> np.ndarray:
         return pair_class[by_unit[starts[unit] : starts[unit + 1]]]
 
-    def can_leave(unit):
+    def can_leave(unit: int) -> bool:
         """Whether no class of the unit needs it in its present split."""
         own, split = classes_of(unit), chosen[unit]
         return ((counts[own, split] > 1) | (total[own] < needed[split])).all()
@@ -140,6 +144,6 @@ def _fill_missing_splits(chosen, hashes, allowed, pairs):
             movable = [unit for unit in own if allowed[unit, split] and can_leave(unit)]
             if movable:
                 nearest = min(movable, key=lambda unit: (max(low - hashes[unit], hashes[unit] - high), hashes[unit]))
-                np.add.at(counts, (classes_of(nearest), chosen[nearest]), -1)
-                np.add.at(counts, (classes_of(nearest), split), 1)
+                counts[classes_of(nearest), chosen[nearest]] -= 1
+                counts[classes_of(nearest), split] += 1
                 chosen[nearest] = split

@@ -96,7 +96,9 @@ class Catalog:
             InputError: If the table cannot be read, a column, file or label is missing, or a file has two lines.
         """
         root = os.path.dirname(os.fspath(table)) if root is None else os.fspath(root)
-        return cls(*_columns(csv_and_parquet.rows(os.fspath(table), path, label, split, group, root)), root)
+        rows = csv_and_parquet.rows(os.fspath(table), path, label, split, group, root)
+        paths, labels, splits, groups, reasons = _columns(rows)
+        return cls(paths, labels, splits, groups, reasons, root)
 
     @classmethod
     def from_arrays(
@@ -204,7 +206,7 @@ class Catalog:
         return cls._from_examples(arrays_and_records.from_tfds(name, data_dir, image, label), directory)
 
     @classmethod
-    def _from_examples(cls, examples, directory):
+    def _from_examples(cls, examples: Iterable[tuple], directory: str | os.PathLike | None) -> Catalog:
         directory = image_store.default_directory() if directory is None else os.fspath(directory)
         paths, labels, official, groups = _columns(image_store.store_images(examples, directory)) or ((),) * 4
         if all(isinstance(label, tuple) and len(label) == 1 for label in labels):
@@ -236,7 +238,7 @@ class Catalog:
 
     def targets(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The class numbers of the files at these indices, `(files,)`; multi-label: `(files, classes)` of 0 and 1."""
-        numbers = {name: number for number, name in enumerate(self.classes)}
+        numbers: dict[str | tuple[str, ...], int] = {name: number for number, name in enumerate(self.classes)}
         if not self.multi_label:
             return np.array([numbers[self.labels[index]] for index in indices], int)
         targets = np.zeros((len(indices), len(numbers)), int)
@@ -289,7 +291,7 @@ class Catalog:
         """
         indices = self.included()
         numbers = {name: number for number, name in enumerate(self.classes)}
-        classes = {label: [numbers.get(name) for name in _names(label)] for label in set(self.labels)}
+        classes = {label: [numbers[name] for name in _names(label) if name in numbers] for label in set(self.labels)}
         relative = splits.relative_to(self.root)
         units = [self.groups[index] or relative(self.paths[index]) for index in indices]
         class_numbers = [classes[self.labels[index]] for index in indices]
@@ -310,17 +312,18 @@ class Catalog:
             fingerprints: For each file a number that stands for its content, or ""; None for no such column.
         """
         label_columns = self.classes if self.multi_label else ()
-        last = () if fingerprints is None else (csv_and_parquet.FINGERPRINT,)
+        last_column = [] if fingerprints is None else [csv_and_parquet.FINGERPRINT]
+        last_cells = [[] for _ in self.paths] if fingerprints is None else [[cell] for cell in fingerprints]
         with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow((*COLUMNS, *(LABEL_PREFIX + name for name in label_columns), *last))
+            writer.writerow((*COLUMNS, *(LABEL_PREFIX + name for name in label_columns), *last_column))
             columns = (self.paths, self.labels, self.splits, self.groups, self.exclusion_reasons)
-            for index, (name, label, *rest) in enumerate(zip(*columns, strict=True)):
+            for (name, label, *rest), last in zip(zip(*columns, strict=True), last_cells, strict=True):
                 cells = map(to_cell, (os.path.abspath(name), ", ".join(_names(label)), *rest))
                 multi_hot = (int(class_name in label) for class_name in label_columns)
-                writer.writerow((*cells, *multi_hot, *(fingerprints[index] for _ in last)))
+                writer.writerow((*cells, *multi_hot, *last))
 
-    def _check_splits(self):
+    def _check_splits(self) -> Catalog:
         trained = {name for index in self.included("train") for name in self.classes_of(index)}
         missing = [name for name in self.classes if name not in trained]
         if missing:
@@ -338,11 +341,11 @@ class Catalog:
         return self
 
 
-def _columns(rows):
+def _columns(rows: Iterable[tuple]) -> tuple:
     return tuple(zip(*rows, strict=True))
 
 
-def _names(label):
+def _names(label: str | tuple[str, ...]) -> tuple[str, ...]:
     """The classes of a label: one, several, or none."""
     if isinstance(label, tuple):
         return label

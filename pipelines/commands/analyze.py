@@ -12,6 +12,8 @@ from typing import Any
 
 from pipelines.errors import InputError
 
+Size = tuple[int, ...] | None
+
 FILES = (".keras", ".h5")
 MIN_WIDTH = 60
 
@@ -67,7 +69,7 @@ def _analyze(options: argparse.Namespace) -> None:
         print(analysis.to_text(width=max(MIN_WIDTH, shutil.get_terminal_size((120, 24)).columns)))
 
 
-def _parse_size(text):
+def _parse_size(text: str | None) -> Size:
     """The numbers of a size such as 320x320; None for None."""
     if text is None:
         return None
@@ -77,7 +79,7 @@ def _parse_size(text):
     return tuple(map(int, parts))
 
 
-def _load_backbone(handle, size, text):
+def _load_backbone(handle: str, size: Size, text: str | None) -> Any:
     """A backbone with random weights: the analysis does not depend on them, so none are downloaded."""
     from keras_cnn import load_backbone
 
@@ -95,7 +97,7 @@ def _load_backbone(handle, size, text):
         raise InputError(sentence.replace("`handle`", "MODEL").replace("`input_shape`", "--input")) from None
 
 
-def _load_file(path):
+def _load_file(path: Path) -> Any:
     import keras
 
     _refuse_folder(path)
@@ -113,7 +115,7 @@ def _load_file(path):
         ) from None
 
 
-def _refuse_folder(path):
+def _refuse_folder(path: Path) -> None:
     if path.is_dir():
         runs = sorted(path.glob("runs/*/model.keras"), key=lambda file: file.stat().st_mtime)
         of_version = path.parent / "runs" / path.name / "model.keras"
@@ -122,7 +124,7 @@ def _refuse_folder(path):
         raise InputError(f"MODEL must be a file such as my_model.keras. Received: {path}, which is a folder. {remedy}")
 
 
-def _input_shape(model, size, text):
+def _input_shape(model: Any, size: Size, text: str | None) -> tuple | None:
     """The model's input shape with the sides of `size`, and with its channels if there are any in `size`."""
     import keras
 

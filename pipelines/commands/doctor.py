@@ -58,7 +58,7 @@ def _doctor(options: argparse.Namespace) -> None:
     print(json.dumps(found) if options.json else _format_text(found, catalog.root))
 
 
-def _format_text(found, root):
+def _format_text(found: dict[str, Any], root: str) -> str:
     lines = [
         f"Classes: {found['classes']:,}. Images: {found['images']:,}. Files excluded: {found['excluded']:,}. "
         f"Checked in {found['seconds']:.0f} s, {found['images_per_second']:.0f} images per second."

@@ -48,7 +48,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(json.dumps(found) if options.json else _format_text(found))
 
 
-def _format_warning(seen, images):
+def _format_warning(seen: dict[str, Any], images: int) -> str:
     counts = {split: len(paths) for split, paths in seen["images"].items()}
     total = sum(counts.values())
     by_split = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -58,7 +58,7 @@ def _format_warning(seen, images):
     return f"{text}; accuracy on the other {images - total}: {100 * seen['accuracy_on_unseen']:.1f} %."
 
 
-def _format_text(found):
+def _format_text(found: dict[str, Any]) -> str:
     low, high = found["interval_95"]
     multi_label = "mean_average_precision" in found
     lines = [f"mean average precision {_format_percent(found['mean_average_precision'])}"] if multi_label else []
@@ -78,5 +78,5 @@ def _format_text(found):
     return "\n".join(lines)
 
 
-def _format_percent(share):
+def _format_percent(share: float | None) -> str:
     return "      -" if share is None else f"{100 * share:5.1f} %"

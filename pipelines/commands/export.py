@@ -98,11 +98,11 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _find_run(path):
-    """The folder of a run; the last run if `path` is a folder of versions."""
+def _find_run(name: str) -> Path:
+    """The folder of a run; the last run if it is a folder of versions."""
     from keras_cnn.serving.version_folder import highest_version
 
-    path = Path(path)
+    path = Path(name)
     if not path.exists():
         raise InputError(f"The run {path} does not exist.")
     if not (path / "model.keras").is_file() and (highest := highest_version(path / "runs")):
@@ -114,14 +114,14 @@ def _find_run(path):
     return path.resolve()
 
 
-def _read_json(file):
+def _read_json(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"The run has no readable {file.name}: {error}.") from None
 
 
-def _examples(run, split, metrics):
+def _examples(run: Path, split: str, metrics: dict[str, Any]) -> tuple[list[Path], list[Any]]:
     """Paths and targets of the images of a split that still exist, at most about `MAX_EXAMPLES`."""
     from pipelines.catalog.csv_and_parquet import LABEL_PREFIX, saved_rows
 
@@ -135,7 +135,7 @@ def _examples(run, split, metrics):
     return [Path(row["path"]) for row in rows], targets
 
 
-def _format_text(version, card, split):
+def _format_text(version: Path, card: dict[str, Any], split: str) -> str:
     measured = card["verification"]
     differences = ", ".join(f"{name} {value:.1e}" for name, value in measured["differences"].items())
     text = f"{version}: {card['precision']}, {measured['images']} images, largest difference of each signature: {differences}"
@@ -148,7 +148,7 @@ def _format_text(version, card, split):
     return text
 
 
-def _share(text):
+def _share(text: str) -> float:
     try:
         value = float(text)
     except ValueError:

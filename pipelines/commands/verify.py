@@ -55,7 +55,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 0
 
 
-def _format_verification(found):
+def _format_verification(found: Any) -> str:
     signatures = ", ".join(f"{name} {difference:.1e}" for name, difference in found.differences.items())
     return (
         f"{found.path}: {found.images} images, largest difference of each signature: {signatures}; "
@@ -63,7 +63,7 @@ def _format_verification(found):
     )
 
 
-def _format_inspection(found):
+def _format_inspection(found: Any) -> str:
     lines = [
         f"{found.path}: {found.size / 1e6:.1f} MB in {len(found.files)} files, by TensorFlow {found.tensorflow_version}"
     ]

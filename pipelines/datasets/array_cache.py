@@ -122,29 +122,27 @@ class ArrayCache:
     @contextmanager
     def _staging(self, num_bytes: int) -> Iterator[Path]:
         """A directory for one unfinished entry, with room for so many bytes; removed at the end unless it was renamed."""
-        if self.directory is None:
-            raise OSError(errno.ENOENT, "there is no home directory")
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            scratch.sweep(self.directory, STAGING)  # first, since it frees room
+            scratch.sweep(self._root, STAGING)  # first, since it frees room
             self._make_room(num_bytes)
-            directory = scratch.ScratchFolder(self.directory, STAGING)
+            directory = scratch.ScratchFolder(self._root, STAGING)
         with directory as path:
             yield path
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Within it, no other process adds or removes entries."""
-        with durable.open_lock(self.directory / ".lock") as lock:
+        with durable.open_lock(self._root / ".lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _make_room(self, num_bytes: int) -> None:
         """Remove the least recently used entries until so many more bytes are within the limit and fit on the disk."""
-        files = [(path.stat(), path) for path in self.directory.glob(ENTRY + "/array.npy")]
+        files = [(path.stat(), path) for path in self._root.glob(ENTRY + "/array.npy")]
         entries = sorted((stat.st_mtime_ns, stat.st_size, path.parent) for stat, path in files)
         total = sum(size for _, size, _ in entries)
-        free = shutil.disk_usage(self.directory).free - RESERVE
+        free = shutil.disk_usage(self._root).free - RESERVE
         if num_bytes > self.limit:
             raise OSError(errno.EFBIG, f"the cache is limited to {_format_gib(self.limit)}")
         if num_bytes > total + free:
@@ -158,7 +156,7 @@ class ArrayCache:
 
     def _remove(self, path: Path) -> None:
         """Remove an entry at once: nobody sees half of it. A process that has mapped it can still read it."""
-        doomed = Path(tempfile.mkdtemp(prefix=STAGING, dir=self.directory))
+        doomed = Path(tempfile.mkdtemp(prefix=STAGING, dir=self._root))
         os.rename(path, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
@@ -177,6 +175,13 @@ class ArrayCache:
 
     def _entry_path(self, key: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Path:
         return self._name / digest(key, list(shape), np.dtype(dtype).str)
+
+    @property
+    def _root(self) -> Path:
+        """The directory; OSError if there is none."""
+        if self.directory is None:
+            raise OSError(errno.ENOENT, "there is no home directory")
+        return self.directory
 
     @property
     def _name(self) -> Path:

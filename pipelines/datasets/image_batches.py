@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +68,8 @@ class ImageBatches:
         indices: Sequence[int] | np.ndarray | None = None,
     ):
         self.source = source
-        self._size = tuple(size)
+        height, width = size
+        self._size = height, width
         targets = np.asarray(targets)
         self.examples = len(targets)
         indices = np.arange(len(source)) if indices is None else np.asarray(indices)
@@ -87,7 +87,7 @@ class ImageBatches:
         epoch = tf.cast(epoch, tf.int64)
         examples = self._order(epoch)
 
-        def batch(step):
+        def batch(step: tf.Tensor) -> tuple:
             first = step * self._batch_size
             return self._batch(epoch, first, examples[first : first + self._batch_size])
 
@@ -102,7 +102,7 @@ class ImageBatches:
             dataset_options()
         )
 
-    def _batch(self, epoch, first, examples):
+    def _batch(self, epoch: tf.Tensor, first: tf.Tensor, examples: tf.Tensor) -> tuple:
         """The batch of these examples, of which the first has index `first` in the epoch."""
         examples = tf.ensure_shape(examples, (self._static_batch_size,))
         indices_in_epoch = first + tf.range(tf.size(examples, tf.int64))
@@ -111,15 +111,25 @@ class ImageBatches:
         return batch if self._weights is None else (*batch, tf.linalg.matvec(batch[1], self._weights))
 
 
-def _check(source, indices, targets, size, batch_size, classes, augmentation, seed, balance):
+def _check(
+    source: np.ndarray | ImageFiles,
+    indices: np.ndarray,
+    targets: np.ndarray,
+    size: tuple[int, int],
+    batch_size: int,
+    classes: int | None,
+    augmentation: Augmentation,
+    seed: int,
+    balance: str | None,
+) -> int:
     """The number of classes, if the arguments of `ImageBatches` fit together."""
     arguments.integer("ImageBatches", "batch_size", batch_size)
     arguments.integer("ImageBatches", "examples", len(targets))
     arguments.integer("ImageBatches", "seed", seed, 0)
     arguments.one_of("ImageBatches", "balance", balance, (None, "sampling", "weights"))
-    expected = (len(targets), *augmentation.stored_size(size), 3)
-    if (len(indices), *source.shape[1:]) != expected or source.dtype != np.uint8:
-        expected = f"uint8 {expected}, one image per target"
+    shape = (len(targets), *augmentation.stored_size(size), 3)
+    if (len(indices), *source.shape[1:]) != shape or source.dtype != np.uint8:
+        expected = f"uint8 {shape}, one image per target"
         received = f"{source.dtype} {(len(indices), *source.shape[1:])}"
         raise ValueError(arguments.message("ImageBatches", "source", expected, received))
     if targets.ndim == 2:
@@ -131,7 +141,7 @@ def _check(source, indices, targets, size, batch_size, classes, augmentation, se
     return classes
 
 
-def _make_image_reader(source, indices):
+def _make_image_reader(source: np.ndarray | ImageFiles, indices: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function of a tensor of examples that gives their images: those of `source` at `indices`."""
     indices = tf.constant(indices, tf.int64)
     if isinstance(source, ImageFiles):
@@ -147,7 +157,7 @@ def as_tensor(array: np.ndarray) -> tf.Tensor:
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__()) if can_share else tf.constant(array)
 
 
-def _make_target_reader(targets, classes) -> Callable[[Any], Any]:
+def _make_target_reader(targets: np.ndarray, classes: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function of a tensor of examples that gives their targets, `(examples, classes)`."""
     if targets.ndim == 2:
         array = tf.constant(targets, tf.float32)

@@ -37,7 +37,7 @@ def decode_files(
         extra: A function of the bytes of a file and of its float32 image; its results follow in the element.
     """
 
-    def prepare(index, path):
+    def prepare(index: tf.Tensor, path: tf.Tensor) -> tuple:
         content = tf.io.read_file(path)
         image = images.prepare(content, preprocessing)
         return index, _to_dtype(image, dtype), *extra(content, image)
@@ -70,7 +70,7 @@ def load_images(
     """
     files, cache, done = ImageFiles(paths, preprocessing), cache or ArrayCache(), 0
 
-    def fill(array):
+    def fill(array: np.ndarray) -> None:
         nonlocal done
         for indices, batch in decode_files(paths, preprocessing, tf.uint8).batch(64).prefetch(tf.data.AUTOTUNE):
             indices = indices.numpy()
@@ -83,11 +83,11 @@ def load_images(
         if done < len(paths):
             raise _changed_file(paths[done])
 
+    loaded: np.ndarray | ImageFiles = files
     try:
         loaded = cache.get_or_compute(files.key, files.shape, files.dtype, fill)
     except NoRoomError as error:
         warn_of_repeated_decoding(error)
-        loaded = files
     progress(len(paths) - done)
     return loaded
 
@@ -134,7 +134,7 @@ class ImageFiles:
     def read(self, indices: tf.Tensor) -> tf.Tensor:
         """The images at a tensor of indices, in TensorFlow operations."""
 
-        def prepare(path):
+        def prepare(path: tf.Tensor) -> tf.Tensor:
             return _to_dtype(images.prepare(tf.io.read_file(path), self.preprocessing), tf.uint8)
 
         paths = tf.gather(self._path_tensor, indices)
@@ -152,20 +152,20 @@ class ImageFiles:
             raise
 
 
-def _to_tensor(paths):
+def _to_tensor(paths: Sequence[str]) -> tf.Tensor:
     return tf.constant([os.fsencode(path) for path in paths], tf.string)
 
 
-def _to_dtype(image, dtype):
+def _to_dtype(image: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     # Resized values stay within 0..255, so adding a half and cutting off the fraction rounds them.
     return image if dtype == tf.float32 else tf.cast(image + 0.5, dtype)
 
 
 def code_version(package: ModuleType) -> list[str]:
     """What the results of a package depend on: TensorFlow's version, and a digest of the package's own code."""
-    files = [path.read_bytes() for path in sorted(Path(package.__file__).parent.glob("*.py"))]
+    files = [path.read_bytes() for path in sorted(Path(package.__path__[0]).glob("*.py"))]
     return [tf.__version__, hashlib.sha256(b"".join(files)).hexdigest()]
 
 
-def _changed_file(path):
+def _changed_file(path: str) -> InputError:
     return InputError(f"{path} was readable a moment ago and is not any more. Do not change the data while a job runs.")

@@ -64,7 +64,7 @@ def balanced(labels: np.ndarray) -> Callable[[int, int | tf.Tensor], tf.Tensor]:
     starts = np.cumsum(sizes * rounds) - sizes * rounds
     taken = np.concatenate([start + np.arange(share) for start, share in zip(starts, shares, strict=True)])
 
-    def indices_of_epoch(seed, epoch):
+    def indices_of_epoch(seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
         noise = tf.random.stateless_uniform(rank.shape, tf.random.fold_in([seed, 2], epoch), dtype=tf.float64)
         chosen = tf.gather(indices, tf.gather(tf.argsort(rank + noise), taken))
         return tf.gather(chosen, shuffled(len(labels), seed, epoch))

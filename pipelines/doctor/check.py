@@ -43,7 +43,7 @@ def check_data(catalog: Catalog, size: int, progress: bool = True) -> dict:
     }
 
 
-def _refusals(catalog) -> Iterator[doctor.Finding]:
+def _refusals(catalog: Catalog) -> Iterator[doctor.Finding]:
     """A finding if `fit` would refuse these data."""
     try:
         catalog.check().split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pipelines.catalog import Catalog
@@ -39,7 +40,7 @@ def group_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
     return replace(catalog, groups=tuple(groups))
 
 
-def _by_split(catalog, indices):
+def _by_split(catalog: Catalog, indices: Iterable[int]) -> list[tuple[list[int], list[int]]]:
     """Pairs of indices: the files of a set in one split, and those without a split, which join the first of these splits."""
     by_split = [[index for index in indices if catalog.splits[index] == split] for split in (*SPLITS, "")]
     assigned, unassigned = [found for found in by_split[:-1] if found], by_split[-1]
@@ -48,6 +49,6 @@ def _by_split(catalog, indices):
     return [(assigned[0], unassigned), *((found, []) for found in assigned[1:])]
 
 
-def _class_sizes(catalog, indices):
+def _class_sizes(catalog: Catalog, indices: Iterable[int]) -> Counter[str]:
     """The number of these files per class."""
     return Counter(name for index in indices for name in catalog.classes_of(index))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -127,7 +128,9 @@ def cross_split_test_images(catalog: Catalog, duplicates: Duplicates) -> np.ndar
     return np.array(sorted({index for in_test, _ in pairs for index in in_test}), int)
 
 
-def _cross_split(catalog, duplicates, split, others):
+def _cross_split(
+    catalog: Catalog, duplicates: Duplicates, split: str, others: Sequence[str]
+) -> Iterator[tuple[list[int], list[int]]]:
     """For each set of duplicates in `split` and in one of `others`: the indices in `split`, and those in `others`."""
     for indices in duplicates.sets:
         inside = [index for index in indices if catalog.splits[index] == split]
@@ -136,7 +139,7 @@ def _cross_split(catalog, duplicates, split, others):
             yield inside, outside
 
 
-def _leaks(catalog, duplicates) -> Iterator[Finding]:
+def _leaks(catalog: Catalog, duplicates: Duplicates) -> Iterator[Finding]:
     for split, others in (("test", ("train", "validation")), ("validation", ("train",))):
         found = list(_cross_split(catalog, duplicates, split, others))
         if found:
@@ -150,7 +153,7 @@ def _leaks(catalog, duplicates) -> Iterator[Finding]:
             yield Finding("leak", ERROR, text, _paths(catalog, sets))
 
 
-def _label_conflicts(catalog, duplicates) -> Iterator[Finding]:
+def _label_conflicts(catalog: Catalog, duplicates: Duplicates) -> Iterator[Finding]:
     for kind, level, sets, words, remedy in (
         ("label conflict", ERROR, duplicates.exact, "exact duplicates", "One of the labels is wrong: correct it."),
         (
@@ -169,7 +172,7 @@ def _label_conflicts(catalog, duplicates) -> Iterator[Finding]:
             yield Finding(kind, level, f"{text} different labels, such as {names}. {remedy}", files)
 
 
-def _labels(catalog) -> Iterator[Finding]:
+def _labels(catalog: Catalog) -> Iterator[Finding]:
     same, similar = labels.find_similar(catalog.classes)
     counts = _images_per_class(catalog)
     for kind, level, sets, words, remedy in (
@@ -198,13 +201,13 @@ def _labels(catalog) -> Iterator[Finding]:
         yield Finding("blank label", ERROR, f"{text} no visible character: {names}. {remedy}")
 
 
-def _images_per_class(catalog):
+def _images_per_class(catalog: Catalog) -> Counter[str]:
     counts = Counter(dict.fromkeys(catalog.classes, 0))
     counts.update(name for index in catalog.included() for name in catalog.classes_of(index))
     return counts
 
 
-def _excluded(catalog) -> Iterator[Finding]:
+def _excluded(catalog: Catalog) -> Iterator[Finding]:
     by_kind = defaultdict(list)
     for index, reason in enumerate(catalog.exclusion_reasons):
         if reason:
@@ -218,7 +221,7 @@ def _excluded(catalog) -> Iterator[Finding]:
         yield Finding("excluded", level, text, _paths(catalog, [[index] for index in indices]))
 
 
-def _class_sizes(catalog) -> Iterator[Finding]:
+def _class_sizes(catalog: Catalog) -> Iterator[Finding]:
     ranked = _images_per_class(catalog).most_common()
     few = [f"{name} ({count})" for name, count in ranked[::-1] if count < FEW_IMAGES]
     if few:
@@ -229,7 +232,7 @@ def _class_sizes(catalog) -> Iterator[Finding]:
         yield Finding("imbalance", WARNING, f"{text} The network may rarely predict small classes: add images to them.")
 
 
-def _duplicates(catalog, duplicates) -> Iterator[Finding]:
+def _duplicates(catalog: Catalog, duplicates: Duplicates) -> Iterator[Finding]:
     for kind, sets, words in (
         ("duplicates", duplicates.exact, "exact duplicates"),
         ("near-duplicates", duplicates.near, "near-duplicates"),
@@ -249,7 +252,7 @@ def _duplicates(catalog, duplicates) -> Iterator[Finding]:
         yield Finding("not compared", NOTE, text)
 
 
-def _images(catalog, images, size) -> Iterator[Finding]:
+def _images(catalog: Catalog, images: Images, size: tuple[int, int]) -> Iterator[Finding]:
     included = images.indices_of(catalog.included())
     records, indices = images.records[included], images.catalog_indices[included]
     paths = [catalog.paths[index] for index in indices]
@@ -267,7 +270,7 @@ def _images(catalog, images, size) -> Iterator[Finding]:
             yield Finding(kind, level, text, _paths(catalog, [[index] for index in indices[mask]]))
 
 
-def _by_values(records):
+def _by_values(records: np.ndarray) -> dict[str, np.ndarray]:
     """Masks of images whose values cover a small part of the possible range; an image has at most one of these kinds."""
     smallest, largest = records["deepest"].T
     varies_in_16_bits = smallest < largest
@@ -284,12 +287,12 @@ def _by_values(records):
     return masks
 
 
-def _num_bits(values):
+def _num_bits(values: np.ndarray) -> np.ndarray:
     """The number of binary digits of each value."""
     return np.ceil(np.log2(values + 1.0)).astype(int)
 
 
-def _details(records, size):
+def _details(records: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
     """The values of the placeholders in `MESSAGES`."""
     bits = _num_bits(records["deepest"][:, 1])
     return {
@@ -302,28 +305,28 @@ def _details(records, size):
     }
 
 
-def _has_wrong_suffix(path, format_number):
+def _has_wrong_suffix(path: str, format_number: int) -> bool:
     if format_number >= len(FORMATS):
         return False
     return not path.lower().endswith(BY_PILLOW_NAME[FORMATS[format_number]].suffixes)
 
 
-def _one_of_each_first(indices, values):
+def _one_of_each_first(indices: Iterable[int], values: Sequence[Any]) -> list[int]:
     """The indices, reordered: first one index of each value. So a page that shows only some files shows what differs."""
-    first = {}
+    first: dict[Any, int] = {}
     for index in indices:
         first.setdefault(values[index], index)
     heads = set(first.values())
     return [*first.values(), *(index for index in indices if index not in heads)]
 
 
-def _paths(catalog, sets):
+def _paths(catalog: Catalog, sets: Iterable[Iterable[int]]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(catalog.paths[index] for index in indices) for indices in sets)
 
 
-def _join_some(names, limit=5):
+def _join_some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _count(count, one, many):
+def _count(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"

@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 from PIL import Image
@@ -57,11 +58,11 @@ def read_header(path: str, head: bytes | None = None, orientation: int | None = 
     return None
 
 
-def _orientation(path):
+def _orientation(path: str) -> int:
     return int(read_orientation(tf.io.read_file(os.fsencode(path))))
 
 
-def _describe(image, orientation):
+def _describe(image: Any, orientation: int) -> Header:
     width, height = image.size if orientation < 5 else image.size[::-1]
     has_trait = {
         ANIMATED: image.format != "MPO" and getattr(image, "is_animated", False),

@@ -38,11 +38,11 @@ def format_label(label: str) -> str:
     return "".join(char if _is_unambiguous(char) else ascii(char)[1:-1] for char in repr(label))
 
 
-def _is_unambiguous(char):
+def _is_unambiguous(char: str) -> bool:
     return (
         not unicodedata.combining(char) and not _is_variation_selector(char) and unicodedata.is_normalized("NFKC", char)
     )
 
 
-def _is_variation_selector(char):
+def _is_variation_selector(char: str) -> bool:
     return "\ufe00" <= char <= "\ufe0f"

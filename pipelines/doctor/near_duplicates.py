@@ -108,13 +108,13 @@ def near_pairs(thumbnails: np.ndarray) -> np.ndarray | None:
     return textured[pairs[np.concatenate(is_near)]]
 
 
-def _connected_components(count, pairs):
+def _connected_components(count: int, pairs: np.ndarray) -> np.ndarray:
     """For each of `count` files the number of the set that the pairs connect it to."""
     edges = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
     return connected_components(edges, directed=False)[1]
 
 
-def _members(numbers):
+def _members(numbers: np.ndarray) -> list[np.ndarray]:
     """The indices of each number, one array per number."""
     order = np.argsort(numbers, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)

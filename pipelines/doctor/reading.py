@@ -94,18 +94,27 @@ def read(
     indices = catalog.included()
     files = ImageFiles([catalog.paths[index] for index in indices], preprocessing)
     records_key = digest("records", files.key, image_files.code_version(doctor), PIL.__version__)
-    pixels = cache.get(files.key, files.shape, files.dtype) if store_images else None
+    pixels: np.ndarray | ImageFiles | None = None
+    if store_images:
+        pixels = cache.get(files.key, files.shape, files.dtype)
     records = cache.get(records_key, (len(files),), RECORD)
     if records is None or (store_images and pixels is None):
         pixels, records = _read_files(files, cache, records_key, records, store_images, progress)
     else:
         progress(len(files))
     unreadable = np.flatnonzero(~records["readable"])
-    reasons = {int(indices[i]): why_unreadable(files.paths[i], preprocessing) for i in unreadable}
+    reasons = {int(indices[i]): why_unreadable(files.paths[i], preprocessing) for i in unreadable.tolist()}
     return catalog.exclude(reasons), Images(pixels, records, indices, preprocessing, files.key)
 
 
-def _read_files(files, cache, records_key, known_records, store_images, progress):
+def _read_files(
+    files: ImageFiles,
+    cache: ArrayCache,
+    records_key: str,
+    known_records: np.ndarray | None,
+    store_images: bool,
+    progress: Callable[[int], object],
+) -> tuple[np.ndarray | ImageFiles | None, np.ndarray]:
     """Read the files in one pass, which fills both entries of the cache: the images, and the records.
 
     Returns:
@@ -129,7 +138,7 @@ def _read_files(files, cache, records_key, known_records, store_images, progress
         return (files if store_images else None), records
 
 
-def _fill(files, records, pixels, progress):
+def _fill(files: ImageFiles, records: np.ndarray, pixels: np.ndarray | None, progress: Callable[[int], object]) -> None:
     """Fill `records`, and `pixels` unless they are None. Files that cannot be read leave zeros."""
     records["readable"] = False
     end = 0
@@ -153,7 +162,7 @@ def _fill(files, records, pixels, progress):
     progress(len(files) - end)
 
 
-def _properties(content, image):
+def _properties(content: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """The first bytes and the orientation of a file, then the values of `FROM_PIXELS`, in TensorFlow operations."""
     height, width, _ = image.shape
     rows, columns = (tf.constant(_averaging_matrix(side), tf.float32) for side in (height, width))
@@ -181,14 +190,14 @@ def fingerprint(contents: Any) -> tf.Tensor:
     return tf.strings.to_hash_bucket_fast(contents, tf.int64.max)
 
 
-def _averaging_matrix(side):
+def _averaging_matrix(side: int) -> np.ndarray:
     """`(8, side)`: each row takes the mean over an eighth of a side."""
     edges = np.linspace(0, side, THUMBNAIL + 1)
     starts, ends = np.maximum(edges[:-1, None], np.arange(side)), np.minimum(edges[1:, None], np.arange(side) + 1)
     return np.maximum(ends - starts, 0) * THUMBNAIL / side
 
 
-def _from_header(path, head, orientation):
+def _from_header(path: str, head: bytes, orientation: int) -> dict[str, int]:
     """The fields of a record that come from the header of a file."""
     header = read_header(path, head, int(orientation))
     if header is None:

@@ -32,7 +32,7 @@ def why_unreadable(path: str, preprocessing: Preprocessing) -> str:
     return "a file that could not be read before, but can be read now"
 
 
-def _from_content(path, content):
+def _from_content(path: str, content: bytes) -> str:
     """The reason from Pillow or from the bytes of the file, "" if they do not show it."""
     header = read_header(path)
     name = header.format if header else foreign_format(content) or _by_first_bytes(content)
@@ -42,13 +42,13 @@ def _from_content(path, content):
     return f"a truncated {name} file: its end is missing" if truncated else ""
 
 
-def _by_first_bytes(content):
+def _by_first_bytes(content: bytes) -> str:
     """The name of the format, "" if none is known: Pillow may need more of the header than the file has."""
     known = decoded_format(content)
     return known.pillow_names[0] if known else "PDF" * (b"%PDF" in content[:12])
 
 
-def _shorten(text):
+def _shorten(text: str) -> str:
     """The first line of a TensorFlow error, without its prefix and at most 160 characters long."""
     text = text.split("}} ")[-1].split(" [Op:")[0].splitlines()[0]
     return text if len(text) <= 160 else text[:159] + "…"

@@ -90,5 +90,5 @@ class MultiLabelEvaluation:
         """The names of the true labels of an example."""
         return ", ".join(self.classes[k] for k in np.flatnonzero(self.targets[index])) or "none of them"
 
-    def _all_correct(self):
+    def _all_correct(self) -> np.ndarray:
         return (self.predicted == self.targets).all(1)

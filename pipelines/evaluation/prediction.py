@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ def predict(
         InputError: If the SavedModel or an image path does not exist, or a folder contains no image.
     """
     signature = load_signature(saved_model, trust)
-    multi_label_names = class_names(saved_model) if is_multi_label(saved_model) else None
+    multi_label = is_multi_label(saved_model)
+    names = class_names(saved_model) if multi_label else ()
     paths, others = find_images(images)
     if others:
         warnings.warn(format_skipped(others), stacklevel=2)
@@ -80,10 +81,9 @@ def predict(
         outputs = signature(image_bytes=tf.constant([read_bytes(path) for path in batch]))
         outputs = {name: tensor.numpy() for name, tensor in outputs.items()}
         for i, path in enumerate(batch):
-            names = [label.decode() for label in outputs["labels"][i]]
-            top = tuple(zip(names, outputs["probabilities"][i].tolist(), strict=True))
-            multi_label = multi_label_names is not None
-            labels = _above_threshold(multi_label_names, outputs["all_probabilities"][i]) if multi_label else top[0][:1]
+            top_labels = [label.decode() for label in outputs["labels"][i]]
+            top = tuple(zip(top_labels, outputs["probabilities"][i].tolist(), strict=True))
+            labels = _above_threshold(names, outputs["all_probabilities"][i]) if multi_label else top[0][:1]
             yield _prediction(path, labels, top, min_confidence)
 
 
@@ -155,7 +155,7 @@ def format_skipped(others: Counter) -> str:
     return f"{others.total():,} {words} skipped, not images by their first bytes: {_format_suffixes(others)}."
 
 
-def _format_suffixes(counts):
+def _format_suffixes(counts: Counter) -> str:
     return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in counts.most_common())
 
 
@@ -167,12 +167,14 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         return b""
 
 
-def _above_threshold(names, probabilities):
+def _above_threshold(names: Sequence[str], probabilities: np.ndarray) -> tuple[str, ...]:
     order = np.argsort(-probabilities, kind="stable")
     return tuple(names[number] for number in order if probabilities[number] >= THRESHOLD)
 
 
-def _prediction(path, labels, top_predictions, min_confidence):
+def _prediction(
+    path: str, labels: tuple[str, ...], top_predictions: tuple[tuple[str, float], ...], min_confidence: float
+) -> Prediction:
     label, probability = top_predictions[0]
     if not label:
         return Prediction(path, UNREADABLE, (), "", 0.0, ())

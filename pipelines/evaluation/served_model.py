@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +17,8 @@ from pipelines.evaluation import prediction
 from pipelines.evaluation.multi_label import MultiLabelEvaluation
 from pipelines.evaluation.single_label import SingleLabelEvaluation
 from pipelines.evaluation.training_images import SPLITS, find_training_images
+
+Evaluation = SingleLabelEvaluation | MultiLabelEvaluation
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class ServedModelEvaluation:
             "accuracy_on_unseen", None if it was trained on all of them. None if its run is not next to it.
     """
 
-    evaluation: SingleLabelEvaluation | MultiLabelEvaluation
+    evaluation: Evaluation
     excluded: dict[str, str]
     unreadable: list[str]
     seen_in_training: dict | None
@@ -86,7 +90,7 @@ def evaluate_version(saved_model: str | os.PathLike, catalog: Catalog, trust: bo
     )
 
 
-def _check_kind_of_labels(catalog, multi_label):
+def _check_kind_of_labels(catalog: Catalog, multi_label: bool) -> None:
     if catalog.multi_label == multi_label:
         return
     if multi_label:
@@ -98,7 +102,7 @@ def _check_kind_of_labels(catalog, multi_label):
     )
 
 
-def _targets(catalog, indices, names):
+def _targets(catalog: Catalog, indices: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """As `Catalog.targets`, but with the class numbers of the version."""
     numbers = {name: number for number, name in enumerate(names)}
     labels = [label if isinstance(label, tuple) else (label,) for label in (catalog.labels[index] for index in indices)]
@@ -115,13 +119,13 @@ def _targets(catalog, indices, names):
     return np.array([numbers[name] for (name,) in labels])
 
 
-def _excluded(catalog):
+def _excluded(catalog: Catalog) -> dict[str, str]:
     """Path -> reason of the files that are not images, without tables and notes."""
     reasons = zip(catalog.paths, catalog.exclusion_reasons, strict=True)
     return {path: reason for path, reason in reasons if reason and not is_companion(reason)}
 
 
-def _seen_in_training(evaluation, paths, splits):
+def _seen_in_training(evaluation: Evaluation, paths: Sequence[str], splits: np.ndarray) -> dict[str, Any]:
     """Which of the images the version was trained on, and its accuracy on the others."""
     images = {split: [path for path, own in zip(paths, splits, strict=True) if own == split] for split in SPLITS}
     unseen = splits == ""

@@ -1,4 +1,4 @@
-"""The HTML pages: of a run, and of the doctor; one file each, which opens anywhere because it holds its images."""
+"""The HTML pages of a run and of the doctor. Each is one file with all its images inside."""
 
 from pipelines.report.html import doctor_page, write_report
 

@@ -68,11 +68,11 @@ def curves(history: list[dict], metric: str, diverged: Sequence[int] = ()) -> st
     return _svg(figure)
 
 
-def _svg(figure):
+def _svg(figure: matplotlib.figure.Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")
     return _data_url("image/svg+xml", buffer.getvalue())
 
 
-def _data_url(media_type, content):
+def _data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

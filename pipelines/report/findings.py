@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from keras_cnn import Preprocessing
 from pipelines.doctor.findings import WRONG_SUFFIX
@@ -24,7 +25,7 @@ def for_page(findings: list[dict], root: str) -> list[dict]:
     return [{**finding, **_shown_sets(finding, root)} for finding in findings]
 
 
-def _shown_sets(finding, root):
+def _shown_sets(finding: dict[str, Any], root: str) -> dict[str, Any]:
     """The sets that are shown, each with the number of files that are not, and the number of sets that are not shown."""
     files, hidden = finding["files"][:MAX_SETS], finding["count"] - MAX_SETS
     if files and max(map(len, finding["files"])) == 1:  # single files share one row
@@ -40,6 +41,6 @@ def _shown_sets(finding, root):
     return {"sets": sets, "hidden": max(0, hidden)}
 
 
-def _file(path, root, kind):
+def _file(path: str, root: str, kind: str) -> dict[str, str | None]:
     image = None if kind in NAME_ONLY else embedded_images.thumbnail(path, WHOLE_IMAGE)
     return {"path": os.path.relpath(path, root or os.curdir), "image": image}

@@ -51,11 +51,13 @@ class Output:
 
     def already_published(self, job: dict) -> tuple[Path, Path] | None:
         """The run and version of the same job, if it was killed while it published: it is complete now. None otherwise."""
-        before = self._staged.interrupted
-        self._staged.recognized = before is not None and before["job"] == json.loads(json.dumps(job))
-        return self._paths(before["number"]) if self._staged.recognized else None
+        interrupted = self._staged.interrupted
+        if interrupted is None or interrupted["job"] != json.loads(json.dumps(job)):
+            return None
+        self._staged.recognized = True
+        return self._paths(interrupted["number"])
 
-    def _paths(self, number):
+    def _paths(self, number: int) -> tuple[Path, Path]:
         return self.directory / "runs" / str(number), self.directory / str(number)
 
 
@@ -93,7 +95,7 @@ def open_output(directory: str | os.PathLike) -> Iterator[Output]:
         raise TrainingError(_format_full_disk(directory, error)) from None
 
 
-def _format_full_disk(directory, error):
+def _format_full_disk(directory: str | os.PathLike, error: Exception) -> str:
     where = f" for {error.filename}" if isinstance(error, OSError) and error.filename else ""
     return (
         f"The disk has no room left{where}. Make room and run the same command again: nothing half-written is left in "

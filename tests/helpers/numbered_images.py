@@ -1,4 +1,4 @@
-"""Images that can be told apart in batches, and a comparison of batches."""
+"""Images that can be recognized in batches, and a comparison of batches."""
 
 import numpy as np
 
