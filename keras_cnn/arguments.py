@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 DATA_FORMATS = ("channels_last", "channels_first")
 PADDING_WORDS = ("valid", "same")
+# Unicode categories that do not fit into a line of text: control characters, surrogates, line and paragraph separators.
+NOT_IN_A_LINE = {"Cc", "Cs", "Zl", "Zp"}
 
 
 def message(owner: str, name: str, expected: str, received: object, remedy: str = "") -> str:
@@ -28,6 +31,23 @@ def suggestion(word: object, known: Iterable[object], quote: str = "`") -> str:
     words = [each for each in known if isinstance(each, str)]
     close = difflib.get_close_matches(word, words, n=1) if isinstance(word, str) else []
     return f"Did you mean {quote}{close[0]}{quote}?" if close else ""
+
+
+def join_some(parts: Iterable[str], most: int = 5, separator: str = ", ") -> str:
+    """The first parts joined, and how many more there are.
+
+    Example:
+        >>> join_some(["a", "b", "c", "d", "e"], 2)
+        'a, b and 3 more'
+    """
+    parts = list(parts)
+    rest = len(parts) - most
+    return separator.join(parts[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text can be written as one line: it has no control characters and no half characters."""
+    return NOT_IN_A_LINE.isdisjoint(map(unicodedata.category, text))
 
 
 def integer(owner: str, name: str, value: Any, minimum: int = 1) -> int:

@@ -194,7 +194,7 @@ def test_a_link_in_the_place_of_the_lock_is_not_written_through(tmp_path):
     place.mkdir()
     thesis.write_text("years of work")
     (place / ".lock").symlink_to(thesis)
-    with pytest.warns(UserWarning, match=r"cannot be kept in .*: \.lock in it must be a plain file, and is none\."):
+    with pytest.warns(UserWarning, match=r"cannot be kept in .*: \.lock in it must be a plain file, and is not one\."):
         assert Cache(place).array("a", (2,), "uint8", lambda array: array.fill(7)).tolist() == [7, 7]
     assert thesis.read_text() == "years of work"
 
@@ -209,7 +209,7 @@ def test_a_cache_that_may_only_be_read_is_read(kept, monkeypatch, error):
 
     for name in ("utime", "mkdir", "rename", "unlink", "rmdir"):
         monkeypatch.setattr(os, name, refused)
-    monkeypatch.setattr(durable, "open_lock", refused)
+    monkeypatch.setattr(durable, "locked", refused)
     assert isinstance(kept("a"), np.memmap) and kept.computed == ["a"]
     with pytest.warns(UserWarning, match="cannot be kept"):
         kept("b")

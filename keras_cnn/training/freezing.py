@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
+from keras_cnn.arguments import join_some
 from keras_cnn.surgery.graph import graph_of, nodes_of
 from keras_cnn.surgery.layer_paths import before, find
 from keras_cnn.training.recompiling import recompiled
@@ -107,7 +108,7 @@ def check_frozen(model: keras.Model):
         if not np.array_equal(value, keras.ops.convert_to_numpy(weight), equal_nan=True)
     ]
     if moved:
-        names = ", ".join(moved[:10]) + (f" and {len(moved) - 10} more" if len(moved) > 10 else "")
+        names = join_some(moved, 10)
         raise FrozenWeightsError(
             f"check_frozen: {len(moved)} frozen weights moved: {names}. Use `freeze`, or set `trainable` before `compile`: "
             "Keras ignores later changes, and trains a layer with trainable=True within a frozen one."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
+from keras_cnn.arguments import join_some
 from pipelines.catalog import kinds
 from pipelines.catalog.splits import SPELLINGS
 from pipelines.errors import InputError
@@ -33,7 +34,7 @@ def rows(folder: str, class_folder: str):
         for path, _, reason in files:
             yield path, label, split, reason if label else "not in the folder of a class"
     if missing := [label for label in empty if label not in found]:
-        names = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        names = join_some(missing)
         raise InputError(f"Each class needs images. Received: empty folders in {folder}: {names}. Fill or remove them.")
     if not any(found):
         raise InputError(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_cnn.serving.publishing import UNUSABLE
+from keras_cnn.arguments import is_one_line
 from pipelines.catalog import csv_and_parquet, folders, image_store, splits
 from pipelines.catalog.csv_and_parquet import CLASS, COLUMNS
 from pipelines.errors import InputError
@@ -223,7 +222,7 @@ class Catalog:
         Raises:
             InputError: If there are fewer than two classes, fewer than two readable images in one, or three in none.
         """
-        odd = [label for label in self.classes if any(unicodedata.category(sign) in UNUSABLE for sign in label)]
+        odd = [label for label in self.classes if not is_one_line(label)]
         if odd:
             raise InputError(f"The name of a class must be valid text of one line. Received: {odd[0]!r}. Rename it.")
         counts = Counter({name: 0 for label in self.labels for name in _names(label)})

@@ -131,15 +131,16 @@ def _targets(catalog, rows, names):
     """As `Catalog.targets` gives them, with the class numbers of a version."""
     import numpy as np
 
+    from keras_cnn.arguments import join_some
+
     numbers = {name: number for number, name in enumerate(names)}
     labels = [label if isinstance(label, tuple) else (label,) for label in (catalog.labels[row] for row in rows)]
     for row, own in zip(rows, labels, strict=True):
         unknown = [name for name in own if name not in numbers]
         if unknown:
-            known = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
             raise InputError(
-                f"The labels must be classes of the SavedModel: {known}. Received: {unknown[0]!r} for {catalog.paths[row]}. "
-                "Rename or remove it."
+                f"The labels must be classes of the SavedModel: {join_some(names, 10)}. Received: {unknown[0]!r} for "
+                f"{catalog.paths[row]}. Rename or remove it."
             )
     if catalog.multi_label:
         return np.array([[name in own for name in names] for own in labels], int)

@@ -10,7 +10,6 @@ from pathlib import Path
 from pipelines.errors import InputError
 from pipelines.names import printable
 
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 MOST_EXAMPLES = 500
 
 
@@ -20,7 +19,12 @@ def add_to(commands) -> None:
     export.add_argument(
         "trained", metavar="RUN", help="such as saved_models/photos/runs/1; saved_models/photos for the last"
     )
-    export.add_argument("--precision", choices=PRECISIONS, default="float32", help="(default: %(default)s)")
+    export.add_argument(
+        "--precision",
+        default="float32",
+        metavar="NAME",
+        help="of the convolutions: float32, bfloat16, float16 or int8 (default: %(default)s)",
+    )
     export.add_argument(
         "--max-accuracy-drop",
         type=_share,
@@ -43,8 +47,11 @@ def _export(options):
 
     from keras_cnn import durable
     from keras_cnn.preprocessing import Preprocessing
-    from keras_cnn.serving import VerificationError, export, model_card
+    from keras_cnn.serving import PRECISIONS, VerificationError, export, model_card
 
+    if options.precision not in PRECISIONS:
+        names = ", ".join(PRECISIONS)
+        raise InputError(f"--precision must be one of {names}. Received: {options.precision}.")
     run = _run(options.trained)
     settings, metrics = _read(run / "settings.json"), _read(run / "metrics.json")
     # A solved head learns from the validation images too, at the end.
@@ -71,7 +78,7 @@ def _export(options):
         print(f"keras-cnn export: {printable(error)}", file=sys.stderr)
         return 1
     except (ValueError, OSError, KeyError) as error:
-        if durable.is_full(error):
+        if durable.is_disk_full(error):
             raise
         raise InputError(str(error)) from None
     about = model_card.read(version)
@@ -84,13 +91,13 @@ def _export(options):
 
 def _run(path):
     """The folder of a run, the last one if `path` is a folder of versions."""
-    from keras_cnn.serving.version_folder import highest_version
+    from keras_cnn.serving.layout import RUNS, highest_version
 
     path = Path(path)
     if not path.exists():
         raise InputError(f"The run {path} does not exist.")
-    if not (path / "model.keras").is_file() and (highest := highest_version(path / "runs")):
-        path = path / "runs" / str(highest)
+    if not (path / "model.keras").is_file() and (highest := highest_version(path / RUNS)):
+        path = path / RUNS / str(highest)
     if not (path / "model.keras").is_file():
         raise InputError(
             f"RUN must be a run that `keras-cnn fit` wrote, such as saved_models/photos/runs/1. Received: {path}."

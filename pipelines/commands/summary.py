@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from keras_cnn.arguments import join_some
 from pipelines.names import printable
 from pipelines.training.divergence import Restart
 from pipelines.training.task import measure
@@ -67,4 +68,4 @@ def _tested(metrics, accuracy, interval):
 
 
 def _shortened(names, most=10):
-    return escape(printable(", ".join(names[:most])) + (f" and {len(names) - most} more" if len(names) > most else ""))
+    return escape(printable(join_some(names, most)))

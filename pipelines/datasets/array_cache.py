@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -113,8 +112,7 @@ class Cache:
     @contextmanager
     def _locked(self):
         """One process at a time."""
-        with durable.open_lock(self.directory / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with durable.locked(self.directory / ".lock"):
             yield
 
     def _make_room(self, size):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_cnn.arguments import join_some
 from pipelines.catalog.kinds import is_companion
 from pipelines.doctor import labels
 from pipelines.doctor.headers import ANIMATED, BY_PILLOW_NAME, CMYK, DEEP, FORMATS, ROTATED, TRAITS, TRANSPARENT
@@ -129,14 +130,13 @@ def _labels(catalog):
     ):
         if sets:
             text = _some(len(sets), "set of labels differs", "sets of labels differ")
-            spelt = "; ".join(
-                ", ".join(f"{labels.shown(name)} ({counts[name]:,})" for name in names) for names in sets[:5]
+            spelt = join_some(
+                (", ".join(f"{labels.shown(name)} ({counts[name]:,})" for name in names) for names in sets), 5, "; "
             )
-            more = f" and {len(sets) - 5:,} more" if len(sets) > 5 else ""
-            yield Finding(kind, level, f"{text} only by {words}, and each label is a class: {spelt}{more}. {remedy}")
+            yield Finding(kind, level, f"{text} only by {words}, and each label is a class: {spelt}. {remedy}")
     blank = [name for name in catalog.classes if not labels.plain(name)]
     if blank:
-        text = f"{_some(len(blank), 'label shows', 'labels show')} nothing: {', '.join(map(labels.shown, blank[:5]))}."
+        text = f"{_some(len(blank), 'label shows', 'labels show')} nothing: {join_some(map(labels.shown, blank))}."
         yield Finding("blank label", ERROR, f"{text} Name what is in the images.")
 
 
@@ -165,7 +165,7 @@ def _classes(catalog):
     ranked = _counts(catalog).most_common()
     few = [f"{name} ({count})" for name, count in ranked[::-1] if count < FEW]
     if few:
-        text = f"{_some(len(few), 'class has', 'classes have')} fewer than {FEW} images: {_listed(few)}."
+        text = f"{_some(len(few), 'class has', 'classes have')} fewer than {FEW} images: {join_some(few)}."
         yield Finding("few images", WARNING, text)
     if ranked and ranked[0][1] >= UNEVEN * max(1, ranked[-1][1]):
         text = f"Classes are uneven: {ranked[0][0]} has {ranked[0][1]:,} images, {ranked[-1][0]} {ranked[-1][1]:,}."
@@ -259,10 +259,6 @@ def _one_of_each(rows, values):
 
 def _paths(catalog, sets):
     return tuple(tuple(catalog.paths[row] for row in rows) for rows in sets)
-
-
-def _listed(names, most=5):
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _some(count, one, many):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from keras_cnn.serving import model_card
+from keras_cnn.serving import layout, model_card
 from pipelines.catalog import csv_and_parquet
 from pipelines.doctor.reading import fingerprint
 
@@ -46,7 +46,7 @@ def trained_on(version: Path) -> TrainedOn | None:
     version = version.resolve()
     about = model_card.read(version).get("metadata")
     run = str(about.get("run", version.name) if isinstance(about, dict) else version.name)
-    catalog = version.parent / "runs" / run / "catalog.csv"
+    catalog = version.parent / layout.RUNS / run / "catalog.csv"
     # The name of a run comes from a file that may be anybody's.
     return (
         TrainedOn(csv_and_parquet.saved_rows(catalog))

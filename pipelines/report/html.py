@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
+from keras_cnn.arguments import join_some
 from pipelines.evaluation.single_label import Evaluation
 from pipelines.names import printable
 from pipelines.report import pictures
@@ -114,5 +115,4 @@ def _most_confused(evaluation):
 
 def run_title(catalog) -> str:
     """The classes in a few words: all names, or the first ones and how many more."""
-    names, most = catalog.classes, 8
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return join_some(catalog.classes, 8)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keras_cnn import durable
-from keras_cnn.serving import publishing, version_folder
+from keras_cnn.serving import layout, publishing, version_folder
 from pipelines.errors import InputError, TrainingError
 
 
@@ -21,19 +21,19 @@ class Output:
         staging: Where the job writes what is not finished, on the same disk.
     """
 
-    def __init__(self, directory: Path, staged: version_folder.Staged):
-        self.directory, self.staging, self._staged = directory, staged.path, staged
+    def __init__(self, directory: Path, staging: version_folder.Staging):
+        self.directory, self.staging, self._staging = directory, staging.path, staging
         self.number = version_folder.next_version(directory)
 
     @property
     def run(self) -> Path:
         """Where the records of the run are written before `publish`."""
-        return self.staging / "run"
+        return self.staging / layout.STAGED_RUN
 
     @property
     def version(self) -> Path:
         """Where the SavedModel is written before `publish`."""
-        return self.staging / "version"
+        return self.staging / layout.STAGED_VERSION
 
     def publish(self, job: dict, unfinished: bool) -> tuple[Path, Path]:
         """Give the finished run and version their names; returns the paths of both.
@@ -42,18 +42,18 @@ class Output:
             job: Plain values by name: all that decides what the job gives.
             unfinished: Whether the job has an unfinished one's folder, which goes now (see `pipelines.training.job_state`).
         """
-        shutil.copyfile(self.run / "report.html", self.staging / "report.html")
+        shutil.copyfile(self.run / layout.REPORT, self.staging / layout.REPORT)
         publishing.publish(self.staging, self.number, job, unfinished)
         return self._paths(self.number)
 
     def published(self, job: dict) -> tuple[Path, Path] | None:
         """The run and the version of this very job, if it was killed when those had been decided: then it is done."""
-        before = self._staged.interrupted
-        self._staged.recognized = before is not None and before["job"] == json.loads(json.dumps(job))
-        return self._paths(before["number"]) if self._staged.recognized else None
+        before = self._staging.interrupted
+        self._staging.recognized = before is not None and before["job"] == json.loads(json.dumps(job))
+        return self._paths(before["number"]) if self._staging.recognized else None
 
     def _paths(self, number):
-        return self.directory / "runs" / str(number), self.directory / str(number)
+        return self.directory / layout.RUNS / str(number), self.directory / str(number)
 
 
 def check(directory) -> Path:
@@ -63,7 +63,7 @@ def check(directory) -> Path:
         InputError: If it is a file, or a folder with things in it that no job of ours has written.
     """
     try:
-        return version_folder.check(directory)
+        return version_folder.check_directory(directory)
     except version_folder.FolderError as error:
         raise InputError(str(error)) from None
 
@@ -79,13 +79,13 @@ def opened(directory):
         TrainingError: If the job finds a disk full.
     """
     try:
-        with version_folder.staged(directory) as staged:
-            (staged.path / "run").mkdir()
-            yield Output(Path(directory), staged)
+        with version_folder.open_staging(directory) as staging:
+            (staging.path / layout.STAGED_RUN).mkdir()
+            yield Output(Path(directory), staging)
     except version_folder.FolderError as error:
         raise InputError(str(error)) from None
     except Exception as error:
-        if isinstance(error, (InputError, TrainingError)) or not durable.is_full(error):
+        if isinstance(error, (InputError, TrainingError)) or not durable.is_disk_full(error):
             raise
         raise TrainingError(_full(directory, error)) from None
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
-from serving_cases import in_this_process
+from helpers.serving_cases import in_this_process
 
 import keras_cnn as kc
 from keras_cnn.serving import verification
