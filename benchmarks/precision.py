@@ -25,13 +25,14 @@ import numpy as np
 from PIL import Image
 
 import keras_cnn as kc
-from keras_cnn.serving import samples
+from keras_cnn.serving import PRECISIONS as ALL_PRECISIONS
+from keras_cnn.serving import examples
 from keras_cnn.serving.network import Network
 from pipelines import cli, fine_tune
 from pipelines.sample import DIRECTORY
 
-PRECISIONS = ("bfloat16", "float16", "int8")
-STORED = 9  # images that every version holds
+PRECISIONS = [precision for precision in ALL_PRECISIONS if precision != "float32"]
+GOLDEN = 9  # images that every version holds
 SIDE, IMAGES = 160, 40
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE]
 
@@ -78,19 +79,19 @@ def textures(folder):
     return folder
 
 
-def made_up(run, precision):
-    """The largest difference of the stored images, that of the one of a single colour, and the same with noise."""
+def synthetic(run, precision):
+    """The largest difference of the synthetic images, that of the one of a single colour, and the same with noise."""
     about, metrics = (json.loads((run / f"{name}.json").read_text()) for name in ("settings", "metrics"))
     model, preprocessing = keras.models.load_model(run / "model.keras"), kc.Preprocessing(**about["preprocessing"])
-    reference = samples.of_model(model, preprocessing, metrics["temperature"])
-    served = samples.of_network(Network(model, precision, metrics["temperature"]), preprocessing)
-    stored = [sample.content for sample in samples.stored(reference) if sample.readable]
-    pixel = np.asarray(Image.open(io.BytesIO(stored[-1])), "float32")
+    reference = examples.keras_reference(model, preprocessing, metrics["temperature"])
+    served = examples.served_reference(Network(model, precision, metrics["temperature"]), preprocessing)
+    golden = [one.content for one in examples.golden_examples(reference) if one.readable]
+    pixel = np.asarray(Image.open(io.BytesIO(golden[-1])), "float32")
     noise = np.random.default_rng(0).normal(0, 4, (*preprocessing.size, 3))
     noisy = io.BytesIO()
     Image.fromarray(np.clip(pixel + noise, 0, 255).astype("uint8")).save(noisy, "PNG")
-    contents = [*stored, noisy.getvalue()]
-    found = [np.abs(reference.sample(one).scores - served.sample(one).scores).max() for one in contents]
+    contents = [*golden, noisy.getvalue()]
+    found = [np.abs(reference.record(one).probabilities - served.record(one).probabilities).max() for one in contents]
     return {"synthetic": max(found[:-1]), "flat": found[-2], "noisy": found[-1]}
 
 
@@ -108,7 +109,7 @@ def measured(name, data, folder):
         out = folder / f"{name} {way}"
         run = fine_tune(data, out, progress=False, **options).run
         for precision in PRECISIONS:
-            found = {**exported(run, precision, out), **made_up(run, precision)}
+            found = {**exported(run, precision, out), **synthetic(run, precision)}
             yield {"data": name, "fit": way, "precision": precision, **found}
 
 
@@ -116,7 +117,7 @@ def line(row):
     texts = [row[name] for name in ("data", "fit", "precision")]
     if "refused" in row:
         return f"| {' | '.join(texts)} | refused: {row['refused'].strip()}"
-    texts += [str(row["images"] - STORED)]
+    texts += [str(row["images"] - GOLDEN)]
     texts += [f"{100 * row['accuracy_before']:.1f} / {100 * row['accuracy']:.1f}", f"{100 * row['agreement']:.1f}"]
     texts += [
         f"{row[name]:.4f}" for name in ("median_difference", "percentile_99_difference", "synthetic", "flat", "noisy")

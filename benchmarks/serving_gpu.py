@@ -107,9 +107,9 @@ def core(case, precision, folder):
 
 def products(case, precision, folder):
     """As `core`, with the 1x1 convolutions as matrix products, which XLA can put into CUDA graphs."""
-    from keras_cnn.serving import precision as precisions
+    from keras_cnn.serving import graph_rewriting
 
-    rewrite = precisions.rewrite
+    rewrite = graph_rewriting.rewrite
 
     def with_products(*arguments):
         graph = rewrite(*arguments)
@@ -127,7 +127,7 @@ def products(case, precision, folder):
                 node.attr["equation"].s = b"bhwc,cd->bhwd"
         return graph
 
-    precisions.rewrite = with_products
+    graph_rewriting.rewrite = with_products
     return core(case, precision, folder)
 
 

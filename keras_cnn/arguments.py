@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import numbers
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 DATA_FORMATS = ("channels_last", "channels_first")
 PADDING_WORDS = ("valid", "same")
+# Unicode categories that do not fit into a line of text: control characters, surrogates, line and paragraph separators.
+NOT_IN_A_LINE = {"Cc", "Cs", "Zl", "Zp"}
 
 
 def message(owner: str, name: str, expected: str, received: object, remedy: str = "") -> str:
@@ -37,6 +40,23 @@ def short_message(error: Exception) -> str:
     text = re.sub("\x1b\\[[0-9;]*m", "", str(error)).split("Arguments received by ")[0]
     text = " ".join(text.split()) or type(error).__name__
     return text if len(text) < 300 and text.endswith(".") else text[:300].rstrip(".") + "."
+
+
+def join_some(parts: Iterable[str], most: int = 5, separator: str = ", ") -> str:
+    """The first parts joined, and how many more there are.
+
+    Example:
+        >>> join_some(["a", "b", "c", "d", "e"], 2)
+        'a, b and 3 more'
+    """
+    parts = list(parts)
+    rest = len(parts) - most
+    return separator.join(parts[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text can be written as one line: it has no control characters and no half characters."""
+    return NOT_IN_A_LINE.isdisjoint(map(unicodedata.category, text))
 
 
 def integer(owner: str, name: str, value: Any, minimum: int = 1) -> int:

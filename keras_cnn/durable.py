@@ -1,4 +1,4 @@
-"""Files that are complete or not there, and still are when the machine has lost its power."""
+"""Files that are complete or not there, also after a power failure, and a lock that processes share."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# File systems that cannot put a folder on the disk by itself say so by one of these.
-NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
+import filelock
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# File systems that cannot sync a directory answer with one of these.
+NO_DIRECTORY_SYNC = (errno.EINVAL, errno.ENOTSUP)
+# A process that ends may just remove the lock file; a second look makes a new one.
+PATIENCE = 0.2  # seconds
+
+
+class LockedError(Exception):
+    """Another process holds the lock."""
 
 
 @contextmanager
-def atomic_write(path):
-    """A new binary file that takes the name `path` at the end of the `with` block, on the disk by then; gone after an error.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new binary file that gets the name `path` at the end of the `with` block, on disk by then; removed after an error.
 
-    Until that moment the name keeps what it had. A symbolic link of that name is replaced, not followed.
+    Until then `path` keeps its old content. A symbolic link of that name is replaced, not followed.
     """
     path = Path(path)
     part = path.with_name(f"{path.name}.part")
@@ -36,19 +46,19 @@ def atomic_write(path):
     sync(path.parent)
 
 
-def write_record(path, value) -> None:
+def write_record(path: str | os.PathLike[str], value: Any) -> None:
     """Write a plain value as a line of JSON, and in a second line the SHA-256 of the first, by `atomic_write`."""
     content = json.dumps(value).encode()
     with atomic_write(path) as file:
         file.write(content + b"\n" + _checksum(content))
 
 
-def read_record(path):
+def read_record(path: str | os.PathLike[str]) -> Any:
     """The value that `write_record` wrote.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If a bit of the file is another one.
+        FileNotFoundError: If there is no such file.
+        ValueError: If any bit of the file has changed.
     """
     content, _, checksum = Path(path).read_bytes().rpartition(b"\n")
     if _checksum(content) != checksum:
@@ -56,73 +66,70 @@ def read_record(path):
     return json.loads(content)
 
 
-def digest(path) -> str:
-    """The SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path) -> None:
-    """Have a file on the disk, or the names in a folder."""
-    if os.name == "nt" and os.path.isdir(path):  # Windows opens no folders
+def sync(path: str | os.PathLike[str]) -> None:
+    """Write a file, or the names in a directory, to the disk now."""
+    if os.name == "nt" and os.path.isdir(path):  # Windows opens no directories
         return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in NOT_FOR_FOLDERS:
+        if error.errno not in NO_DIRECTORY_SYNC:
             raise
     finally:
         os.close(handle)
 
 
-def sync_tree(folder) -> None:
-    """Have a folder on the disk with all that is in it."""
-    for path in sorted(Path(folder).rglob("*"), reverse=True):
+def sync_tree(directory: str | os.PathLike[str]) -> None:
+    """Write a directory with all its content to the disk now."""
+    for path in sorted(Path(directory).rglob("*"), reverse=True):
         sync(path)
-    sync(folder)
+    sync(directory)
 
 
-def make_folder(path) -> None:
-    """Make a folder and those that it lies in, where they are missing, each on the disk under its name."""
+def make_directory(path: str | os.PathLike[str]) -> None:
+    """Make a directory and its parents where they are missing, each on disk with its name."""
     path = Path(path)
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    new = [directory for directory in (path, *path.parents) if not directory.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    for folder in new:
-        sync(folder.parent)
+    for directory in new:
+        sync(directory.parent)
 
 
-def open_lock(path):
-    """A file to lock, made if it is missing. Nothing is ever written to it, and no link is followed.
+@contextmanager
+def locked(path: str | os.PathLike[str], wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path` during the `with` block: one process, and one thread, at a time.
+
+    The file is made if it is missing. Nothing is ever written to it, and no link is followed.
+
+    Args:
+        path: The lock file.
+        wait: Whether to wait while another process holds it.
 
     Raises:
-        OSError: If it cannot be opened, or is no plain file.
+        LockedError: If another process holds it, unless `wait`.
+        OSError: If it cannot be opened, or is not a plain file.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        text = f"{os.path.basename(path)} in it must be a plain file, and is not one"
+        raise OSError(errno.EINVAL, text, str(path))
+    lock = filelock.FileLock(path, timeout=-1 if wait else PATIENCE)
     try:
-        handle = os.open(path, flags, 0o666)
-    except OSError as error:
-        raise _not_plain(path) if os.path.lexists(path) and not _is_plain(os.lstat(path)) else error from None
-    if not _is_plain(os.fstat(handle)):
-        os.close(handle)
-        raise _not_plain(path)
-    return os.fdopen(handle, "r+b", buffering=0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise LockedError(f"Another process holds {path}.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk has no room left. TensorFlow and HDF5 say it in words alone."""
-    if isinstance(error, OSError) and error.errno in FULL:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that a disk has no room left. TensorFlow and HDF5 say it only in their message."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True
-    return any(os.strerror(number) in str(error) for number in FULL)
+    return any(os.strerror(number) in str(error) for number in DISK_FULL)
 
 
-def _checksum(content):
+def _checksum(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
-
-
-def _is_plain(found):
-    return stat.S_ISREG(found.st_mode)
-
-
-def _not_plain(path):
-    return OSError(errno.EINVAL, f"{os.path.basename(path)} in it must be a plain file, and is none", str(path))

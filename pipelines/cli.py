@@ -40,7 +40,7 @@ def main(arguments=None) -> int:
     except Exception as error:
         from keras_cnn import durable
 
-        if not durable.is_full(error):
+        if not durable.is_disk_full(error):
             raise
         remedy = "Make room and run the same command again"
         print(f"keras-cnn {options.command}: a disk has no room left: {printable(error)}. {remedy}.", file=sys.stderr)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,9 @@ def obstacle(path, kind):
 @pytest.mark.parametrize("kind", ["link", "link to a link", "link to nothing", "FIFO", "folder"])
 def test_what_is_no_plain_file_is_no_lock(tmp_path, kind):
     target = obstacle(tmp_path / ".lock", kind)
-    with pytest.raises(OSError, match=r"\.lock in it must be a plain file, and is none"):
-        durable.open_lock(tmp_path / ".lock")
+    with pytest.raises(OSError, match=r"\.lock in it must be a plain file, and is not one"):
+        with durable.locked(tmp_path / ".lock"):
+            pass
     assert target.read_text() == "years of work" and not (tmp_path / "nothing").exists()
 
 
@@ -75,13 +77,44 @@ def test_a_lock_changes_no_byte_of_a_hard_link(tmp_path):
     thesis = tmp_path / "thesis.txt"
     thesis.write_text("years of work")
     os.link(thesis, tmp_path / ".lock")
-    durable.open_lock(tmp_path / ".lock").close()
+    with durable.locked(tmp_path / ".lock"):
+        pass
     assert thesis.read_text() == "years of work"
 
 
+def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path):
+    path = tmp_path / ".lock"
+    with durable.locked(path):
+        with (
+            pytest.raises(durable.LockedError, match=r"Another process holds .*\.lock"),
+            durable.locked(path, wait=False),
+        ):
+            pass
+    with durable.locked(path, wait=False):
+        assert path.stat().st_size == 0
+
+
+def test_who_waits_for_a_lock_gets_it(tmp_path):
+    held, order = threading.Event(), []
+
+    def hold():
+        with durable.locked(tmp_path / ".lock"):
+            held.set()
+            threading.Event().wait(0.1)
+            order.append("first")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    with durable.locked(tmp_path / ".lock"):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
+
+
 def test_a_folder_is_made_with_those_around_it(tmp_path):
-    durable.make_folder(tmp_path / "a" / "b")
-    durable.make_folder(tmp_path / "a" / "b")
+    durable.make_directory(tmp_path / "a" / "b")
+    durable.make_directory(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
 
 
@@ -99,7 +132,7 @@ def test_a_folder_is_made_with_those_around_it(tmp_path):
     ],
 )
 def test_a_full_disk_is_told_from_other_errors(error, full):
-    assert durable.is_full(error) == full
+    assert durable.is_disk_full(error) == full
 
 
 HOLDER = """
@@ -178,4 +211,4 @@ def test_temporary_files_are_made_where_they_are_looked_after():
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "tempfile"
         if node.attr not in ("gettempdir", "TemporaryFile", "tempdir")
     }
-    assert uses == {"keras_cnn/scratch.py", "keras_cnn/serving/folder.py", "pipelines/datasets/array_cache.py"}
+    assert uses == {"keras_cnn/scratch.py", "keras_cnn/serving/version_folder.py", "pipelines/datasets/array_cache.py"}

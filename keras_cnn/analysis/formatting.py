@@ -51,9 +51,3 @@ def shorten_name(name: str, room: int) -> str:
     last = len(name.rpartition("/")[2]) + 1
     tail = last if "/" in name and last < room else room // 2
     return f"{name[: room - 1 - tail]}…{name[-tail:]}"
-
-
-def join_some(names, most=5) -> str:
-    """The first of some names, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

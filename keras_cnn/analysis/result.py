@@ -13,7 +13,7 @@ from keras_cnn.analysis.drawing import figure_file, table
 from keras_cnn.analysis.fields.axis_field import visible_box
 from keras_cnn.analysis.fields.axis_parts import axis_size, sequence_index
 from keras_cnn.analysis.fields.costs import Cost, sum_or_none
-from keras_cnn.analysis.formatting import join_some
+from keras_cnn.arguments import join_some
 from keras_cnn.geometry import Field
 
 

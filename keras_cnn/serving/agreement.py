@@ -128,21 +128,18 @@ class Agreement:
             f"{self._format_changed()}. {remedy}."
         )
 
-    def format_most_different(self) -> str:
-        """The images whose probabilities differ most, such as "a.jpg (0.02), b.jpg (0.01)"."""
-        differences = self.differences
+    def format_most_different(self, differences: np.ndarray) -> str:
+        """The images with the largest differences, such as "a.jpg (0.02), b.jpg (0.01)"."""
         most = np.argsort(-np.nan_to_num(differences, nan=np.inf), kind="stable")[:MOST_NAMES]
         return ", ".join(f"{self.names[k]} ({differences[k]:.3g})" for k in most)
 
     def _format_changed(self) -> str:
         changed = np.flatnonzero(self.changed)
         if not len(changed):
-            return f"the probabilities differ most for {self.format_most_different()}"
+            return f"the probabilities differ most for {self.format_most_different(self.differences)}"
         most = changed[np.argsort(-self.differences[changed], kind="stable")]
-        more = ", ..." if len(most) > MOST_NAMES else ""
-        return (
-            f"it answers otherwise for {', '.join(self.names[k] for k in most[:MOST_NAMES])}{more} ({len(most)} images)"
-        )
+        names = arguments.join_some((self.names[k] for k in most), MOST_NAMES)
+        return f"it answers otherwise for {names} ({len(most)} images)"
 
     def _predicted(self, probabilities: np.ndarray) -> np.ndarray:
         """Booleans `(images, classes)`: the labels that each image gets."""

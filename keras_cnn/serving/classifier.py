@@ -1,7 +1,8 @@
-"""What can be served: a network that takes RGB images and gives a number for each class."""
+"""Which models can be served: those that take RGB images and give one number per class."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import keras
@@ -13,34 +14,34 @@ from keras_cnn.surgery.graph import require_graph, rewrite
 OTHER_FLOATS = {"bfloat16", "float16", "float64"}
 
 
-def require_classifier(model) -> keras.Model:
-    """`model` as a model of one tensor that gives one tensor, if it is an image classifier by its shapes.
+def require_classifier(model: keras.Model) -> keras.Model:
+    """`model` as a model of one tensor that gives one tensor, if its shapes are those of an image classifier.
 
-    A list or dict around the only input or output is taken off.
+    A list or dict with a single input or output is unpacked.
 
     Raises:
-        TypeError, ValueError: If it is none, with what to do about it.
+        TypeError, ValueError: If they are not, with what to do about it.
     """
     graph = require_graph("export", model)
     remedy = _remedy(graph.inputs, graph.outputs)
     if remedy:
         raise ValueError(
             "export: `model` must have one input of RGB images (batch, height, width, 3) and one output (batch, classes). "
-            f"Received: {_shapes(graph.inputs)} -> {_shapes(graph.outputs)}. {remedy}"
+            f"Received: {_format_shapes(graph.inputs)} -> {_format_shapes(graph.outputs)}. {remedy}"
         )
     if isinstance(graph.output, keras.KerasTensor):
         return model
     return keras.Model(graph.inputs[0], graph.outputs[0], name=model.name)
 
 
-def _remedy(inputs, outputs):
-    """What to do about a model of other shapes; None if there is nothing to do."""
+def _remedy(inputs: Sequence, outputs: Sequence) -> str | None:
+    """What to do about a model with other shapes; None if there is nothing to do."""
     return _remedy_for_inputs(inputs) or _remedy_for_outputs(outputs)
 
 
-def _remedy_for_inputs(inputs):
+def _remedy_for_inputs(inputs: Sequence) -> str | None:
     if len(inputs) > 1:
-        return "Export a model of the images alone, which makes its other inputs itself."
+        return "Export a model of the images alone, which computes its other inputs itself."
     shape = inputs[0].shape
     if len(shape) != 4:
         return "Let it begin with keras.Input((height, width, 3))."
@@ -51,10 +52,12 @@ def _remedy_for_inputs(inputs):
         return None
     if shape[-1] == 1:
         return "keras_cnn.adapt_input_channels(model, 3) gives the same network for RGB images."
-    return "Image files are served as RGB: train it on 3 channels; keras_cnn.adapt_input_channels(model, 3) is where to begin."
+    return (
+        "Image files are served as RGB. Train it on 3 channels, starting from keras_cnn.adapt_input_channels(model, 3)."
+    )
 
 
-def _remedy_for_outputs(outputs):
+def _remedy_for_outputs(outputs: Sequence) -> str | None:
     if len(outputs) > 1:
         return "Export a model of one of them: keras.Model(model.inputs, model.outputs[0])."
     shape = outputs[0].shape
@@ -65,32 +68,32 @@ def _remedy_for_outputs(outputs):
     return None
 
 
-def _shapes(tensors):
+def _format_shapes(tensors: Sequence) -> str:
     return " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
 
 
 @contextmanager
-def in_float32(model: keras.Model):
-    """Within the `with` block `model` is a network that computes in float32, under whatever policy it was made.
+def in_float32(model: keras.Model) -> Iterator[keras.Model]:
+    """A network with the layers of `model` that computes in float32 during the `with` block, whatever its dtype policy.
 
-    A policy of mixed precision is meant for training. What is served computes in the precision that it is exported in, from
-    the weights as they are.
+    A policy of mixed precision is meant for training. A served network computes in the precision of the export, with the
+    weights as they are.
 
     Args:
-        model: Of `require_classifier`. Its layers have their own policies again at the end of the block.
+        model: From `require_classifier`. Its layers have their own policies back at the end of the block.
     """
     layers = [layer for layer in sublayers(model) if _computes_in_another_float(layer)]
     with dtype_policies(layers, "float32"):
-        yield _called_again(model) if layers else model
+        yield _call_again(model) if layers else model
 
 
-def _computes_in_another_float(layer):
+def _computes_in_another_float(layer: keras.layers.Layer) -> bool:
     policy = layer.dtype_policy
     return policy.quantization_mode is None and layer.compute_dtype in OTHER_FLOATS
 
 
-def _called_again(model):
-    """The same layers, with the types of their results as they are now: Keras casts inputs to the types on record."""
+def _call_again(model: keras.Model) -> keras.Model:
+    """The same layers, called again to record the types of their outputs as they are now: Keras casts inputs to these."""
     graph = require_graph("export", model)
     (old,) = graph.inputs
     new = keras.Input(batch_shape=old.shape, dtype="float32" if old.dtype in OTHER_FLOATS else old.dtype)

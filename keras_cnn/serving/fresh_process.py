@@ -1,6 +1,6 @@
 """Runs a SavedModel as a stranger would: with TensorFlow and nothing of this project. Started by `verification.py`.
 
-    python fresh_process.py SAVED_MODEL STORED.tfrecord MORE.tfrecord
+    python fresh_process.py SAVED_MODEL GOLDEN.tfrecord MORE.tfrecord
 
 Each record holds an image file and the scores that are expected for it. The last line of the output is JSON.
 """
@@ -17,7 +17,7 @@ import tensorflow as tf
 BATCH = 8
 FIELDS = {
     "image": tf.io.FixedLenFeature([], tf.string),
-    "scores": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+    "probabilities": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
     "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
     "size": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
 }
@@ -25,7 +25,7 @@ FIELDS = {
 LARGEST_COMPILED = 1
 
 
-def main(path, stored, more):
+def main(path, golden, more):
     """Run all signatures on the records, replay the warm-up file, and print what was found.
 
     That is for each signature the largest difference of each stored image, and the scores of the other images as float32 in
@@ -34,11 +34,11 @@ def main(path, stored, more):
     start = time.perf_counter()
     signatures = tf.saved_model.load(path).signatures
     found = {"load_seconds": round(time.perf_counter() - start, 3)}
-    serve, stored, more = signatures["serving_default"], read(stored), read(more)
-    differences = compare_signatures(signatures, stored[0])
-    differences["serving_default"] = compare_files(serve, stored)
-    found |= {"images": len(stored) + len(more), "differences": differences}
-    found["logit_range"] = logit_range(np.array([record["scores"] for record in (*stored, *more)]))
+    serve, golden, more = signatures["serving_default"], read(golden), read(more)
+    differences = compare_signatures(signatures, golden[0])
+    differences["serving_default"] = compare_files(serve, golden)
+    found |= {"images": len(golden) + len(more), "differences": differences}
+    found["logit_range"] = logit_range(np.array([record["probabilities"] for record in (*golden, *more)]))
     found["examples"] = base64.b64encode(scores(serve, more).tobytes()).decode() if more else ""
     found["warm_up"] = replay(signatures, Path(path) / "assets.extra" / "tf_serving_warmup_requests")
     print(json.dumps(found))
@@ -69,7 +69,7 @@ def logit_range(expected):
 
 def compare_files(serve, records):
     """The largest absolute difference of a score for each file; those that are no images count only if they differ."""
-    expected = np.array([record["scores"] for record in records])
+    expected = np.array([record["probabilities"] for record in records])
     differences = np.abs(scores(serve, records) - expected).max(1)
     return [float(one) for one, row in zip(differences, expected, strict=True) if row.any() or one != 0]
 

@@ -1,4 +1,4 @@
-"""What a SavedModel holds and may do, read from its files alone: nothing of it is loaded or run.
+"""What a SavedModel contains and may do, read from its files alone: nothing of it is loaded or run.
 
 A SavedModel is a program. Most operations only compute; some read or write files, reach the network or run other code.
 `keras_cnn.safety` says which, and what else makes a model suspicious.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from keras_cnn import safety
 from keras_cnn.safety import node_of
+from keras_cnn.serving import layout, model_card
 
-TRAINING = re.compile(r".*(Random|Backprop|Grad|Apply|AssignAdd|AssignSub).*")
-ABSOLUTE = re.compile(r"(file:/)?/[^/\0]+/|[A-Za-z]:\\")
+TRAINING_OPERATION = re.compile(r".*(Random|Backprop|Grad|Apply|AssignAdd|AssignSub).*")
+ABSOLUTE_PATH = re.compile(r"(file:/)?/[^/\0]+/|[A-Za-z]:\\")
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,23 @@ class Inspection:
     Attributes:
         path: The SavedModel.
         signatures: Name -> `{"inputs": {name: "uint8 [?, 224, 224, 3]"}, "outputs": …}`.
-        operations: Operation -> how often it stands in the graph and its functions.
+        operations: Operation -> how often it occurs in the graph and its functions.
         suspicious: Sentences on what it may do beyond computing; empty for a model that only computes.
         training_operations: Operations of training that a signature reaches, such as gradients or random numbers.
-        absolute_paths: Texts in the graph that look like paths of the machine it was made on.
+        absolute_paths: Texts in the graph that look like paths of the machine that made it.
         compiled_functions: Number of functions that XLA must compile.
         files: Path within the folder -> bytes.
         tensorflow_version: The TensorFlow that wrote it.
     """
 
     path: str
-    signatures: dict
-    operations: dict
+    signatures: dict[str, dict[str, dict[str, str]]]
+    operations: dict[str, int]
     suspicious: tuple[str, ...]
     training_operations: tuple[str, ...]
     absolute_paths: tuple[str, ...]
     compiled_functions: int
-    files: dict
+    files: dict[str, int]
     tensorflow_version: str
 
     @property
@@ -49,19 +52,22 @@ class Inspection:
         """Bytes of all files."""
         return sum(self.files.values())
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
 
-def inspect(path) -> Inspection:
+def inspect(path: str | Path) -> Inspection:
     """Read a SavedModel without loading it.
 
+    Args:
+        path: A version, or the folder of versions, of which the highest is read.
+
     Raises:
-        FileNotFoundError: If there is no such folder, or it is no SavedModel.
+        FileNotFoundError: If there is no such folder, or it is not a SavedModel.
         ValueError: If its `saved_model.pb` cannot be read.
     """
-    path = existing(path)
+    path = find_saved_model(path)
     saved = safety.read(path)
     if len(saved.meta_graphs) != 1:
         found = len(saved.meta_graphs)
@@ -77,7 +83,7 @@ def inspect(path) -> Inspection:
         },
         operations=dict(Counter(node.op for node in safety.nodes_of(meta)).most_common()),
         suspicious=safety.suspicions(saved, path),
-        training_operations=tuple(sorted(op for op in graph.reached() if TRAINING.fullmatch(op))),
+        training_operations=tuple(sorted(op for op in graph.reached() if TRAINING_OPERATION.fullmatch(op))),
         absolute_paths=tuple(sorted(graph.absolute_paths(_labels(path)))),
         compiled_functions=sum(function.attr["_XlaMustCompile"].b for function in meta.graph_def.library.function),
         files={str(file.relative_to(path)): file.stat().st_size for file in sorted(path.rglob("*")) if file.is_file()},
@@ -85,18 +91,16 @@ def inspect(path) -> Inspection:
     )
 
 
-def existing(path) -> Path:
+def find_saved_model(path: str | Path) -> Path:
     """The SavedModel at `path`, or its highest version if it is a folder of versions.
 
     Raises:
-        FileNotFoundError: If there is none; the text says what is there instead.
+        FileNotFoundError: If there is none; the message says what is there instead.
     """
-    from keras_cnn.serving.version_folder import highest_version
-
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"The SavedModel {path} does not exist.")
-    highest = 0 if (path / "saved_model.pb").is_file() else highest_version(path)
+    highest = 0 if (path / "saved_model.pb").is_file() else layout.highest_version(path)
     found = path / str(highest) if highest else path
     if not (found / "saved_model.pb").is_file():
         raise FileNotFoundError(
@@ -108,7 +112,7 @@ def existing(path) -> Path:
 class _Graph:
     """The graph of a SavedModel with its functions."""
 
-    def __init__(self, meta):
+    def __init__(self, meta: Any):
         self.meta = meta
         self.functions = {function.signature.name: function for function in meta.graph_def.library.function}
 
@@ -126,7 +130,7 @@ class _Graph:
                 waiting += map(node_of, by_name[name].input)
         return self._with_functions(nodes.values())
 
-    def _with_functions(self, nodes):
+    def _with_functions(self, nodes: Iterable) -> set[str]:
         """The operations of these nodes and of the functions that they call, at any depth."""
         waiting, seen, found = list(nodes), set(), set()
         while waiting:
@@ -139,38 +143,36 @@ class _Graph:
                 waiting += self.functions[name].node_def
         return found
 
-    def absolute_paths(self, labels):
-        """Texts of the graph that begin like a path, those that are labels apart."""
+    def absolute_paths(self, labels: Collection[str]) -> Iterator[str]:
+        """Texts in the graph that begin like a path and are not labels."""
         for node in safety.nodes_of(self.meta):
             for value in node.attr.values():
                 texts = [value.s, *value.list.s, *value.tensor.string_val]
-                yield from (text for text in map(_text, texts) if ABSOLUTE.match(text) and text not in labels)
+                yield from (text for text in map(_text, texts) if ABSOLUTE_PATH.match(text) and text not in labels)
 
 
-def _signature(definition):
+def _signature(definition: Any) -> dict[str, dict[str, str]]:
     import tensorflow as tf
 
     def tensors(infos):
         return {
-            name: f"{tf.as_dtype(info.dtype).name} [{', '.join(_side(dim) for dim in info.tensor_shape.dim)}]"
+            name: f"{tf.as_dtype(info.dtype).name} [{', '.join(_format_size(dim) for dim in info.tensor_shape.dim)}]"
             for name, info in sorted(infos.items())
         }
 
     return {"inputs": tensors(definition.inputs), "outputs": tensors(definition.outputs)}
 
 
-def _side(dim):
+def _format_size(dim: Any) -> str:
     return "?" if dim.size < 0 else str(dim.size)
 
 
-def _labels(path):
-    from keras_cnn.serving import model_card
-
+def _labels(path: Path) -> set[str]:
     try:
         return set((path / model_card.LABELS).read_text(encoding="utf-8").split("\n"))
     except (OSError, UnicodeDecodeError):
         return set()
 
 
-def _text(content):
+def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace")

@@ -1,7 +1,8 @@
-"""The steps that publish a version, written down before the first one: whoever comes after a kill takes the rest.
+"""The steps that publish a version, written down before the first one: the next job after a kill takes the rest.
 
-Once the journal is on the disk, the version will have its name, however often a process dies on the way there. It stays until
-the job has said so: one that was killed before finds by it that it is done, and does not publish that twice.
+Once the journal is on disk, the version will get its name, however often a process dies on the way. The journal stays until the
+job has reported what it published: a job that was killed before that finds out from the journal that it is done, and does not
+publish again.
 """
 
 from __future__ import annotations
@@ -9,49 +10,48 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from keras_cnn import durable
-
-JOURNAL = ".publishing"
-STAGING = ".staging-"
-UNFINISHED = ".unfinished"  # what an interrupted job resumes from
+from keras_cnn.serving.layout import JOURNAL, REPORT, RUNS, SERVING, STAGED_RUN, STAGED_VERSION, STAGING, UNFINISHED
 
 
-def pending(directory: Path) -> bool:
-    """Whether steps are left that publish a version of `directory`."""
+def is_pending(directory: Path) -> bool:
+    """Whether steps are left that publish a version in `directory`."""
     steps = _read(directory)
     return steps is not None and (directory / steps["staging"]).exists()
 
 
-def begin(staging: Path, number: int, job: dict | None, unfinished: bool) -> None:
-    """Write down that all in `staging` gets its name: from now on it is decided.
+def begin(staging: Path, number: int, job: dict[str, Any] | None, unfinished: bool) -> None:
+    """Write down that everything in `staging` gets its name: from now on it is decided.
 
     Args:
-        staging: A folder in that of all versions; on the disk, with all that is in it.
-        number: Of the version.
-        job: Plain values by which the job knows itself.
-        unfinished: Whether what an interrupted job resumes from is this job's, and goes with it.
+        staging: A directory next to the versions, on disk with all its content.
+        number: The number of the version.
+        job: Plain values by which the job recognizes itself.
+        unfinished: Whether the folder that an interrupted run resumes from belongs to this job and is removed with it.
     """
     steps = {"staging": staging.name, "number": number, "job": job, "unfinished": unfinished}
     durable.write_record(staging / JOURNAL, steps)
     _move(staging / JOURNAL, staging.parent / JOURNAL)
 
 
-def finish(directory: Path) -> dict | None:
-    """Take the steps that are written down and have not been taken; the lock of `directory` must be held.
+def finish(directory: Path) -> dict[str, Any] | None:
+    """Take the steps that are written down and not yet taken. The lock of `directory` must be held.
 
     Returns:
-        What was written down, by the names of `begin`; None if there was nothing.
+        What was written down, by the argument names of `begin`; None if there was nothing.
 
     Raises:
-        OSError: If a step cannot be taken; the journal stays for another try.
+        OSError: If a step cannot be taken; the journal stays for another attempt.
     """
     steps = _read(directory)
     if steps is None:
         return None
     staging, number = directory / steps["staging"], steps["number"]
-    if not ((directory / str(number)).exists() or (staging / "version").exists()):  # somebody has removed it by hand
+    if not ((directory / str(number)).exists() or (staging / STAGED_VERSION).exists()):  # removed by hand
         forget(directory)
         return None
     if staging.exists():
@@ -59,7 +59,7 @@ def finish(directory: Path) -> dict | None:
             _move(source, target)
         if steps["unfinished"] and (directory / UNFINISHED).exists():
             shutil.rmtree(directory / UNFINISHED)
-        # That a folder of this name is no longer there says that all steps have been taken.
+        # Once no directory has this name, all steps have been taken.
         done = staging.with_name(f"{STAGING}done-{number}")
         os.replace(staging, done)
         shutil.rmtree(done, ignore_errors=True)
@@ -67,11 +67,11 @@ def finish(directory: Path) -> dict | None:
 
 
 def forget(directory: Path) -> None:
-    """The job has said what it gave. After this it must do nothing that could be interrupted."""
+    """Remove the journal: the job has reported what it published. After this it must do nothing that can be interrupted."""
     (directory / JOURNAL).unlink()
 
 
-def _read(directory):
+def _read(directory: Path) -> dict[str, Any] | None:
     try:
         steps = durable.read_record(directory / JOURNAL)
     except FileNotFoundError:
@@ -88,20 +88,20 @@ def _read(directory):
     return steps
 
 
-def _moves(staging, directory, number):
-    """The version comes last: when TF Serving sees it, all that belongs to it is in place."""
-    yield staging / "run", directory / "runs" / str(number)
-    yield staging / "report.html", directory / "report.html"
-    for file in sorted((staging / "serving").glob("*")):
-        yield file, directory / "serving" / file.name
-    yield staging / "version", directory / str(number)
+def _moves(staging: Path, directory: Path, number: int) -> Iterator[tuple[Path, Path]]:
+    """The version comes last: when TF Serving sees it, everything that belongs to it is in place."""
+    yield staging / STAGED_RUN, directory / RUNS / str(number)
+    yield staging / REPORT, directory / REPORT
+    for file in sorted((staging / SERVING).glob("*")):
+        yield file, directory / SERVING / file.name
+    yield staging / STAGED_VERSION, directory / str(number)
 
 
-def _move(source, target):
+def _move(source: Path, target: Path) -> None:
     if not source.exists():
-        return  # a step that has been taken
+        return  # this step has been taken
     if source.is_dir() and target.exists():
         raise OSError(errno.EEXIST, f"{target} is there, and comes from something else. Move it away")
-    durable.make_folder(target.parent)
+    durable.make_directory(target.parent)
     os.replace(source, target)
     durable.sync(target.parent)

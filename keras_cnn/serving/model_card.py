@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -12,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_cnn import arguments
+from keras_cnn import arguments, downloads
 from keras_cnn.preprocessing import Preprocessing
 from keras_cnn.version import __version__
 
@@ -67,15 +66,7 @@ def write(path: Path, labels: Sequence[str], card: dict[str, Any]) -> None:
 def digests(path: Path) -> dict[str, str]:
     """The SHA-256 of each file that holds the network of a SavedModel, by its path in the SavedModel."""
     files = [path / "saved_model.pb", *sorted((path / "variables").glob("*"))]
-    return {str(file.relative_to(path)): digest(file) for file in files}
-
-
-def digest(file: Path) -> str:
-    """The SHA-256 of a file in hexadecimal digits; "" if there is no such file."""
-    if not file.is_file():
-        return ""
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return {str(file.relative_to(path)): downloads.file_checksum(file) for file in files}
 
 
 def read(path: Path) -> dict[str, Any]:

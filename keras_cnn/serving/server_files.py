@@ -1,11 +1,10 @@
-"""The folder `serving` beside the versions: what TF Serving is started with, and how to ask it."""
+"""The folder `serving` next to the versions: files to start TF Serving with, and a README on how to query it."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-FOLDER = "serving"
 # Batch sizes that the server pads to, and that the XLA signature is compiled for.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -36,7 +35,7 @@ docker run --rm -p 8500:8500 -p 8501:8501 -v "$PWD":/models/{name}:ro tensorflow
   --enable_batching --batching_parameters_file=/models/{name}/serving/batching_parameters.txt
 ```
 
-It loads the highest version, and a newer one as soon as it is there. With a GPU: `docker run --gpus all` and
+It loads the highest version, and switches to a newer one as soon as that is there. With a GPU: `docker run --gpus all` and
 `tensorflow/serving:latest-gpu`.
 
 ## REST (port 8501)
@@ -46,8 +45,8 @@ echo '{{"instances": [{{"b64": "'$(base64 < photo.jpg | tr -d '\\n')'"}}]}}' |
   curl --data @- http://localhost:8501/v1/models/{name}:predict
 ```
 
-The answer holds for each image `labels` and `probabilities`, best first, and `all_probabilities` in the order of
-`assets/labels.txt`. A file that is no image gets the label "" and probability 0.
+For each image the answer has `labels` and `probabilities`, best first, and `all_probabilities` in the order of
+`assets/labels.txt`. A file that is not an image gets the label "" and probability 0.
 
 ## gRPC (port 8500)
 
@@ -66,19 +65,19 @@ answer = server.Predict(request, timeout=10)
 print(tf.make_ndarray(answer.outputs["labels"]), tf.make_ndarray(answer.outputs["probabilities"]))
 ```
 
-Other signatures: `predict_images` (`images`, uint8 `[batch, height, width, 3]` RGB of the network's size), `features` where
-the network has them, and `serving_xla` for a GPU: as `predict_images`, compiled for the batch sizes of
-`batching_parameters.txt` when each is first used.
+Other signatures: `predict_images` (`images`, uint8 `[batch, height, width, 3]` RGB of the network's size), `features` if the
+network has them, and `serving_xla` for a GPU: as `predict_images`, compiled for each batch size of `batching_parameters.txt`
+when it is first used.
 """
 
 
 def name_of(directory: Path) -> str:
-    """The name of a model for URLs and configuration files, from its folder: what else than letters and digits is "_"."""
+    """The name of a model for URLs and configuration files: that of its folder, "_" for odd characters."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", directory.resolve().name).strip("_") or "model"
 
 
-def write(directory: Path, folder: Path) -> None:
-    """Write the files for the model in `directory` into `folder`, from where each is to be moved there at once."""
+def write(directory: Path, staging: Path) -> None:
+    """Write the files for the model in `directory` into the new folder `staging`, from where they are moved there later."""
     name = name_of(directory)
     sizes = "\n".join(f"allowed_batch_sizes: {size}" for size in BATCH_SIZES)
     contents = {
@@ -86,6 +85,6 @@ def write(directory: Path, folder: Path) -> None:
         "batching_parameters.txt": BATCHING.format(largest=BATCH_SIZES[-1], sizes=sizes),
         "README.md": README.format(name=name),
     }
-    folder.mkdir()
+    staging.mkdir()
     for file, content in contents.items():
-        (folder / file).write_text(content, encoding="utf-8")
+        (staging / file).write_text(content, encoding="utf-8")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import tensorflow as tf
 
 from keras_cnn import images
@@ -9,10 +12,10 @@ from keras_cnn.preprocessing import Preprocessing
 from keras_cnn.serving.network import Network
 from keras_cnn.serving.server_files import BATCH_SIZES
 
-LABELS_IN_ANSWER = 5
+TOP_LABELS = 5
 
 
-def save(network: Network, labels, preprocessing: Preprocessing, path) -> None:
+def save(network: Network, labels: Sequence[str], preprocessing: Preprocessing, path: Path) -> None:
     """Write a SavedModel with all signatures.
 
     Args:
@@ -27,12 +30,12 @@ def save(network: Network, labels, preprocessing: Preprocessing, path) -> None:
     tf.saved_model.save(module, str(path), signatures=functions)
 
 
-def traced(spec, **options):
+def traced(spec: tf.TensorSpec, **options) -> Callable:
     """`tf.function` for one input; without AutoGraph, whose rewriting of the Python code takes seconds and changes nothing."""
     return tf.function(input_signature=[spec], autograph=False, **options)
 
 
-def _functions(network, labels, preprocessing):
+def _functions(network: Network, labels: Sequence[str], preprocessing: Preprocessing) -> dict[str, Callable]:
     """The signatures by name."""
     names = tf.constant(list(labels))
     pixels = tf.TensorSpec((None, *network.image_shape), tf.uint8, name="images")
@@ -58,7 +61,7 @@ def _functions(network, labels, preprocessing):
     @traced(pixels)
     def serving_xla(images):
         count = tf.shape(images)[0]
-        probabilities = compiled(_padded(images, _padded_size(count) - count))
+        probabilities = compiled(_pad_batch(images, _padded_size(count) - count))
         # The probabilities come from the GPU once; a kernel there for each little step would cost more.
         with tf.device("CPU:0"):
             return _answer(probabilities[:count], names)
@@ -67,30 +70,30 @@ def _functions(network, labels, preprocessing):
     return functions | ({"features": features} if network.has_features else {})
 
 
-def prepare_batch(image_bytes, preprocessing: Preprocessing):
-    """`keras_cnn.images.prepare` for each file of a batch, in parallel, with a mark for those that are no images.
+def prepare_batch(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tuple[tf.Tensor, tf.Tensor]:
+    """`keras_cnn.images.prepare` for each file of a batch, in parallel.
 
     Returns:
-        Images `[batch, height, width, 3]`, zeros where unreadable, and a boolean `[batch]`. For an empty batch there is one
-        image all the same: TensorFlow's convolutions take no less.
+        Images `[batch, height, width, 3]`, zeros for a file that is not an image, and a boolean `[batch]`: whether it is one.
+        For an empty batch there is one image, since TensorFlow's convolutions do not take fewer.
     """
     count = tf.size(image_bytes, out_type=tf.int64)
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
     prepared = files.map(
-        lambda row, content: (row, images.prepare(content, preprocessing)), num_parallel_calls=tf.data.AUTOTUNE
+        lambda index, content: (index, images.prepare(content, preprocessing)), num_parallel_calls=tf.data.AUTOTUNE
     ).ignore_errors()
-    # One row more than the batch, so that there is something to stack when no file is an image.
+    # One image more than the batch, so that there is something to stack when no file is an image.
     nothing = tf.data.Dataset.from_tensors((count, tf.zeros((*preprocessing.size, 3))))
-    rows, pixels = prepared.concatenate(nothing).batch(count + 1).get_single_element()
+    indices, pixels = prepared.concatenate(nothing).batch(count + 1).get_single_element()
     shape = tf.concat([[count + 1], tf.shape(pixels, tf.int64)[1:]], 0)
-    inputs = tf.scatter_nd(rows[:, None], pixels, shape)[: tf.maximum(count, 1)]
-    readable = tf.scatter_nd(rows[:, None], tf.ones_like(rows), [count + 1])[:count] > 0
+    inputs = tf.scatter_nd(indices[:, None], pixels, shape)[: tf.maximum(count, 1)]
+    readable = tf.scatter_nd(indices[:, None], tf.ones_like(indices), [count + 1])[:count] > 0
     return tf.ensure_shape(inputs, (None, *preprocessing.size, 3)), readable
 
 
-def _answer(all_probabilities, names, readable=True):
+def _answer(all_probabilities: tf.Tensor, names: tf.Tensor, readable: tf.Tensor | bool = True) -> dict[str, tf.Tensor]:
     """The best labels with their probabilities, and the probabilities of all classes; the label is "" where unreadable."""
-    probabilities, order = tf.math.top_k(all_probabilities, _count(names))
+    probabilities, order = tf.math.top_k(all_probabilities, min(TOP_LABELS, names.shape[0]))
     return {
         "labels": tf.where(readable, tf.gather(names, order), ""),
         "probabilities": probabilities,
@@ -98,25 +101,21 @@ def _answer(all_probabilities, names, readable=True):
     }
 
 
-def _count(names):
-    return min(LABELS_IN_ANSWER, names.shape[0])
-
-
-def _run(network, images):
-    """What the network gives for bytes, an empty batch included, in whose place one black image is computed."""
+def _run(network: Network, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What the network gives for uint8 images; for an empty batch, it computes one black image and drops it."""
     count = tf.shape(images)[0]
-    # Padded before the cast: TensorFlow 2.21 on a CPU loses the padding of an empty float batch in front of a convolution.
-    answer = network.run(tf.cast(_padded(images, tf.maximum(count, 1) - count), tf.float32))
+    # Padded before the cast: TensorFlow 2.21 on a CPU loses the padding of an empty float batch before a convolution.
+    answer = network.run(tf.cast(_pad_batch(images, tf.maximum(count, 1) - count), tf.float32))
     return {name: tensor[:count] for name, tensor in answer.items()}
 
 
-def _padded(images, padding):
+def _pad_batch(images: tf.Tensor, padding: tf.Tensor) -> tf.Tensor:
     return tf.pad(images, [[0, padding], [0, 0], [0, 0], [0, 0]])
 
 
-def _padded_size(count):
-    """The smallest of `BATCH_SIZES` that holds `count` images; above the largest, that for what its multiples leave over."""
-    # A table and whole numbers, which stay on the host: the padding must not wait for the GPU.
+def _padded_size(count: tf.Tensor) -> tf.Tensor:
+    """The smallest of `BATCH_SIZES` that holds `count` images; above the largest, multiples of it plus one for the rest."""
+    # A table and integers, which stay on the host: the padding must not wait for the GPU.
     table = tf.constant([0, *(min(size for size in BATCH_SIZES if size >= rest) for rest in range(1, BATCH_SIZES[-1]))])
     rest = count % BATCH_SIZES[-1]
     return tf.maximum(count - rest + tf.gather(table, rest), BATCH_SIZES[0])

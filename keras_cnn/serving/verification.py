@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_cnn.arguments import join_some
 from keras_cnn.serving import inspection, model_card
 from keras_cnn.serving.agreement import Agreement
 
@@ -22,7 +23,7 @@ LIMITS = {"float32": 1e-4, "bfloat16": 0.25, "float16": 0.25, "int8": 0.25}
 # Where logits are far apart, float32 rounds scores by more than that: this share of the range of the logits.
 ROUNDING = 1e-5
 # In `assets.extra`, which SavedModel keeps for files that are none of TensorFlow's business.
-EXAMPLES = Path("assets.extra") / "verification.tfrecord"
+GOLDEN_EXAMPLES = Path("assets.extra") / "verification.tfrecord"
 PROGRAM = Path(__file__).parent / "fresh_process.py"
 
 
@@ -82,20 +83,20 @@ class Examples:
     """Images of the caller to compare on, beside those that are stored.
 
     Attributes:
-        samples: With the scores of the Keras model.
+        recorded: Of `keras_cnn.serving.examples.Example`, with the probabilities of the Keras model.
         names: Of the images, for messages.
         targets: As in `Agreement`.
         multi_label: As in `Agreement`.
     """
 
-    samples: Sequence = ()
+    recorded: Sequence = ()
     names: Sequence[str] = ()
     targets: np.ndarray | None = None
     multi_label: bool = False
 
     def agreement(self, scores: str) -> Agreement:
         """With the scores that `fresh_process.py` has found."""
-        expected = np.array([sample.scores for sample in self.samples])
+        expected = np.array([one.probabilities for one in self.recorded])
         found = np.frombuffer(base64.b64decode(scores), "float32").reshape(expected.shape)
         return Agreement(expected, found, self.targets, self.multi_label, self.names)
 
@@ -119,10 +120,10 @@ def verify(path, trust: bool = False) -> Verification:
             network is not the file that was exported.
         FileNotFoundError: If there is no such SavedModel, or it holds no recorded scores.
     """
-    path = inspection.existing(path)
-    if not (path / EXAMPLES).is_file():
+    path = inspection.find_saved_model(path)
+    if not (path / GOLDEN_EXAMPLES).is_file():
         raise FileNotFoundError(
-            f"verify: `path` must be a SavedModel written by `export`. Received: {path}, without {EXAMPLES}."
+            f"verify: `path` must be a SavedModel written by `export`. Received: {path}, without {GOLDEN_EXAMPLES}."
         )
     return compare(path, trust=trust)
 
@@ -136,8 +137,8 @@ def require_harmless(path, trust: bool = False) -> inspection.Inspection:
     found = inspection.inspect(path)
     if found.suspicious and not trust:
         raise VerificationError(
-            f"The SavedModel {path} may do more than compute: {'; '.join(found.suspicious[:5])}. It was not loaded. If you "
-            "trust where it comes from, say so (trust=True, or --trust)."
+            f"The SavedModel {path} may do more than compute: {join_some(found.suspicious, 5, '; ')}. It was not loaded. If "
+            "you trust where it comes from, say so (trust=True, or --trust)."
         )
     return found
 
@@ -152,10 +153,10 @@ def compare(
     if content.training_operations or content.absolute_paths:
         raise VerificationError(
             f"The SavedModel {path} must hold nothing of training and no path of the machine that made it. Received: "
-            f"{', '.join((*content.training_operations, *content.absolute_paths)[:5])}."
+            f"{join_some((*content.training_operations, *content.absolute_paths))}."
         )
-    found = _run(path, examples.samples)
-    agreement = examples.agreement(found["examples"]) if examples.samples else None
+    found = _run(path, examples.recorded)
+    agreement = examples.agreement(found["examples"]) if examples.recorded else None
     if agreement:
         _check_examples(agreement, precision, max_accuracy_drop, found["logit_range"])
     _check_stored(path, found, precision)
@@ -183,7 +184,8 @@ def _float32_limit(logit_range):
 
 def _check_files(path, about):
     """The files of the network must be those that were written, of which a small change of scores does not tell enough."""
-    changed = [name for name, digest in about.get("sha256", {}).items() if model_card.digest(path / name) != digest]
+    present = model_card.digests(path)
+    changed = [name for name, digest in about.get("sha256", {}).items() if present.get(name) != digest]
     if changed:
         raise VerificationError(
             f"The SavedModel {path} must hold the files that were exported. Received: another {', '.join(changed)}, by its "
@@ -201,7 +203,7 @@ def _check_examples(agreement, precision, max_accuracy_drop, logit_range):
         objection = (
             f"export: in float32 the network must give the scores of the model within {limit:.2g}. Received: a "
             f"difference of {agreement.differences.max():.3g} on {len(agreement.names)} images; the scores differ most for "
-            f"{agreement.format_most_different()}."
+            f"{agreement.format_most_different(agreement.differences)}."
         )
     if objection:
         raise VerificationError(objection)
@@ -211,19 +213,19 @@ def _run(path, examples):
     """What the fresh process says."""
     if not examples:
         return _in_fresh_process(path, os.devnull)
-    from keras_cnn.serving import samples
+    from keras_cnn.serving import examples as example_files
 
     # Beside a version in the making: what a kill leaves there, the next job removes.
     more = path.parent / "more.tfrecord"
     try:
-        samples.write(more, examples)
+        example_files.write(more, examples)
         return _in_fresh_process(path, more)
     finally:
         more.unlink(missing_ok=True)
 
 
 def _in_fresh_process(path, more):
-    command = [sys.executable, "-P", str(PROGRAM), str(path), str(path / EXAMPLES), str(more)]
+    command = [sys.executable, "-P", str(PROGRAM), str(path), str(path / GOLDEN_EXAMPLES), str(more)]
     # On the CPU: the process that exports may hold all memory of the GPU, which rounds float32 to 10 bits, too.
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_cnn import durable
+from keras_cnn import downloads, durable
 
 KEPT = 2
 FILE = re.compile(r"([0-9]+)\.(json|npz)(\.part)?")
@@ -30,7 +30,7 @@ class Checkpoints:
     def __init__(self, directory: str | os.PathLike):
         self.directory = Path(directory)
         self._damaged: set[int] = set()
-        durable.make_folder(self.directory)
+        durable.make_directory(self.directory)
 
     def save(self, arrays: Sequence[ArrayLike], state: dict) -> None:
         """Write one checkpoint and remove those that are older than the last two valid ones."""
@@ -46,7 +46,7 @@ class Checkpoints:
         content = {
             "state": state,
             "types": [array.dtype.name for array in plain],
-            "sha256": durable.digest(self._path(number, "npz")),
+            "sha256": downloads.file_checksum(self._path(number, "npz")),
         }
         durable.write_record(self._path(number, "json"), content)
         self._remove_all_but(sorted(self._numbers() - self._damaged)[-KEPT:])
@@ -65,7 +65,7 @@ class Checkpoints:
 
     def _read(self, number):
         content = durable.read_record(self._path(number, "json"))
-        if durable.digest(self._path(number, "npz")) != content["sha256"]:
+        if downloads.file_checksum(self._path(number, "npz")) != content["sha256"]:
             raise ValueError(f"the checksum of {number}.npz differs")
         with np.load(self._path(number, "npz"), allow_pickle=False) as file:
             raw = [file[str(i)] for i in range(len(file.files))]

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
+from keras_cnn.arguments import join_some
 from keras_cnn.keras_internals import own_trainable_variables, sublayers
 from keras_cnn.surgery.graph import graph_of, nodes_of
 from keras_cnn.surgery.layer_paths import find_path, upstream_nodes
@@ -111,7 +112,7 @@ def check_frozen(model: keras.Model) -> Iterator[list[str]]:
         if not np.array_equal(value, keras.ops.convert_to_numpy(weight), equal_nan=True)
     ]
     if changed:
-        names = ", ".join(changed[:10]) + (f" and {len(changed) - 10} more" if len(changed) > 10 else "")
+        names = join_some(changed, 10)
         raise FrozenWeightsError(
             f"check_frozen: {len(changed)} frozen weights changed: {names}. Use `freeze`, or set `trainable` before "
             "`compile`: Keras ignores later changes, and trains a layer with trainable=True within a frozen one."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from keras_cnn.serving.publishing import UNUSABLE
+from keras_cnn.arguments import is_one_line
 from pipelines.catalog import csv_and_parquet, folders, image_store, splits
 from pipelines.catalog.csv_and_parquet import COLUMNS, LABEL_PREFIX
 from pipelines.errors import InputError
@@ -257,7 +256,7 @@ class Catalog:
         Raises:
             InputError: If there are fewer than two classes, a class has fewer than two readable images, or no class has three.
         """
-        odd = [label for label in self.classes if any(unicodedata.category(char) in UNUSABLE for char in label)]
+        odd = [label for label in self.classes if not is_one_line(label)]
         if odd:
             raise InputError(f"The name of a class must be valid text of one line. Received: {odd[0]!r}. Rename it.")
         counts = Counter({name: 0 for label in self.labels for name in _names(label)})

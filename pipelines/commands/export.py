@@ -87,7 +87,7 @@ def _export(options: argparse.Namespace) -> int:
         print(f"keras-cnn export: {printable(error)}", file=sys.stderr)
         return 1
     except (ValueError, OSError, KeyError) as error:
-        if durable.is_full(error):
+        if durable.is_disk_full(error):
             raise
         raise InputError(str(error)) from None
     card = model_card.read(version)
@@ -100,13 +100,13 @@ def _export(options: argparse.Namespace) -> int:
 
 def _find_run(name: str) -> Path:
     """The folder of a run; the last run if it is a folder of versions."""
-    from keras_cnn.serving.version_folder import highest_version
+    from keras_cnn.serving.layout import RUNS, highest_version
 
     path = Path(name)
     if not path.exists():
         raise InputError(f"The run {path} does not exist.")
-    if not (path / "model.keras").is_file() and (highest := highest_version(path / "runs")):
-        path = path / "runs" / str(highest)
+    if not (path / "model.keras").is_file() and (highest := highest_version(path / RUNS)):
+        path = path / RUNS / str(highest)
     if not (path / "model.keras").is_file():
         raise InputError(
             f"RUN must be a run that `keras-cnn fit` wrote, such as saved_models/photos/runs/1. Received: {path}."

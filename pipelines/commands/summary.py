@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from keras_cnn.arguments import join_some
 from pipelines.names import printable
 from pipelines.training.classifier import FINE_TUNED
 from pipelines.training.divergence import Restart
@@ -73,5 +74,4 @@ def _percent(share):
 
 
 def _shortened(names):
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return escape(printable(", ".join(names[:MOST_NAMES])) + more)
+    return escape(printable(join_some(names, MOST_NAMES)))

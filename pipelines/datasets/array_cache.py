@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -133,8 +132,7 @@ class ArrayCache:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Within it, no other process adds or removes entries."""
-        with durable.open_lock(self._root / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with durable.locked(self._root / ".lock"):
             yield
 
     def _make_room(self, num_bytes: int) -> None:

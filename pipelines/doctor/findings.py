@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_cnn.arguments import join_some
 from pipelines.catalog import Catalog
 from pipelines.catalog.kinds import is_companion
 from pipelines.doctor import labels
@@ -187,11 +188,11 @@ def _labels(catalog: Catalog) -> Iterator[Finding]:
     ):
         if sets:
             text = _count(len(sets), "set of labels differs", "sets of labels differ")
-            spellings = "; ".join(
-                ", ".join(f"{labels.format_label(name)} ({counts[name]:,})" for name in names) for names in sets[:5]
+            spellings = join_some(
+                (", ".join(f"{labels.format_label(name)} ({counts[name]:,})" for name in names) for names in sets),
+                separator="; ",
             )
-            more = f" and {len(sets) - 5:,} more" if len(sets) > 5 else ""
-            text = f"{text} only by {words}, so each spelling is another class: {spellings}{more}. {remedy}"
+            text = f"{text} only by {words}, so each spelling is another class: {spellings}. {remedy}"
             yield Finding(kind, level, text)
     blank = [name for name in catalog.classes if not labels.normalize(name)]
     if blank:
@@ -225,7 +226,7 @@ def _class_sizes(catalog: Catalog) -> Iterator[Finding]:
     ranked = _images_per_class(catalog).most_common()
     few = [f"{name} ({count})" for name, count in ranked[::-1] if count < FEW_IMAGES]
     if few:
-        text = f"{_count(len(few), 'class has', 'classes have')} fewer than {FEW_IMAGES} images: {_join_some(few)}."
+        text = f"{_count(len(few), 'class has', 'classes have')} fewer than {FEW_IMAGES} images: {join_some(few)}."
         yield Finding("few images", WARNING, f"{text} Too few to learn from and to measure: add images.")
     if ranked and ranked[0][1] >= IMBALANCE * max(1, ranked[-1][1]):
         text = f"Classes are imbalanced: {ranked[0][0]} has {ranked[0][1]:,} images, {ranked[-1][0]} has {ranked[-1][1]:,}."
@@ -322,10 +323,6 @@ def _one_of_each_first(indices: Iterable[int], values: Sequence[Any]) -> list[in
 
 def _paths(catalog: Catalog, sets: Iterable[Iterable[int]]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(catalog.paths[index] for index in indices) for indices in sets)
-
-
-def _join_some(names: Sequence[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _count(count: int, one: str, many: str) -> str:

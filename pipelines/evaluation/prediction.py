@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_cnn.serving import VerificationError, model_card
+from keras_cnn.serving.layout import highest_version
 from keras_cnn.serving.verification import require_harmless
-from keras_cnn.serving.version_folder import highest_version
 from pipelines.catalog import folders
 from pipelines.errors import InputError
 from pipelines.evaluation.multi_label import THRESHOLD

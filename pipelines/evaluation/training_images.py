@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_cnn.serving import model_card
+from keras_cnn.serving import layout, model_card
 from pipelines.catalog import csv_and_parquet
 from pipelines.doctor.reading import fingerprint
 
@@ -49,7 +49,7 @@ def find_training_images(version: Path) -> TrainingImages | None:
     version = version.resolve()
     about = model_card.read(version).get("metadata")
     run = str(about.get("run", version.name) if isinstance(about, dict) else version.name)
-    catalog = version.parent / "runs" / run / "catalog.csv"
+    catalog = version.parent / layout.RUNS / run / "catalog.csv"
     # The name of the run comes from a file that anybody may have written: only a number is followed.
     if not (run.isascii() and run.isdigit() and catalog.is_file()):
         return None

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from keras_cnn.arguments import join_some
 from keras_cnn.preprocessing import Preprocessing
 from pipelines.catalog.csv_and_parquet import LABEL_PREFIX, saved_rows
 from pipelines.errors import InputError
@@ -141,5 +142,4 @@ def _most_confused(evaluation):
 
 def run_title(classes) -> str:
     """The classes in a few words: all names, or the first ones and how many more."""
-    more = len(classes) - MOST_NAMES
-    return ", ".join(classes[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return join_some(classes, MOST_NAMES)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keras_cnn import durable
-from keras_cnn.serving import publishing, version_folder
+from keras_cnn.serving import layout, publishing, version_folder
 from pipelines.errors import InputError, TrainingError
 
 
@@ -23,19 +23,19 @@ class Output:
         staging: Where the job writes before it publishes, on the same disk.
     """
 
-    def __init__(self, directory: Path, staged: version_folder.Staged):
+    def __init__(self, directory: Path, staged: version_folder.Staging):
         self.directory, self.staging, self._staged = directory, staged.path, staged
         self.number = version_folder.next_version(directory)
 
     @property
     def run(self) -> Path:
         """Where the records of the run are written before `publish`."""
-        return self.staging / "run"
+        return self.staging / layout.STAGED_RUN
 
     @property
     def version(self) -> Path:
         """Where the SavedModel is written before `publish`."""
-        return self.staging / "version"
+        return self.staging / layout.STAGED_VERSION
 
     def publish(self, job: dict, remove_checkpoints: bool) -> tuple[Path, Path]:
         """Move the finished run and version to their final paths, and return these paths.
@@ -45,7 +45,7 @@ class Output:
             remove_checkpoints: Whether the folder has checkpoints of this job, which are removed then (see
                 `pipelines.training.job_state`).
         """
-        shutil.copyfile(self.run / "report.html", self.staging / "report.html")
+        shutil.copyfile(self.run / layout.REPORT, self.staging / layout.REPORT)
         publishing.publish(self.staging, self.number, job, remove_checkpoints)
         return self._paths(self.number)
 
@@ -58,7 +58,7 @@ class Output:
         return self._paths(interrupted["number"])
 
     def _paths(self, number: int) -> tuple[Path, Path]:
-        return self.directory / "runs" / str(number), self.directory / str(number)
+        return self.directory / layout.RUNS / str(number), self.directory / str(number)
 
 
 def check(directory: str | os.PathLike) -> Path:
@@ -68,7 +68,7 @@ def check(directory: str | os.PathLike) -> Path:
         InputError: If it is a file, or a folder with contents that no job wrote.
     """
     try:
-        return version_folder.check(directory)
+        return version_folder.check_directory(directory)
     except version_folder.FolderError as error:
         raise InputError(str(error)) from None
 
@@ -84,13 +84,13 @@ def open_output(directory: str | os.PathLike) -> Iterator[Output]:
         TrainingError: If the disk becomes full during the job.
     """
     try:
-        with version_folder.staged(directory) as staged:
-            (staged.path / "run").mkdir()
+        with version_folder.open_staging(directory) as staged:
+            (staged.path / layout.STAGED_RUN).mkdir()
             yield Output(Path(directory), staged)
     except version_folder.FolderError as error:
         raise InputError(str(error)) from None
     except Exception as error:
-        if isinstance(error, (InputError, TrainingError)) or not durable.is_full(error):
+        if isinstance(error, (InputError, TrainingError)) or not durable.is_disk_full(error):
             raise
         raise TrainingError(_format_full_disk(directory, error)) from None
 

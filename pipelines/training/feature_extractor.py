@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_cnn import Backbone, surgery
-from keras_cnn.serving.network import constant
+from keras_cnn.serving.network import with_constants
 from pipelines import device
 from pipelines.datasets.array_cache import ArrayCache, digest
 from pipelines.errors import TrainingError
@@ -62,7 +62,7 @@ def inference(model: keras.Model, images: int = 0, precision: str = "float32") -
     def answer(batch):
         return {"": tf.cast(rewritten(batch, training=False), tf.float32)}
 
-    run = answer if images < FOLDED_FROM else constant(answer, model.input_shape, precision)
+    run = answer if images < FOLDED_FROM else with_constants(answer, model.input_shape, precision)
     run = tf.function(run, input_signature=signature, jit_compile=device.has_gpu(), autograph=False)
     concrete = run.get_concrete_function()  # it stays silent where TensorFlow warns of many functions of one name
     return lambda batch: concrete(tf.cast(batch, tf.float32))[""].numpy()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keras_cnn import durable
 from keras_cnn.serving import journal
-from keras_cnn.serving.journal import UNFINISHED
+from keras_cnn.serving.layout import UNFINISHED
 from pipelines.errors import InputError
 
 
@@ -45,7 +45,7 @@ def open_or_create(directory, job: dict, restart: bool = False) -> Path:
 
 def exists(directory) -> bool:
     """Whether an interrupted job is in `directory`, or one that was stopped while it published."""
-    return (Path(directory) / UNFINISHED).is_dir() or journal.pending(Path(directory))
+    return (Path(directory) / UNFINISHED).is_dir() or journal.is_pending(Path(directory))
 
 
 def remove(directory) -> None:

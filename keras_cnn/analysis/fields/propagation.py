@@ -11,7 +11,7 @@ from keras_cnn.analysis.fields.call_axes import data_format
 from keras_cnn.analysis.fields.merging import StrideError
 from keras_cnn.analysis.fields.registry import find_rule
 from keras_cnn.analysis.fields.tensor_field import constant_field, input_field, one_by_one, unknown_field
-from keras_cnn.analysis.formatting import join_some
+from keras_cnn.arguments import join_some
 
 ATTENTION = (
     keras.layers.AdditiveAttention,

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from keras_cnn import safety
+from keras_cnn.arguments import join_some
 from keras_cnn.scratch import ScratchFolder
 
 
@@ -61,7 +62,7 @@ def require_harmless(handle: str, directory: Path) -> None:
     if found:
         raise ValueError(
             f"HubLayer: the module must do nothing but compute. Received: {handle!r}, which may do more: "
-            f"{'; '.join(found[:5])}. It was not loaded. If you trust where it comes from, say so by trust=True, which "
+            f"{join_some(found, 5, '; ')}. It was not loaded. If you trust where it comes from, say so by trust=True, which "
             "HubLayer and load_backbone take."
         )
 

@@ -121,7 +121,10 @@ def test_links_in_the_place_of_our_own_are_refused_and_not_followed(tmp_path, na
         with pytest.raises(InputError) as caught:
             function(out)
         assert str(caught.value) == sentence
-    with pytest.raises(FolderError, match="a symbolic link"), version_folder.staged(out):  # as `keras_cnn.export` does
+    with (
+        pytest.raises(FolderError, match="a symbolic link"),
+        version_folder.open_staging(out),
+    ):  # as `keras_cnn.export` does
         pass
     assert [path.name for path in out.iterdir()] == [name]
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
@@ -154,7 +157,7 @@ def test_a_lock_that_becomes_a_link_after_the_check_is_refused(tmp_path, monkeyp
     other, out = precious(tmp_path), tmp_path / "out"
     out.mkdir()
     (out / ".lock").symlink_to(other / "thesis.txt")
-    monkeypatch.setattr(version_folder, "check", lambda path: path)
+    monkeypatch.setattr(version_folder, "check_directory", lambda path: path)
     with (
         pytest.raises(InputError, match=r"cannot be written: \.lock in it must be a plain file"),
         output_folder.open_output(out),

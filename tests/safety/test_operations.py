@@ -8,7 +8,7 @@ import pytest
 
 from keras_cnn.safety import operations
 
-TOOL = Path(__file__).parent.parent / "tools" / "make_operation_list.py"
+TOOL = Path(__file__).parents[2] / "tools" / "make_operation_list.py"
 KNOWN = {operations.COMPUTES, operations.KEEPS_STATE, operations.SAVER} | {
     "reads files",
     "writes files",

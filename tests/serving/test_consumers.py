@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-from serving_cases import LABELS, RECORD, make_model, picture
+from helpers.commands import run_command
+from helpers.serving_cases import LABELS, RECORD, make_model, picture
 
 import keras_cnn as kc
 from keras_cnn.serving.server_files import BATCH_SIZES
@@ -53,7 +54,7 @@ def test_a_program_in_c(model, version, images, tmp_path):
     library, program = tf.sysconfig.get_lib(), tmp_path / "classify"
     flags = [f"-I{tf.sysconfig.get_include()}", f"-L{library}", f"-Wl,-rpath,{library}"]
     libraries = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-    source = HERE / "serving" / "classify.c"
+    source = HERE / "classify.c"
     subprocess.run([compiler, "-Wall", "-Werror", str(source), *flags, *libraries, "-o", str(program)], check=True)
     (meta,) = saved_model(version).meta_graphs
     signature = meta.signature_def["serving_default"]
@@ -246,7 +247,7 @@ def test_keras_hub(tmp_path):
 EXPORTER = """
 import sys
 import keras_cnn as kc
-from serving_cases import LABELS, RECORD, make_model
+from helpers.serving_cases import LABELS, RECORD, make_model
 model = make_model()
 print("ready", flush=True)
 kc.export(model, sys.argv[1], LABELS, RECORD)
@@ -255,7 +256,7 @@ kc.export(model, sys.argv[1], LABELS, RECORD)
 
 def exporting(directory, **options):
     command = [sys.executable, "-c", EXPORTER, str(directory)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HERE, text=True, **options)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HERE.parent, text=True, **options)
     assert process.stdout.readline() == "ready\n"
     return process
 
@@ -300,30 +301,16 @@ def test_a_full_disk(version, tmp_path):
 
 def test_the_whole_way_by_the_command_line(job, tmp_path, capsys):
     """`export` of a run in 8 bits, `verify` of what it wrote, and its card."""
-    from pipelines.commands import export as export_command
-    from pipelines.commands import verify as verify_command
-
     result, _, _ = job
-    status, output = command(
-        export_command, ["export", str(result.run), "--precision", "int8", "--out", str(tmp_path / "8")], capsys
-    )
-    assert status == 0 and "accuracy" in output
+    capsys.readouterr()
+    assert run_command("export", result.run, "--precision", "int8", "--out", tmp_path / "8") == 0
+    assert "accuracy" in capsys.readouterr().out
     card = json.loads((tmp_path / "8" / "1" / "assets" / "model_card.json").read_text())
     assert card["precision"] == "int8" and card["verification"]["accuracy_before"] >= 0.5
-    status, output = command(verify_command, ["verify", str(tmp_path / "8"), "--json"], capsys)
-    assert status == 0 and json.loads(output)["differences"]["serving_default"] <= 0.2
+    assert run_command("verify", tmp_path / "8", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["differences"]["serving_default"] <= 0.2
     small = sum(file.stat().st_size for file in (tmp_path / "8" / "1").rglob("*"))
     assert small < 0.4 * sum(file.stat().st_size for file in result.export.rglob("*"))
-
-
-def command(module, arguments, capsys):
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    module.add_to(parser.add_subparsers())
-    options = parser.parse_args(arguments)
-    capsys.readouterr()
-    return options.run(options), capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # tf2onnx with NumPy 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
-from serving_cases import in_this_process
+from helpers.serving_cases import in_this_process
 
 import keras_cnn as kc
 from keras_cnn.serving import verification
@@ -77,7 +77,7 @@ OTHER_SHAPES = {
         lambda: of_shape((12, 12, 1)),
         r"Received: \(None, 12, 12, 1\) -> .* keras_cnn\.adapt_input_channels\(model, 3\)",
     ),
-    "four channels": (lambda: of_shape((12, 12, 4)), r"Received: \(None, 12, 12, 4\) -> .* train it on 3 channels"),
+    "four channels": (lambda: of_shape((12, 12, 4)), r"Received: \(None, 12, 12, 4\) -> .* Train it on 3 channels"),
     "fixed batch": (lambda: of_shape((12, 12, 3), batch_size=8), r"Received: \(8, 12, 12, 3\) .* Leave the batch free"),
     "flat": (lambda: of_shape((432,), L.Dense(3, "softmax")), r"Received: \(None, 432\) .* begin with keras\.Input"),
     "video": (

@@ -7,7 +7,7 @@ import scipy.special
 import tensorflow as tf
 
 import keras_cnn as kc
-from keras_cnn.serving import network, precision
+from keras_cnn.serving import graph_rewriting, network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 12, 12, 3)).astype("float32")
 
@@ -113,7 +113,7 @@ def test_kernels_of_8_bits_have_a_scale_for_each_channel():
     with tf.Graph().as_default() as graph:
         images = tf.compat.v1.placeholder(tf.float32, (None, 4, 4, 2), "images")
         tf.identity(tf.nn.conv2d(images, tf.constant(kernel, name="kernel"), 1, "SAME"), "maps")
-    rewritten = precision.rewrite(graph, ["images:0"], ["maps:0"], "int8")
+    rewritten = graph_rewriting.rewrite(graph, ["images:0"], ["maps:0"], "int8")
     constants = {node.name: tf.make_ndarray(node.attr["value"].tensor) for node in rewritten.node if node.op == "Const"}
     whole, scale = constants["kernel/int8"], constants["kernel/scale"]
     # Largest numbers 1.27 and 10, so steps of 0.01 and 10 / 127; -0.635 lies between -63 and -64 steps.
@@ -129,7 +129,7 @@ def test_networks_in_8_bits_lose_little():
 
 
 def test_networks_too_large_for_a_protobuf_keep_their_variables(monkeypatch, tmp_path):
-    monkeypatch.setattr(network, "LARGEST_CONSTANTS", 100)
+    monkeypatch.setattr(network, "MAX_CONSTANTS", 100)
     model = small(dense("softmax"))
     kept = network.Network(model)
     tf.saved_model.save(kept, str(tmp_path), signatures={"run": kept.run})

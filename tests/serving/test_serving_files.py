@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_cnn.serving import FolderError, fresh_process, samples, server_files, verification, version_folder, warm_up
+from keras_cnn.serving import (
+    FolderError,
+    examples,
+    fresh_process,
+    layout,
+    server_files,
+    verification,
+    version_folder,
+    warm_up,
+)
 from pipelines import InputError
 from pipelines.runs import output_folder
 
@@ -58,10 +67,10 @@ def test_all_writers_share_one_lock(tmp_path):
         output_folder.open_output(tmp_path),
         pytest.raises(FolderError, match=r"Another job is writing to .*\. Wait for it"),
     ):
-        with version_folder.staged(tmp_path):
+        with version_folder.open_staging(tmp_path):
             pass
     with (
-        version_folder.staged(tmp_path),
+        version_folder.open_staging(tmp_path),
         pytest.raises(InputError, match="Another job is writing"),
         output_folder.open_output(tmp_path),
     ):
@@ -74,12 +83,12 @@ def test_the_lock_of_a_job_that_ended_just_now_is_not_taken_for_one(tmp_path, mo
 
     def flock(lock, how):
         if not removed:
-            (tmp_path / version_folder.LOCK).unlink()
+            (tmp_path / layout.LOCK).unlink()
             removed.append(lock)
         return real(lock, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with version_folder.staged(tmp_path), pytest.raises(FolderError), version_folder.staged(tmp_path):
+    with version_folder.open_staging(tmp_path), pytest.raises(FolderError), version_folder.open_staging(tmp_path):
         pass
     assert removed
 
@@ -90,7 +99,7 @@ def test_one_of_many_writers_gets_the_lock(tmp_path):
     def write():
         barrier.wait()
         try:
-            with version_folder.staged(tmp_path):
+            with version_folder.open_staging(tmp_path):
                 outcomes.append("in")
                 done.wait(5)
         except FolderError:
@@ -112,7 +121,7 @@ def test_versions_and_runs_are_numbered_together(tmp_path):
     (tmp_path / "2").mkdir()
     assert version_folder.next_version(tmp_path) == 4
     (tmp_path / "²").mkdir()  # a digit to Python, no number to TF Serving
-    assert version_folder.highest_version(tmp_path) == 2
+    assert layout.highest_version(tmp_path) == 2
 
 
 def test_images_to_verify_on_lie_beside_the_version_and_go(tmp_path, monkeypatch):
@@ -127,7 +136,7 @@ def test_images_to_verify_on_lie_beside_the_version_and_go(tmp_path, monkeypatch
         return subprocess.CompletedProcess(command, 0, '{"images": 1}\n', "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    example = samples.Sample(b"an image", np.zeros(2, "float32"))
+    example = examples.Example(b"an image", np.zeros(2, "float32"))
     assert verification._run(staging / "version", [example]) == {"images": 1}
     assert verification._run(staging / "version", ()) == {"images": 1}
     more = staging / "more.tfrecord"

@@ -2,12 +2,12 @@
 
 import shutil
 
-import hostile_models
 import pytest
 import tensorflow as tf
-from hostile_models import HOSTILE, add, change, function, save, text, write
+from helpers import hostile_models
+from helpers.commands import run_command
+from helpers.hostile_models import HOSTILE, add, change, function, save, text, write
 from tensorflow.core.protobuf import saved_model_pb2
-from test_serving_inspection import run
 
 from keras_cnn import safety, serving
 from keras_cnn.layers import HubLayer
@@ -40,7 +40,7 @@ def test_each_is_seen_and_loaded_by_nothing(model, name, capsys, monkeypatch):
     how, sentence = HOSTILE[name]
     change(model, how)
     monkeypatch.setattr(tf.saved_model, "load", lambda *_: pytest.fail("it was loaded"))
-    assert run("verify", str(model), "--inspect") == 0
+    assert run_command("verify", model, "--inspect") == 0
     assert sentence in capsys.readouterr().out
     with pytest.raises(InputError, match=r"may do more than compute: .* It was not loaded"):
         prediction.load_signature(model)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 import keras_cnn as kc
-from keras_cnn.serving import fresh_process, samples, verification
+from keras_cnn.serving import examples, fresh_process, verification
 
 LABELS = ["hen", "crème brûlée", "寿司", "d", "e", "f"]
 RECORD = kc.Preprocessing((16, 24), "fit")
@@ -36,11 +36,11 @@ def picture(kind, mode="RGB", seed=0):
     return buffer.getvalue()
 
 
-def in_this_process(path, examples):
+def in_this_process(path, recorded):
     """What verification does in a fresh process, without the seconds in which that imports TensorFlow."""
     more, said = path.parent / "more.tfrecord", io.StringIO()
-    samples.write(more, examples)
+    examples.write(more, recorded)
     with contextlib.redirect_stdout(said):
-        fresh_process.main(str(path), str(path / verification.EXAMPLES), str(more))
+        fresh_process.main(str(path), str(path / verification.GOLDEN_EXAMPLES), str(more))
     more.unlink()
     return json.loads(said.getvalue().splitlines()[-1])

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving_cases import LABELS, RECORD, in_this_process, make_model, picture
+from helpers.serving_cases import LABELS, RECORD, in_this_process, make_model, picture
 
 import keras_cnn as kc
 from keras_cnn import serving
-from keras_cnn.serving import samples, verification
+from keras_cnn.serving import examples, verification
 
 # As anyone would load it: nothing but TensorFlow, bytes in, text out.
 CONSUMER = """
@@ -166,13 +166,15 @@ def test_verify_notices_other_weights(version, tmp_path, in_process):
 
 
 def test_a_number_that_is_none_is_no_small_difference(version, in_process):
-    scores = np.full(len(LABELS), np.nan, "float32")
-    examples = verification.Examples([samples.Sample(picture("JPEG"), scores)], ["a.jpg"], np.full((1, 6), np.nan))
+    probabilities = np.full(len(LABELS), np.nan, "float32")
+    given = verification.Examples(
+        [examples.Example(picture("JPEG"), probabilities)], ["a.jpg"], np.full((1, 6), np.nan)
+    )
     with pytest.raises(
         serving.VerificationError,
         match=r"within 0\.0001\. Received: a difference of nan on 1 images; .* a\.jpg \(nan\)",
     ):
-        verification.compare(version, examples)
+        verification.compare(version, given)
 
 
 def test_an_export_that_fails_its_proof_leaves_nothing(model, tmp_path, monkeypatch):

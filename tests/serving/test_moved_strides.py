@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_cnn as kc
-from keras_cnn.serving import network, precision
+from keras_cnn.serving import graph_rewriting, network
 
 RANDOM = np.random.default_rng(0)
 
@@ -23,7 +23,7 @@ def rewritten(function, shape, kind="float32"):
     values = RANDOM.normal(size=shape).astype("float32")
     new = tf.Graph()
     with new.as_default():
-        tf.graph_util.import_graph_def(precision.rewrite(graph, ["images:0"], results, kind), name="")
+        tf.graph_util.import_graph_def(graph_rewriting.rewrite(graph, ["images:0"], results, kind), name="")
     found = []
     for one in (graph, new):
         with tf.compat.v1.Session(graph=one) as session:
@@ -132,8 +132,8 @@ def test_padding_that_depends_on_the_size_stays(options):
 @pytest.mark.slow
 def test_resnet50_multiplies_a_tenth_less():
     model = keras.applications.ResNet50(weights=None)
-    maps, _, _ = network.parts(kc.fold_batch_norm(model))
-    run = network.constant(lambda images: {"maps": maps(images, training=False)}, model.input_shape, "float32")
+    maps, _, _ = network.split_at_pooling(kc.fold_batch_norm(model))
+    run = network.with_constants(lambda images: {"maps": maps(images, training=False)}, model.input_shape, "float32")
     with tf.Graph().as_default() as graph:
         run(tf.compat.v1.placeholder(tf.float32, (1, 224, 224, 3)))
     made = [one for one in graph.get_operations() if one.type == "Conv2D"]

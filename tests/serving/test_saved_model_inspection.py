@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import tensorflow as tf
+from helpers.commands import run_command
 from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_cnn as kc
@@ -42,8 +43,8 @@ def test_reading_files_is_seen_and_refused(reader, tmp_path):
     assert found.signatures["serving_default"]["inputs"] == {"image_bytes": "string [?]"}
     assert found.size == sum(file.stat().st_size for file in reader.rglob("*") if file.is_file())
     version = shutil.copytree(reader, tmp_path / "1")
-    (version / verification.EXAMPLES).parent.mkdir(exist_ok=True)
-    (version / verification.EXAMPLES).touch()
+    (version / verification.GOLDEN_EXAMPLES).parent.mkdir(exist_ok=True)
+    (version / verification.GOLDEN_EXAMPLES).touch()
     with pytest.raises(
         serving.VerificationError, match=r"may do more than compute: ReadFile reads files\. It was not loaded"
     ):
@@ -109,21 +110,10 @@ def test_what_is_no_saved_model(tmp_path):
 
 
 def test_the_command_line(reader, tmp_path, capsys):
-    assert run("verify", str(reader), "--inspect") == 0
+    assert run_command("verify", reader, "--inspect") == 0
     output = capsys.readouterr().out
     assert "MAY DO MORE THAN COMPUTE: ReadFile reads files" in output and "<- image_bytes: string [?]" in output
     with pytest.raises(InputError, match=r"The SavedModel .* does not exist"):
-        run("verify", str(tmp_path / "missing"))
+        run_command("verify", tmp_path / "missing")
     with pytest.raises(InputError, match="written by `export`"):
-        run("verify", str(reader))
-
-
-def run(*arguments):
-    import argparse
-
-    from pipelines.commands import verify as verify_command
-
-    parser = argparse.ArgumentParser()
-    verify_command.add_to(parser.add_subparsers())
-    options = parser.parse_args(arguments)
-    return options.run(options)
+        run_command("verify", reader)

@@ -8,8 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from helpers.serving_cases import LABELS, RECORD, in_this_process, make_model, picture
 from PIL import Image
-from serving_cases import LABELS, RECORD, in_this_process, make_model, picture
 
 import keras_cnn as kc
 from keras_cnn import serving
