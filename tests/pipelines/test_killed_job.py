@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.killing import Files
+from helpers.serving_cases import in_this_process
 from PIL import Image
-from serving_cases import in_this_process
 
 import keras_cnn as kc
 from keras_cnn.serving import verification

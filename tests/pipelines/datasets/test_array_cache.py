@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_cnn import durable, fetching
+from keras_cnn import cache_folder, durable
 from pipelines.catalog import image_store
 from pipelines.datasets import array_cache
 from pipelines.datasets.array_cache import ArrayCache, NoRoomError, digest, file_stamps
@@ -211,7 +211,7 @@ def test_a_read_only_cache_is_read(cached, monkeypatch, error):
 
     for name in ("utime", "mkdir", "rename", "unlink", "rmdir"):
         monkeypatch.setattr(os, name, refused)
-    monkeypatch.setattr(durable, "open_lock", refused)
+    monkeypatch.setattr(durable, "locked", refused)
     assert isinstance(cached("a"), np.memmap) and cached.computed == ["a"]
     with pytest.warns(UserWarning, match="cannot be stored"):
         cached("b")
@@ -243,7 +243,7 @@ def test_without_a_home_arrays_are_computed_and_not_stored(homeless, named):
 
 def test_without_a_home_downloads_ask_for_a_directory(homeless):
     homeless.delenv("KERAS_CNN_CACHE", raising=False)
-    for function in (fetching.cache, image_store.default_directory):
+    for function in (cache_folder.cache_directory, image_store.default_directory):
         with pytest.raises(
             ValueError, match=r"^The cache must lie in a home directory, or .* Name a folder by KERAS_CNN_"
         ):
