@@ -122,7 +122,7 @@ def test_groups_and_official_splits_of_the_source_stay(tmp_path):
 
 
 def test_the_accuracy_without_leaks_is_that_of_the_other_test_images():
-    """Of four test images three are right; the first, right, is a training image too: two of three are left."""
+    """Of four test images three are correct. The first, correct one is a training image too: two of the other three are correct."""
     paths, splits = tuple("abcdef"), ("train", "test", "test", "test", "test", "validation")
     catalog = Catalog(paths, ("x", "x", "y", "x", "y", "x"), splits, ("",) * 6, ("",) * 6)
     same = doctor.Duplicates((np.array([0, 1]),), (), True)
@@ -130,5 +130,5 @@ def test_the_accuracy_without_leaks_is_that_of_the_other_test_images():
     evaluation = SingleLabelEvaluation(
         np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]]), np.array([0, 1, 0, 1]), ("x", "y")
     )
-    assert fine_tuning._honest(evaluation, catalog, same, ())["accuracy_without_leaks"] == pytest.approx(2 / 3)
-    assert fine_tuning._honest(evaluation, catalog, doctor.Duplicates((), (), True), ()) == {"findings": []}
+    assert fine_tuning.leak_report(evaluation, catalog, same, ())["accuracy_without_leaks"] == pytest.approx(2 / 3)
+    assert fine_tuning.leak_report(evaluation, catalog, doctor.Duplicates((), (), True), ()) == {"findings": []}
