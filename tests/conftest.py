@@ -85,7 +85,7 @@ def decoded_file_by_file(monkeypatch):
 def job(sample_photos, tmp_path_factory):
     """A job on 24 drawings, two broken files and a text among them: its result, the callback it was given, its photos."""
     import keras
-    from serving_cases import in_this_process
+    from helpers.serving_cases import in_this_process
 
     from keras_cnn.serving import verification
     from pipelines import fine_tune
