@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import gc
+import hashlib
 import random
 import shutil
 
@@ -23,6 +25,13 @@ def pytest_xdist_make_scheduler(config, log):
             return "job" if file.endswith(USING_JOB) else file
 
     return WithJob(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_finish(session):
+    """The garbage collector passes over what all tests share, and runs less often: it took a twentieth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +54,40 @@ def sample_photos(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def versions_loaded_once():
+    """Commands of a test file load a version only once, which takes seconds; no command changes a version."""
+    from pipelines.evaluation import prediction
+
+    load, loaded = prediction.load_signature, {}
+
+    def load_once(saved_model, trust=False):
+        content = (prediction.find_version(saved_model) / "saved_model.pb").read_bytes()
+        key = hashlib.sha256(content).digest(), trust
+        if key not in loaded:
+            loaded[key] = load(saved_model, trust)
+        return loaded[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prediction, "load_signature", load_once)
+        yield
+
+
+@pytest.fixture
+def decoded_file_by_file(monkeypatch):
+    """Images are decoded without a `tf.data` pipeline, for tests of what is made of them."""
+    from helpers.file_by_file import decode_files
+
+    monkeypatch.setattr("pipelines.datasets.image_files.decode_files", decode_files)
+
+
 @pytest.fixture(scope="session")
 def job(sample_photos, tmp_path_factory):
     """A job on 24 drawings, two broken files and a text among them: its result, the callback it was given, its photos."""
     import keras
+    from helpers.serving_cases import in_this_process
 
+    from keras_cnn.serving import verification
     from pipelines import fine_tune
 
     class Witness(keras.callbacks.Callback):
@@ -73,5 +111,7 @@ def job(sample_photos, tmp_path_factory):
     (photos / "music" / "empty.jpg").touch()
     (photos / "music" / "notes.txt").write_text("do re mi")
     witness = Witness()
-    result = fine_tune(photos, photos.parent / "out", callbacks=[witness], epochs=2, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "_run", in_this_process)
+        result = fine_tune(photos, photos.parent / "out", callbacks=[witness], epochs=2, progress=False)
     return result, witness, photos

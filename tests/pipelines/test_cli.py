@@ -18,6 +18,8 @@ from pipelines.evaluation.training_images import find_training_images
 from pipelines.names import printable
 from pipelines.sample import DIRECTORY
 
+pytestmark = pytest.mark.usefixtures("versions_loaded_once")
+
 
 @pytest.fixture
 def version(job):

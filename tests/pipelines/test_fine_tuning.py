@@ -23,6 +23,19 @@ from pipelines.report import write_report
 from pipelines.sample import DIRECTORY
 
 
+@pytest.fixture(scope="module")
+def serve(job):
+    """The default signature of the exported version."""
+    loaded = tf.saved_model.load(str(job[0].export))
+    yield loaded.signatures["serving_default"]
+
+
+@pytest.fixture(scope="module")
+def saved_model(job):
+    """The Keras model of the run."""
+    return keras.models.load_model(job[0].run / "model.keras")
+
+
 def test_what_is_written(job):
     result, _, photos = job
     out = photos.parent / "out"
@@ -54,23 +67,20 @@ def test_unreadable_files_are_excluded_by_name(job):
     assert result.metrics["excluded"] == 3
 
 
-def test_the_accuracy_is_that_of_the_exported_version(job):
+def test_the_accuracy_is_that_of_the_exported_version(job, serve):
     result, _, _ = job
     with open(result.run / "catalog.csv", newline="") as file:
         test = [row for row in csv.DictReader(file) if row["split"] == "test"]
-    serve = tf.saved_model.load(str(result.export)).signatures["serving_default"]
     answer = serve(image_bytes=tf.constant([Path(row["path"]).read_bytes() for row in test]))
     right = [labels[0].decode() == row["label"] for labels, row in zip(answer["labels"].numpy(), test, strict=True)]
     assert np.mean(right) == pytest.approx(result.accuracy)
 
 
-def test_the_saved_model_is_the_exported_one(job):
+def test_the_saved_model_is_the_exported_one(job, serve, saved_model):
     result, _, photos = job
-    model = keras.models.load_model(result.run / "model.keras")
     preprocessing = kc.Preprocessing(**json.loads((result.run / "settings.json").read_text())["preprocessing"])
     content = (photos / "birds" / "duck.png").read_bytes()
-    scores = model(kc.images.prepare(content, preprocessing)[None], training=False)
-    serve = tf.saved_model.load(str(result.export)).signatures["serving_default"]
+    scores = saved_model(kc.images.prepare(content, preprocessing)[None], training=False)
     np.testing.assert_allclose(serve(image_bytes=tf.constant([content]))["all_probabilities"], scores, atol=1e-4)
 
 
@@ -145,17 +155,16 @@ def test_the_summary_says_what_a_person_asks(job, capsys):
     assert "6 validation, 5 test" in text and "selected: fine-tuned network" in text
 
 
-def test_the_last_stage_is_trained_and_nothing_else(job):
+def test_the_last_stage_is_trained_and_nothing_else(job, saved_model):
     network = kc.load_backbone("efficientnet_lite0").model
     last = [
         layer.name for layer in network.layers if layer.name.startswith(("block12", "block13", "block14", "block15"))
     ]
     last += [layer.name for layer in network.layers if layer.name.startswith(("block16", "top"))]
     assert job[1].moved == {name for name in last if name.endswith("_conv")} | {"logits"}
-    trained = keras.models.load_model(job[0].run / "model.keras")
     for layer in network.layers:
         if layer.name not in job[1].moved:
-            for ours, theirs in zip(layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True):
+            for ours, theirs in zip(layer.get_weights(), saved_model.get_layer(layer.name).get_weights(), strict=True):
                 np.testing.assert_array_equal(ours, theirs)
 
 

@@ -19,6 +19,7 @@ from pipelines import Catalog, InputError, cli, fine_tune
 from pipelines.commands import evaluate as evaluate_command
 from pipelines.commands.summary import print_summary
 
+pytestmark = pytest.mark.usefixtures("versions_loaded_once")
 CLASSES = ("blue", "framed", "red")
 SHARES = (0.4, 0.1, 0.4)
 WRONG = 0.04  # share of the labels "blue" that are wrong

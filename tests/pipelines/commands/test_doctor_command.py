@@ -31,6 +31,7 @@ def test_text_page_and_json(tmp_path, capsys, monkeypatch):
     assert found["findings"][0]["kind"] == "leak" and found["findings"][0]["count"] == 1
 
 
+@pytest.mark.usefixtures("decoded_file_by_file")
 def test_files_that_differ_within_a_set_are_shown_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
     for n in range(26):  # equal images; the last one has another label
@@ -46,6 +47,7 @@ def test_files_that_differ_within_a_set_are_shown_first(tmp_path, capsys, monkey
     )  # 12 are shown of the label conflict and of the duplicates
 
 
+@pytest.mark.usefixtures("decoded_file_by_file")
 def test_data_that_fit_would_refuse_are_an_error(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
     for n in range(12):
@@ -70,6 +72,7 @@ def test_a_report_that_cannot_be_written(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("keras-cnn doctor: --report must name a file in a folder that exists.")
 
 
+@pytest.mark.usefixtures("decoded_file_by_file")
 def test_folders_with_similar_names(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))
     for number, label in enumerate(["cat", " cat", "Cat", "dog"] * 3):
@@ -83,6 +86,7 @@ def test_folders_with_similar_names(tmp_path, capsys, monkeypatch):
     assert lines[2].startswith("warning  1 set of labels differs only by case") and "'Cat' (3)" in lines[2]
 
 
+@pytest.mark.usefixtures("decoded_file_by_file")
 def test_file_names_that_are_no_text_or_control_the_terminal_are_escaped(tmp_path, capsys, monkeypatch):
     """A name with bytes that are not UTF-8, and one with an escape sequence and a line break."""
     monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))

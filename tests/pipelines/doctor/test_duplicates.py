@@ -12,6 +12,8 @@ from pipelines import Catalog, doctor, fine_tuning
 from pipelines.doctor.near_duplicates import MIN_CORRELATION, near_pairs
 from pipelines.evaluation.single_label import SingleLabelEvaluation
 
+pytestmark = pytest.mark.usefixtures("decoded_file_by_file")
+
 
 def test_leaks_and_label_conflicts(tmp_path):
     rows = [(save(random_image(n), tmp_path / f"{n}.png"), "ab"[n % 2], ("train", "test")[n // 20]) for n in range(40)]

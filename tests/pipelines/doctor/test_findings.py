@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 import keras_cnn as kc
 from pipelines import Catalog, doctor
 
+pytestmark = pytest.mark.usefixtures("decoded_file_by_file")
+
 
 def test_traits_of_files_are_found(tmp_path):
     shutil.copytree(FILES, tmp_path / "data" / "a")
