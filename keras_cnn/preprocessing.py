@@ -60,8 +60,8 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Preprocessing:
-        """The record that `to_dict` wrote; `crop`, the older name of `crop_fraction`, is read too."""
-        return cls(**{"crop_fraction" if name == "crop" else name: value for name, value in record.items()})
+        """The record that `to_dict` wrote."""
+        return cls(**record)
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments as plain values, for JSON; `from_dict` reads them."""

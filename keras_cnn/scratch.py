@@ -1,13 +1,16 @@
-"""Temporary folders that do not outlive their process, even if it is killed: the next one removes them."""
+"""Temporary folders that do not outlive their process: if it is killed, the next process removes them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows: what a killed process leaves stays
@@ -17,36 +20,36 @@ except ImportError:  # Windows: what a killed process leaves stays
 class ScratchFolder:
     """A new folder, removed at the end of the `with` block or by `close`.
 
-    Its process holds a lock on it. What nobody holds has been left by a process that was killed, and is removed when the
-    next folder with this prefix is made.
+    Its process holds a lock on it. A folder that no process holds is left over from a killed one, and is removed when the next
+    folder with this prefix is made.
 
     Args:
         directory: Where to make it.
-        prefix: What its name begins with. Nothing else in `directory` may begin so: it would be removed.
+        prefix: The beginning of its name. Nothing else in `directory` may begin like this: it would be removed.
 
     Attributes:
         path: The folder.
     """
 
-    def __init__(self, directory, prefix: str):
+    def __init__(self, directory: str | os.PathLike[str], prefix: str):
         sweep(directory, prefix)
-        self.path, self._handle = _made(directory, prefix)
+        self.path, self._handle = _make(directory, prefix)
 
     def __enter__(self) -> Path:
         return self.path
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Remove the folder, if it has not got another name."""
+        """Remove the folder, unless it has been renamed."""
         try:
             shutil.rmtree(self.path, ignore_errors=True)
         finally:
             _release(self._handle)
 
 
-def sweep(directory, prefix: str) -> None:
+def sweep(directory: str | os.PathLike[str], prefix: str) -> None:
     """Remove the folders of killed processes."""
     for folder in Path(directory).glob(prefix + "*"):
         handle = _hold(folder)
@@ -56,8 +59,8 @@ def sweep(directory, prefix: str) -> None:
 
 
 @contextmanager
-def temporary_files_in(folder):
-    """Within it, temporary files that other libraries make with `tempfile` lie in `folder`, and go when that does."""
+def temporary_files_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """During the `with` block, other libraries put the temporary files that they make with `tempfile` into `folder`."""
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
         yield
@@ -65,17 +68,17 @@ def temporary_files_in(folder):
         tempfile.tempdir = before
 
 
-def _made(directory, prefix):
+def _make(directory: str | os.PathLike[str], prefix: str) -> tuple[Path, int | None]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=directory))
         handle = _hold(path, wait=True)
         if path.is_dir():
             return path, handle
-        _release(handle)  # before the lock was there, another process took it for one that nobody holds
+        _release(handle)  # before it was locked, another process took it for a leftover
 
 
-def _hold(folder, wait=False):
-    """A handle that holds the lock of a folder; None if another process does, or nothing can be locked there."""
+def _hold(folder: Path, wait: bool = False) -> int | None:
+    """A handle that holds the lock of a folder; None if another process holds it, or if folders cannot be locked."""
     if fcntl is None:
         return None
     try:
@@ -90,6 +93,6 @@ def _hold(folder, wait=False):
     return handle
 
 
-def _release(handle):
+def _release(handle: int | None) -> None:
     if handle is not None:
         os.close(handle)

@@ -19,12 +19,6 @@ def test_json_keeps_the_record():
     assert record.to_dict() == {"size": [3, 4], "resize": "fit", "background": 0, "crop_fraction": 0.875}
 
 
-def test_records_of_earlier_runs_are_read():
-    """They call the fraction `crop`."""
-    old = {"size": [224, 224], "resize": "squash", "background": 255, "crop": 0.7}
-    assert Preprocessing.from_dict(old) == Preprocessing(224, crop_fraction=0.7)
-
-
 def test_a_changed_copy_is_checked_too():
     assert dataclasses.replace(Preprocessing(8), crop_fraction=0.5) == Preprocessing((8, 8), crop_fraction=0.5)
     with pytest.raises(ValueError, match="`crop_fraction` must be more than 0 and at most 1"):

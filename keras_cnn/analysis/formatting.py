@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_cnn.analysis.result import Row
+
 GLOBAL_MARK = " + whole"
 
 
-def format_field(row) -> tuple[str, str, str]:
+def format_field(row: Row) -> tuple[str, str, str]:
     """Size, stride and padding, as columns of the table."""
     if not row.field:
         return "", "", ""
@@ -26,8 +32,13 @@ def _format_per_axis(values):
     return texts[0] if len(set(texts)) == 1 else " × ".join(texts)
 
 
-def human_number(number, unit="") -> str:
-    """Three digits and a prefix: 3.86 G."""
+def human_number(number: float | None, unit: str = "") -> str:
+    """A number with three digits and a prefix.
+
+    Example:
+        >>> human_number(3_858_000_000), human_number(602_112, "B")
+        ('3.86 G', '602 kB')
+    """
     if number is None:
         return "?"
     prefix = ""
@@ -39,13 +50,18 @@ def human_number(number, unit="") -> str:
     return f"{number:.{digits}f} {prefix}{unit}".rstrip()
 
 
-def format_shape(shape) -> str:
+def format_shape(shape: Iterable[int | None]) -> str:
     """Sizes joined by ×, "?" for one that is not known."""
     return " × ".join("?" if size is None else str(size) for size in shape)
 
 
 def shorten_name(name: str, room: int) -> str:
-    """A name in at most `room` characters: it loses its middle, and the last part of a path stays complete."""
+    """A name in at most `room` characters: it loses its middle, and the last part of a path stays complete.
+
+    Example:
+        >>> shorten_name("backbone/stage4/block2/conv1", 16)
+        'backbone/…/conv1'
+    """
     if len(name) <= room:
         return name
     last = len(name.rpartition("/")[2]) + 1

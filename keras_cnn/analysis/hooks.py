@@ -1,11 +1,12 @@
-"""Capture what the layers of any model give while it runs, and replace it.
+"""Captures the outputs of the layers of any model while it runs, and replaces them.
 
 No graph is cut or rebuilt: during one run a layer's `call` is wrapped. So the model may be flat or nested, functional or
-subclassed, built here or read from a file. No other thread may run it at the same time.
+subclassed, new or loaded from a file. No other thread may run it at the same time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ class CapturedCall(NamedTuple):
         layer: The layer.
         name: Name of the layer, after those of the models it is nested in: "backbone/conv1".
         number: How many calls of the layer came before.
-        output: What it gave.
+        output: The output of the call.
     """
 
     layer: keras.Layer
@@ -30,8 +31,8 @@ class CapturedCall(NamedTuple):
     output: Any
 
 
-def capture_outputs(model, inputs):
-    """The output of `model(inputs)`, and a `CapturedCall` for each call of a layer of it, nested ones too, as they end."""
+def capture_outputs(model: keras.Model, inputs: Any) -> tuple[Any, list[CapturedCall]]:
+    """The output of `model(inputs)`, and a `CapturedCall` for each call of one of its layers, nested ones too, as they end."""
     calls = []
     names = dict(_named_layers(model))
 
@@ -46,8 +47,8 @@ def capture_outputs(model, inputs):
         return model(inputs, training=False), calls
 
 
-def run_with_output(model, inputs, call, value):
-    """The output of `model(inputs)` if `call` had given `value`."""
+def run_with_output(model: keras.Model, inputs: Any, call: CapturedCall, value: Any) -> Any:
+    """The output of `model(inputs)` with `value` as the output of `call`."""
     count = -1
 
     def replace(layer, output):
@@ -59,8 +60,10 @@ def run_with_output(model, inputs, call, value):
         return model(inputs, training=False)
 
 
-def find_feature_map(owner, argument, name, model, calls) -> CapturedCall:
-    """The call that gave the feature map of layer `name`, "backbone/conv1" or just "conv1".
+def find_feature_map(
+    owner: str, argument: str, name: str | None, model: keras.Model, calls: Sequence[CapturedCall]
+) -> CapturedCall:
+    """The call whose output is the feature map of layer `name`, "backbone/conv1" or just "conv1".
 
     Args:
         owner: The public function that errors name.
@@ -92,8 +95,8 @@ def find_feature_map(owner, argument, name, model, calls) -> CapturedCall:
 
 
 @contextmanager
-def output_passed_through(layer, function):
-    """A context in which what `layer` gives is `function(layer, output)`."""
+def output_passed_through(layer: keras.Layer, function: Callable[[keras.Layer, Any], Any]) -> Iterator[None]:
+    """During the `with` block the output of `layer` is `function(layer, output)`."""
     call = layer.call
 
     def wrapped(*args, **kwargs):
@@ -104,8 +107,8 @@ def output_passed_through(layer, function):
 
 
 @contextmanager
-def patched(owner, name, value):
-    """A context in which attribute `name` of `owner` is `value`."""
+def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """During the `with` block attribute `name` of `owner` is `value`."""
     own = name in vars(owner)
     before = getattr(owner, name)
     setattr(owner, name, value)

@@ -23,8 +23,8 @@ Shape = Sequence[int | None]
 def analyze(model: keras.Model | Backbone, input_shape: Shape | Sequence[Shape] | None = None) -> Analysis:
     """Receptive field, parameters and cost of every layer of a model, without running it.
 
-    The layers of nested models have rows of their own; a layer that is called twice has two rows. Layers without a rule
-    (attention, layers of others) are followed through their `call` where that is written in Keras layers and `keras.ops`; a
+    Each call of a layer is a row, also within nested models; a layer that is called twice has two rows. Layers without a rule
+    (attention, layers from elsewhere) are followed through their `call` if that is written in Keras layers and `keras.ops`; a
     layer that cannot be followed has an unknown field and cost, and `notes` names it. Fields are those at inference, within
     the first input; `other_inputs` has those within each other one.
 
@@ -39,9 +39,9 @@ def analyze(model: keras.Model | Backbone, input_shape: Shape | Sequence[Shape] 
         `plot(path)`. MACs are multiplications by kernels and within matrix products.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
-        ValueError: If the model is not built, cannot be followed, or does not take such an input; if `input_shape` is no
-            shape of its rank; if branches of different strides meet.
+        TypeError: If `model` is not a `keras.Model`.
+        ValueError: If the model is not built, cannot be followed, or does not take such an input; if `input_shape` has
+            another rank; if branches of different strides meet.
 
     Example:
         >>> inputs = keras.Input((224, 224, 3))
@@ -99,7 +99,7 @@ def _trace(model, inputs):
         if built == [tuple(x.shape[1:]) for x in inputs.values()]:
             raise
         shapes = " and ".join(format_shape(x.shape[1:]) for x in inputs.values())
-        # After the colon is what Keras says, which speaks of other things than the caller does.
+        # After the colon comes the message of Keras, which is about other things than what the caller has passed.
         layer, end, _ = str(error).removeprefix("analyze: ").partition("): ")
         built_for = f" It was built for {' and '.join(map(format_shape, built))}." if built else ""
         raise ValueError(

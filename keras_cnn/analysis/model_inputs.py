@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from typing import Any
 
 import keras
 
@@ -12,7 +13,7 @@ from keras_cnn.keras_internals import producer
 OWNER = "analyze"
 
 
-def symbolic_inputs(model, input_shape) -> dict[str, keras.KerasTensor]:
+def symbolic_inputs(model: Any, input_shape: Any) -> dict[str, keras.KerasTensor]:
     """For each input of the model, by its name, a tensor of one example without values.
 
     Args:
@@ -20,7 +21,7 @@ def symbolic_inputs(model, input_shape) -> dict[str, keras.KerasTensor]:
         input_shape: Without batch; for several inputs a list of shapes; None: the model's own.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`.
         ValueError: If it is not built, or does not take inputs of that number, rank or kind.
     """
     _check_built(model)
@@ -35,7 +36,7 @@ def symbolic_inputs(model, input_shape) -> dict[str, keras.KerasTensor]:
     return {name: keras.KerasTensor((1, *shape), "float32") for name, shape in zip(names, shapes, strict=True)}
 
 
-def built_shapes(model) -> list[tuple[int | None, ...]]:
+def built_shapes(model: keras.Model) -> list[tuple[int | None, ...]]:
     """The shapes of inputs that the model was built for, without batch; empty if the model does not know them."""
     if getattr(model, "inputs", None):
         return [tuple(x.shape[1:]) for x in model.inputs]

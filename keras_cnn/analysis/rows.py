@@ -1,22 +1,28 @@
-"""From calls, and what their outputs see, to the rows of an analysis."""
+"""Makes the rows of an analysis, from the calls and the fields of their outputs."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import keras
 
 from keras_cnn.analysis.fields.axis_field import centre_distance
 from keras_cnn.analysis.fields.costs import Cost, num_elements
+from keras_cnn.analysis.fields.propagation import Propagation
 from keras_cnn.analysis.fields.registry import find_rule
+from keras_cnn.analysis.fields.tensor_field import TensorField
 from keras_cnn.analysis.result import Row
+from keras_cnn.analysis.tracing import Call
 from keras_cnn.geometry import Field
 
 NO_FIELD = Field(0, 0, 0)
 UNKNOWN_COST = Cost(*(None,) * len(vars(Cost())))
 
 
-def row_ids(calls, inputs) -> dict:
+def row_ids(calls: Sequence[Call], inputs: Mapping[str, keras.KerasTensor]) -> dict[int, str]:
     """For each tensor, by its `id`, the `Row.id` of the call that gives it, or the name of the input."""
     ids = {id(x): name for name, x in inputs.items()}
     total = Counter(call.name for call in calls)
@@ -28,7 +34,9 @@ def row_ids(calls, inputs) -> dict:
     return ids
 
 
-def make_rows(model, calls, propagation, ids) -> tuple[Row, ...]:
+def make_rows(
+    model: keras.Model, calls: Iterable[Call], propagation: Propagation, ids: Mapping[int, str]
+) -> tuple[Row, ...]:
     """A row for each call, and one for weights that belong to none, such as those of a subclassed model itself."""
     counted = set()
     rows = [_row(call, propagation, ids, counted) for call in calls]
@@ -38,8 +46,10 @@ def make_rows(model, calls, propagation, ids) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def fields_of_unit(tensor_field, spatial_axes):
-    """(field, global field) of one unit, for each spatial axis."""
+def fields_of_unit(
+    tensor_field: TensorField, spatial_axes: Iterable[int]
+) -> tuple[tuple[Field, ...], tuple[Field, ...] | None]:
+    """(fields, global fields) of one unit, each with a `Field` per spatial axis."""
     local_result = []
     global_result = []
     for axis in spatial_axes:

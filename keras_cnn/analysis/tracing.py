@@ -6,8 +6,10 @@ Shapes come from `compute_output_spec`, so that any input size can be asked for;
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import tree
@@ -37,13 +39,14 @@ class Call:
 
     name: str
     operation: keras.Operation
-    args: tuple
-    kwargs: dict
-    outputs: tuple
-    parts: tuple = ()
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[keras.KerasTensor, ...]
+    parts: tuple[Call, ...] = ()
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[keras.KerasTensor]:
+        """The tensors among the arguments, in order."""
         return tensors_in(self.args, self.kwargs)
 
 
@@ -51,12 +54,14 @@ class UntraceableError(ValueError):
     """A layer or model whose `call` is more than Keras layers and operations."""
 
 
-def is_symbolic(x) -> bool:
+def is_symbolic(x: Any) -> bool:
     """Whether it is a tensor without values."""
     return isinstance(x, keras.KerasTensor)
 
 
-def trace_calls(model, inputs, known):
+def trace_calls(
+    model: keras.Model, inputs: Sequence[keras.KerasTensor], known: Callable[[keras.Operation], bool]
+) -> tuple[list[Call], list[keras.KerasTensor]]:
     """All calls of `model` on `inputs`.
 
     Args:

@@ -65,7 +65,7 @@ def decode(content: bytes | tf.Tensor, background: int = 255) -> tf.Tensor:
 # Traced once per record: tracing takes as long as some hundred images, and a run starts many pipelines.
 @functools.cache
 def _prepare_function(preprocessing: Preprocessing) -> Callable:
-    def allowed_factor(height, width):
+    def allowed_factor(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         return downscale_factor(height, width, preprocessing)
 
     return _on_cpu(lambda content: resize(decode_rgb(content, preprocessing.background, allowed_factor), preprocessing))
@@ -80,7 +80,7 @@ def _on_cpu(function: Callable) -> Callable:
     """A TensorFlow function of a scalar string. Decoders run on the CPU, and copies to and from a GPU would cost more."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    def of_content(content):
+    def of_content(content: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU:0"):
             return function(content)
 

@@ -64,10 +64,10 @@ def _end_from(ends: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
 def _find_blocks(content: tf.Tensor, start: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Positions of the first control extension, 0 if there is none, and of the first block that is not an extension."""
 
-    def block(control, position):
+    def block(control: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return control, position, read_numbers(content, position, 1, tf.uint16)[0]
 
-    def step(control, position, mark):
+    def step(control: tf.Tensor, position: tf.Tensor, mark: tf.Tensor) -> tuple[tf.Tensor, ...]:
         control = tf.where((mark == CONTROL) & (control == 0), position, control)
         return block(control, _end_from(ends, position + 2) + 1)
 

@@ -45,15 +45,15 @@ def _skip_segments(content: tf.Tensor, skips: Callable, start: tf.Tensor | int =
     segment's content.
     """
 
-    def segment(position):
+    def segment(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # One int64 holds marker, length and beginning: the fewer tensors a loop carries, the less it costs.
         data = read_bytes(content, position, 8)
         return position, tf.io.decode_raw(data, tf.int64, little_endian=False, fixed_length=8)[0]
 
-    def unpack(word):
+    def unpack(word: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return word // 2**48 + 256, word % 2**32
 
-    def step(position, word):
+    def step(position: tf.Tensor, word: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         length = tf.cast(word // 2**32 % 2**16, tf.int32)
         return segment(position + 1 + (1 + length) * tf.cast(unpack(word)[0] != FILL, tf.int32))
 
@@ -69,10 +69,10 @@ def _skip_segments(content: tf.Tensor, skips: Callable, start: tf.Tensor | int =
 def read_orientation(content: tf.Tensor) -> tf.Tensor:
     """The orientation in the Exif data: in one or more of the application segments at the beginning of the file."""
 
-    def is_exif(marker, beginning):
+    def is_exif(marker: tf.Tensor, beginning: tf.Tensor) -> tf.Tensor:
         return (marker == EXIF_APPLICATION) & (beginning == EXIF)
 
-    def next_exif(start):
+    def next_exif(start: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         position, marker, beginning = _skip_segments(
             content,
             lambda marker, beginning: (marker >= APPLICATION) & (marker <= FILL) & ~is_exif(marker, beginning),
@@ -80,7 +80,7 @@ def read_orientation(content: tf.Tensor) -> tf.Tensor:
         )
         return position, is_exif(marker, beginning)
 
-    def join(position, _, exif):
+    def join(position: tf.Tensor, _: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
         length = read_numbers(content, position + 2, 1, tf.uint16, big_endian=True)[0]
         segment = read_bytes(content, position + 4, tf.maximum(length - 2, 0))
         data = tf.where(read_bytes(segment, 0, 6) == NAME, read_bytes(segment, 6, -1), "")
@@ -113,7 +113,7 @@ def _has_few_scans(content: tf.Tensor, pixels: tf.Tensor, components: tf.Tensor,
     each scan visits all of them.
     """
 
-    def before_scan(marker, beginning):
+    def before_scan(marker: tf.Tensor, beginning: tf.Tensor) -> tf.Tensor:
         not_sequential = (marker >= 0xC2) & (marker <= 0xCF) & (marker != 0xC4)
         return (marker >= 1) & (marker <= 255) & (marker != SCAN) & ~not_sequential
 

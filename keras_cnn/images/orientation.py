@@ -54,7 +54,7 @@ def _from_directory(exif: tf.Tensor, big_endian: tf.Tensor) -> tf.Tensor:
     )  # without entries, one of zeros, which has no type
     fields = tf.reshape(_numbers(read_bytes(entries, 0, whole), tf.uint16, big_endian, whole), (-1, 6))
     tag, kind, *halves = tf.unstack(tf.cast(fields, tf.int64), axis=1)
-    values, place = (_join_halves(*pair, big_endian) for pair in (halves[:2], halves[2:]))
+    values, place = (_join_halves(one, other, big_endian) for one, other in (halves[:2], halves[2:]))
     kind = tf.minimum(kind, len(SIZES) - 1)
     length = values * tf.gather(tf.constant(SIZES, tf.int64), kind)
     elsewhere = tf.where(length > INLINE, length, 0)
@@ -63,7 +63,7 @@ def _from_directory(exif: tf.Tensor, big_endian: tf.Tensor) -> tf.Tensor:
     cut = present & (elsewhere > 0) & (place + length > size)
     found = tf.where((tag == TAG) & present & (tf.cumsum(tf.cast(cut, tf.int32)) == 0))[:1, 0]
 
-    def value():
+    def value() -> tf.Tensor:
         row = found[0]
         inline = read_bytes(entries, tf.cast(row, tf.int32) * ENTRY + 8, INLINE)
         data = tf.cond(length[row] > INLINE, lambda: _read_at(exif, place[row], 8), lambda: inline)
@@ -107,7 +107,7 @@ def _read_at(content: tf.Tensor, position: tf.Tensor, length: tf.Tensor | int) -
 def apply_orientation(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """An image `(h, w, channels)` as it is meant to be seen; the orientations 5 to 8 swap height and width."""
 
-    def transform():
+    def transform() -> tf.Tensor:
         swapped = tf.cast(orientation > 4, tf.int32)
         image_or_transpose = tf.transpose(image, tf.stack([swapped, 1 - swapped, 2]))
         # Then 3, 4, 7 and 8 are upside down, and 2, 3, 6 and 7 flipped left to right.

@@ -39,7 +39,7 @@ def read_orientation(content: tf.Tensor) -> tf.Tensor:
         tf.strings.substr(pieces[1:], 0, 4)[:, None] == tf.constant([*orientation.STARTS]), 1
     )
 
-    def read():
+    def read() -> tf.Tensor:
         start = tf.boolean_mask(starts, begins_as_exif)[0]
         (length,) = read_numbers(content, start - 8, 1, tf.int32, big_endian=True)
         return orientation.from_exif(read_bytes(content, start, length))
@@ -51,7 +51,7 @@ def range_of_16_bits(content: tf.Tensor) -> tf.Tensor:
     """The smallest and the largest colour value of a PNG file with 16 bits per channel, uint16; zeros for other files."""
     start, depth = read_bytes(content, 0, 4), read_numbers(content, BIT_DEPTH, 1)[0]
 
-    def value_range():
+    def value_range() -> tf.Tensor:
         image = tf.io.decode_png(content, channels=0, dtype=tf.uint16)
         # Without alpha: 1 of 1 or 2 channels, 3 of 3 or 4.
         colours = image[..., : (tf.shape(image)[-1] - 1) // 2 * 2 + 1]

@@ -40,7 +40,7 @@ def read_orientation(content: tf.Tensor) -> tf.Tensor:
 def _read_chunk(content: tf.Tensor, wanted: int) -> tf.Tensor:
     """The payload of the first chunk with a name, "" if there is none."""
 
-    def chunk(position):
+    def chunk(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return position, *read_numbers(content, position, 2, tf.int32)
 
     position, name, length = tf.while_loop(

@@ -1,11 +1,12 @@
-"""Whether a SavedModel does nothing but compute, by its files alone: nothing of it is loaded or run.
+"""Whether a SavedModel only computes, found out from its files alone: nothing of it is loaded or run.
 
-A SavedModel is a program. Loading it runs what the object graph names, not only what a signature reaches: initialisers,
-functions that save and restore, and every function of the library may be called by one of these. So each node of the graph
-and of all its functions must be one of the operations that only compute (`operations.txt`). The operations that save and
-restore variables are the one exception, where TensorFlow's own saver has them and nothing else can run them (`saver.py`).
-That is a check of what a model asks for, not a sandbox: a model from a stranger can still use up memory and time, or make use
-of a fault in a kernel of TensorFlow.
+A SavedModel is a program. Loading it runs what the object graph names, not only what a signature reaches: initialisers and
+functions that save and restore, which may call any function of the library. So each node of the graph and of all its
+functions must be one of the operations that only compute (`operations.txt`). The only exceptions are the operations that save
+and restore variables, where they belong to TensorFlow's own saver and nothing else can run them (`saver.py`).
+
+This checks what a model asks for; it is not a sandbox. A model from a stranger can still use up memory and time, or exploit a
+bug in a kernel of TensorFlow.
 """
 
 from keras_cnn.safety.saved_model import nodes_of, read, suspicions

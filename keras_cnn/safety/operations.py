@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 FILE = Path(__file__).parent / "operations.txt"
-# What the classes are called; all others say what an operation does beyond computing, and complete "ReadFile ...".
+# The names of the classes. All other classes say what an operation does beyond computing, and complete "ReadFile ...".
 COMPUTES, KEEPS_STATE, SAVER, UNCLASSIFIED = "computes", "keeps state", "saver", "has not been classified"
-UNKNOWN = "is no operation of TensorFlow"
+UNKNOWN = "is not an operation of TensorFlow"
 
 
 @cache
@@ -18,12 +18,12 @@ def classes() -> dict[str, str]:
 
 
 def entries(text: str) -> dict[str, str]:
-    """Operation -> "class | reason" of each line of a list, those that are comments or empty apart."""
+    """Operation -> "class | reason", from the lines of a list. Comments and empty lines are skipped."""
     lines = [line.partition(" | ") for line in text.splitlines() if line and not line.startswith("#")]
     return {name: entry for name, _, entry in lines}
 
 
 def effect(operation: str) -> str | None:
-    """What an operation does beyond computing and keeping state in memory; None if nothing. The saver's are not judged."""
+    """What an operation does beyond computing and keeping state in memory; None if nothing, and for the saver's."""
     found = classes().get(operation, UNKNOWN)
     return None if found in (COMPUTES, KEEPS_STATE, SAVER) else found

@@ -1,10 +1,11 @@
-"""The files of a SavedModel and the graphs in it, looked at without loading them."""
+"""The files of a SavedModel and the graphs in them, read without loading the model."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from keras_cnn.safety import operations, saver
 
@@ -12,7 +13,7 @@ FILE = "saved_model.pb"
 ASSETS = "saved_model_assets"  # where TensorFlow 1 lists them
 
 
-def read(directory: Path):
+def read(directory: Path) -> Any:
     """The `SavedModel` message in a folder.
 
     Raises:
@@ -31,30 +32,30 @@ def read(directory: Path):
         raise ValueError(f"{file} must be a SavedModel. Received: other content.") from None
 
 
-def suspicions(saved, directory: Path) -> tuple[str, ...]:
+def suspicions(saved: Any, directory: Path) -> tuple[str, ...]:
     """Sentences on what the SavedModel `saved` in `directory` may do beyond computing; empty if nothing."""
-    found = [*_of_operations(saved), *_of_format(saved), *_of_files(directory)]
+    found = [*_check_operations(saved), *_check_format(saved), *_check_files(directory)]
     for meta in saved.meta_graphs:
-        found += [*saver.misuses(meta), *_of_names(meta), *_of_assets(meta)]
+        found += [*saver.misuses(meta), *_check_names(meta), *_check_assets(meta)]
     return tuple(dict.fromkeys(found))
 
 
-def nodes_of(meta) -> Iterator:
+def nodes_of(meta: Any) -> Iterator[Any]:
     """The nodes of a graph and of all its functions."""
     yield from meta.graph_def.node
     for function in meta.graph_def.library.function:
         yield from function.node_def
 
 
-def _of_operations(saved):
+def _check_operations(saved: Any) -> Iterator[str]:
     for operation in sorted({name for meta in saved.meta_graphs for name in _operations(meta)}):
         if effect := operations.effect(operation):
-            known = operation in operations.classes()  # a name that somebody else has chosen may hold anything
+            known = operation in operations.classes()  # a name that somebody else has chosen may contain anything
             yield f"{operation if known else repr(operation)} {effect}"
 
 
-def _operations(meta):
-    """What the graph is made of, and by which operations' rules its gradients are found; calls of its functions apart."""
+def _operations(meta: Any) -> Iterator[str]:
+    """The operations of the graph, without calls of its own functions, and those whose gradients it uses."""
     functions = {function.signature.name for function in meta.graph_def.library.function}
     for node in nodes_of(meta):
         if node.op not in functions or node.op in operations.classes():
@@ -64,16 +65,16 @@ def _operations(meta):
             yield from {name} & operations.classes().keys()
 
 
-def _of_format(saved):
-    """Fields that the installed TensorFlow does not know are nothing to it, but may be something to another one."""
+def _check_format(saved: Any) -> Iterator[str]:
+    """The installed TensorFlow ignores fields that it does not know; another TensorFlow may not."""
     size = saved.ByteSize()
     saved.DiscardUnknownFields()
     if saved.ByteSize() != size:
         yield f"{FILE} holds fields that this TensorFlow does not know"
 
 
-def _of_names(meta):
-    """Names that stand for two things, of which this look and TensorFlow could take different ones."""
+def _check_names(meta: Any) -> Iterator[str]:
+    """Names that stand for two things: this check and TensorFlow could each look at another one."""
     functions = meta.graph_def.library.function
     for body in (meta.graph_def.node, *(function.node_def for function in functions)):
         yield from (f"two nodes have the name {name!r}" for name in _repeated(node.name for node in body))
@@ -83,11 +84,11 @@ def _of_names(meta):
         yield f"a function has the name of the operation {name}"
 
 
-def _repeated(names):
+def _repeated(names: Iterable[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-def _of_assets(meta):
+def _check_assets(meta: Any) -> Iterator[str]:
     from tensorflow.core.protobuf import meta_graph_pb2
 
     assets = list(meta.asset_file_def)
@@ -98,11 +99,11 @@ def _of_assets(meta):
             assets.append(asset)
     for name in (asset.filename for asset in assets):
         parts = name.replace("\\", "/").split("/")
-        if ":" in name or {"..", ""} & set(parts):  # "" is the root, or no name at all
+        if ":" in name or {"..", ""} & set(parts):  # "" is the root, or an empty name
             yield f"an asset lies outside of the folder: {name!r}"
 
 
-def _of_files(directory):
+def _check_files(directory: Path) -> Iterator[str]:
     inside = directory.resolve()
     for path in sorted(directory.rglob("*")):
         name = str(path.relative_to(directory))
@@ -112,4 +113,4 @@ def _of_files(directory):
             yield f"{name!r} is neither a file nor a folder"
     for path in sorted(directory.glob("saved_model.*")):
         if path.name != FILE:
-            yield f"{path.name!r} lies beside {FILE}, and others may load that one"
+            yield f"{path.name!r} is next to {FILE}, and other programs may load it instead"

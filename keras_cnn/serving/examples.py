@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -75,7 +76,7 @@ class Reference:
             tf.config.experimental.enable_tensor_float_32_execution(was_enabled)
 
 
-def keras_reference(model: keras.Model, preprocessing: Preprocessing, *ending) -> Reference:
+def keras_reference(model: keras.Model, preprocessing: Preprocessing, *ending: Any) -> Reference:
     """The outputs of the Keras model itself: nothing folded, its weights variables.
 
     Args:
@@ -85,10 +86,10 @@ def keras_reference(model: keras.Model, preprocessing: Preprocessing, *ending) -
     """
     body, pool, _ = split_at_pooling(model)
 
-    def probabilities(batch):
+    def probabilities(batch: tf.Tensor) -> tf.Tensor:
         return to_probabilities(tf.cast(model(as_input(model, batch), training=False), tf.float32), *ending)
 
-    def features(batch):
+    def features(batch: tf.Tensor) -> tf.Tensor:
         return tf.cast(pool(body(as_input(model, batch), training=False)), tf.float32)
 
     spec = tf.TensorSpec((None, *preprocessing.size, 3), tf.float32)
@@ -197,7 +198,7 @@ def _random_patches(height: int, width: int) -> np.ndarray:
     return patches[np.arange(height) * 16 // height][:, np.arange(width) * 16 // width]
 
 
-def _encode(pixels: np.ndarray, file_format: str, **options) -> bytes:
+def _encode(pixels: np.ndarray, file_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, file_format, **options)
     return buffer.getvalue()

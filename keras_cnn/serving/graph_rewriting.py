@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,8 @@ from tensorflow.python.grappler import tf_optimizer
 from keras_cnn.safety import node_of
 from keras_cnn.serving import strides
 
-GraphDef, NodeDef = tf.compat.v1.GraphDef, tf.compat.v1.NodeDef
+GraphDef: TypeAlias = tf.compat.v1.GraphDef
+NodeDef: TypeAlias = tf.compat.v1.NodeDef
 
 # Passes of TensorFlow's graph optimizer: only those that suit every device. The server that loads the graph chooses fused
 # kernels and layouts. TensorFlow's own mixed precision is of no use here: without any message it does nothing on a machine
@@ -73,11 +75,13 @@ def _in_16_bits(graph_def: GraphDef, outputs: Sequence[str], dtype: tf.DType) ->
 
     Everything before the first convolution stays in float32, and so do the outputs.
     """
-    result, half, casts = GraphDef(versions=graph_def.versions, library=graph_def.library), set(), {}
+    result = GraphDef(versions=graph_def.versions, library=graph_def.library)
+    half: set[str] = set()  # the nodes that compute in 16 bits
+    casts: dict[tuple[str, tf.DType], str] = {}  # (tensor, type) -> the node that casts it
     output_nodes = {node_of(name) for name in outputs}
     constants = {node.name for node in graph_def.node if node.op == "Const"}
 
-    def cast(name, target):
+    def cast(name: str, target: tf.DType) -> str:
         if (name, target) not in casts:
             new = result.node.add(name=f"{name.replace(':', '_')}/{target.name}", op="Cast", input=[name])
             new.attr["SrcT"].type = (tf.float32 if target == dtype else dtype).as_datatype_enum
@@ -117,7 +121,9 @@ def _indices_of_type_t(node: NodeDef) -> Iterator[int]:
 
 def _in_order(graph_def: GraphDef) -> Iterator[NodeDef]:
     """The nodes, each after those that it takes its inputs from."""
-    nodes, done, waiting = {node.name: node for node in graph_def.node}, set(), [node.name for node in graph_def.node]
+    nodes = {node.name: node for node in graph_def.node}
+    done: set[str] = set()
+    waiting = list(nodes)
     while waiting:
         name = waiting.pop()
         before = [] if name in done else [node_of(one) for one in nodes[name].input if node_of(one) not in done]

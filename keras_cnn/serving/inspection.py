@@ -132,7 +132,9 @@ class _Graph:
 
     def _with_functions(self, nodes: Iterable) -> set[str]:
         """The operations of these nodes and of the functions that they call, at any depth."""
-        waiting, seen, found = list(nodes), set(), set()
+        waiting = list(nodes)
+        seen: set[str] = set()
+        found: set[str] = set()
         while waiting:
             node = waiting.pop()
             found.add(node.op)
@@ -154,7 +156,7 @@ class _Graph:
 def _signature(definition: Any) -> dict[str, dict[str, str]]:
     import tensorflow as tf
 
-    def tensors(infos):
+    def tensors(infos: Any) -> dict[str, str]:
         return {
             name: f"{tf.as_dtype(info.dtype).name} [{', '.join(_format_size(dim) for dim in info.tensor_shape.dim)}]"
             for name, info in sorted(infos.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
@@ -21,7 +22,7 @@ POOLING = (
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
 )
-Tensors = dict[str, tf.Tensor]
+Tensors: TypeAlias = dict[str, tf.Tensor]
 
 
 class Network(tf.Module):
@@ -53,9 +54,9 @@ class Network(tf.Module):
     ):
         super().__init__()
         self.image_shape = image_shape(model)
-        self.kept_variables = []
+        self.kept_variables: list[tf.Variable] = []
 
-        def finish(outputs):
+        def finish(outputs: tf.Tensor) -> tf.Tensor:
             return to_probabilities(_float32(outputs), temperature, activation, binary)
 
         answer = self._freeze(model, precision, finish)
@@ -76,10 +77,10 @@ class Network(tf.Module):
         model = surgery.fold_batch_norm(model)
         body, pool, head = split_at_pooling(model)
 
-        def whole(images):
+        def whole(images: tf.Tensor) -> Tensors:
             return {"probabilities": finish(model(images, training=False))}
 
-        def after_body(maps):
+        def after_body(maps: tf.Tensor) -> Tensors:
             features = _float32(pool(maps, training=False))
             probabilities = finish(head(features, training=False))
             return {
@@ -122,7 +123,7 @@ def with_constants(function: Callable, shape: Sequence[int | None], precision: s
     for node in graph.node:  # a function of another SavedModel may have the input as a control input, too
         node.input[:] = [name for name in node.input if name != f"^{fed.op.name}"]
 
-    def run(inputs):
+    def run(inputs: tf.Tensor) -> Tensors:
         tensors = tf.graph_util.import_graph_def(graph, {fed.name: inputs}, fetched, name="")
         return dict(zip(names, tensors, strict=True))
 

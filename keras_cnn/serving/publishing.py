@@ -216,10 +216,10 @@ def check_labels(model: keras.Model, labels: Sequence[str]) -> None:
 def _squash(model: keras.Model) -> Preprocessing:
     from keras_cnn.serving.network import image_shape
 
-    size = image_shape(model)[:2]
-    if None in size:
+    height, width, _ = image_shape(model)
+    if height is None or width is None:
         expected = "given for a model that takes any size"
         raise ValueError(
             arguments.message("export", "preprocessing", expected, None, "Use keras_cnn.Preprocessing(224).")
         )
-    return Preprocessing(size)
+    return Preprocessing((height, width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -13,6 +14,7 @@ from keras_cnn.serving.network import Network
 from keras_cnn.serving.server_files import BATCH_SIZES
 
 TOP_LABELS = 5
+Tensors: TypeAlias = dict[str, tf.Tensor]
 
 
 def save(network: Network, labels: Sequence[str], preprocessing: Preprocessing, path: Path) -> None:
@@ -30,7 +32,7 @@ def save(network: Network, labels: Sequence[str], preprocessing: Preprocessing, 
     tf.saved_model.save(module, str(path), signatures=functions)
 
 
-def traced(spec: tf.TensorSpec, **options) -> Callable:
+def traced(spec: tf.TensorSpec, **options: Any) -> Callable:
     """`tf.function` for one input; without AutoGraph, whose rewriting of the Python code takes seconds and changes nothing."""
     return tf.function(input_signature=[spec], autograph=False, **options)
 
@@ -41,25 +43,25 @@ def _functions(network: Network, labels: Sequence[str], preprocessing: Preproces
     pixels = tf.TensorSpec((None, *network.image_shape), tf.uint8, name="images")
 
     @traced(tf.TensorSpec([None], tf.string, name="image_bytes"))
-    def serving_default(image_bytes):
+    def serving_default(image_bytes: tf.Tensor) -> Tensors:
         inputs, readable = prepare_batch(image_bytes, preprocessing)
         probabilities = network.run(inputs)["probabilities"][: tf.size(readable)]
         return _answer(tf.where(readable[:, None], probabilities, 0.0), names, readable[:, None])
 
     @traced(pixels)
-    def predict_images(images):
+    def predict_images(images: tf.Tensor) -> Tensors:
         return _answer(_run(network, images)["probabilities"], names)
 
     @traced(pixels)
-    def features(images):
+    def features(images: tf.Tensor) -> Tensors:
         return {"features": _run(network, images)["features"]}
 
     @traced(pixels, jit_compile=True)
-    def compiled(images):
+    def compiled(images: tf.Tensor) -> tf.Tensor:
         return network.run(tf.cast(images, tf.float32))["probabilities"]
 
     @traced(pixels)
-    def serving_xla(images):
+    def serving_xla(images: tf.Tensor) -> Tensors:
         count = tf.shape(images)[0]
         probabilities = compiled(_pad_batch(images, _padded_size(count) - count))
         # The probabilities come from the GPU once; a kernel there for each little step would cost more.
@@ -91,7 +93,7 @@ def prepare_batch(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tuple
     return tf.ensure_shape(inputs, (None, *preprocessing.size, 3)), readable
 
 
-def _answer(all_probabilities: tf.Tensor, names: tf.Tensor, readable: tf.Tensor | bool = True) -> dict[str, tf.Tensor]:
+def _answer(all_probabilities: tf.Tensor, names: tf.Tensor, readable: tf.Tensor | bool = True) -> Tensors:
     """The best labels with their probabilities, and the probabilities of all classes; the label is "" where unreadable."""
     probabilities, order = tf.math.top_k(all_probabilities, min(TOP_LABELS, names.shape[0]))
     return {
@@ -101,7 +103,7 @@ def _answer(all_probabilities: tf.Tensor, names: tf.Tensor, readable: tf.Tensor 
     }
 
 
-def _run(network: Network, images: tf.Tensor) -> dict[str, tf.Tensor]:
+def _run(network: Network, images: tf.Tensor) -> Tensors:
     """What the network gives for uint8 images; for an empty batch, it computes one black image and drops it."""
     count = tf.shape(images)[0]
     # Padded before the cast: TensorFlow 2.21 on a CPU loses the padding of an empty float batch before a convolution.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -20,8 +21,9 @@ from keras_cnn.safety import node_of
 # of inputs that are feature maps; None: all.
 MAP_INPUTS = {"AddN": None, "BiasAdd": 1, "Conv2D": 1, "Elu": 1, "Identity": 1, "LeakyRelu": 1, "Relu": 1, "Relu6": 1}
 EVERY = (1, 1, 1, 1)
-NodeDef = tf.compat.v1.NodeDef
-Stride = tuple[int, ...]
+NodeDef: TypeAlias = tf.compat.v1.NodeDef
+Nodes: TypeAlias = dict[str, NodeDef]
+Stride: TypeAlias = tuple[int, ...]
 
 
 def hoist(nodes: Sequence[NodeDef], outputs: Iterable[str]) -> list[NodeDef]:
@@ -37,7 +39,9 @@ def hoist(nodes: Sequence[NodeDef], outputs: Iterable[str]) -> list[NodeDef]:
     Returns:
         The additional nodes that the graph needs.
     """
-    by_name, readers, strides = {node.name: node for node in nodes}, defaultdict(list), {}
+    by_name = {node.name: node for node in nodes}
+    readers: dict[str, list[NodeDef]] = defaultdict(list)
+    strides: dict[str, Stride] = {}
     for node in nodes:
         for name in node.input:
             readers[node_of(name)].append(node)
@@ -51,7 +55,7 @@ def hoist(nodes: Sequence[NodeDef], outputs: Iterable[str]) -> list[NodeDef]:
     return _reconcile_readers(nodes, by_name, strides)
 
 
-def _read_stride(reader: NodeDef, name: str, by_name: dict, strides: dict) -> Stride:
+def _read_stride(reader: NodeDef, name: str, by_name: Nodes, strides: dict[str, Stride]) -> Stride:
     """With which stride a node reads the map `name`, along each axis."""
     if name in _map_inputs(reader):
         if reader.op != "Conv2D":
@@ -66,29 +70,27 @@ def _map_inputs(node: NodeDef) -> list[str]:
     return [] if node.op not in MAP_INPUTS else [name for name in node.input if name[0] != "^"][: MAP_INPUTS[node.op]]
 
 
-def _is_pointwise(convolution: NodeDef, by_name: dict) -> bool:
+def _is_pointwise(convolution: NodeDef, by_name: Nodes) -> bool:
     return _kernel_size(convolution, by_name) == (1, 1) and not any(convolution.attr["explicit_paddings"].list.i)
 
 
-def _kernel_size(convolution: NodeDef, by_name: dict) -> tuple[int, int] | None:
-    """Height and width of the kernel if it is a constant, else None."""
+def _kernel_size(convolution: NodeDef, by_name: Nodes) -> tuple[int, ...]:
+    """Height and width of the kernel if it is a constant, else ()."""
     kernel = by_name[node_of(convolution.input[1])]
-    if kernel.op == "Const":
-        return tuple(side.size for side in kernel.attr["value"].tensor.tensor_shape.dim[:2])
-    return None
+    return tuple(side.size for side in kernel.attr["value"].tensor.tensor_shape.dim[:2]) if kernel.op == "Const" else ()
 
 
-def _can_stride(node: NodeDef, by_name: dict) -> bool:
+def _can_stride(node: NodeDef, by_name: Nodes) -> bool:
     """Whether a node can compute every second position alone."""
     if node.op != "Conv2D":
         return node.op in MAP_INPUTS
     # "SAME" pads by the size of the input where the stride is not 1.
     padding_is_known = node.attr["padding"].s != b"SAME" or set(node.attr["strides"].list.i) == {1}
     not_dilated = set(node.attr["dilations"].list.i) <= {1}
-    return padding_is_known and not_dilated and _kernel_size(node, by_name) is not None
+    return padding_is_known and not_dilated and bool(_kernel_size(node, by_name))
 
 
-def _multiply_strides(convolution: NodeDef, factors: Stride, by_name: dict) -> None:
+def _multiply_strides(convolution: NodeDef, factors: Stride, by_name: Nodes) -> None:
     """Multiply the strides; the padding stays that of the old strides."""
     strides = convolution.attr["strides"].list
     strides.i[:] = [stride * factor for stride, factor in zip(strides.i, factors, strict=True)]
@@ -100,9 +102,9 @@ def _multiply_strides(convolution: NodeDef, factors: Stride, by_name: dict) -> N
         convolution.attr["explicit_paddings"].list.i[:] = [pad for pair in per_axis for pad in pair]
 
 
-def _reconcile_readers(nodes: Sequence[NodeDef], by_name: dict, strides: dict) -> list[NodeDef]:
+def _reconcile_readers(nodes: Sequence[NodeDef], by_name: Nodes, strides: dict[str, Stride]) -> list[NodeDef]:
     """Let every reader read what it needs: with stride 1 what is strided now, and a subsampled copy of what is not."""
-    added = {}
+    added: Nodes = {}
     for node in nodes:
         for index, name in enumerate(_map_inputs(node)):
             if node.op == "Conv2D":

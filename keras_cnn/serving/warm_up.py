@@ -7,6 +7,7 @@ dependency on `tensorflow-serving-api`: each is a tag (field number · 8 + 2), a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -36,8 +37,8 @@ def write(path: Path, image: bytes, size: tuple[int, int], xla: bool) -> None:
             writer.write(request)
 
 
-def _request(signature: str, name: str, tensor) -> bytes:
-    """A `PredictionLog` with one `PredictRequest`. The field numbers are those of TF Serving's .proto files."""
+def _request(signature: str, name: str, tensor: Any) -> bytes:
+    """A `PredictionLog` with one `PredictRequest` of a `TensorProto`. TF Serving's .proto files give the field numbers."""
     model_spec = _field(3, signature.encode())  # ModelSpec.signature_name
     entry = _field(1, name.encode()) + _field(2, tensor.SerializeToString())  # a map's key and value
     predict_request = _field(1, model_spec) + _field(2, entry)  # PredictRequest.model_spec, .inputs

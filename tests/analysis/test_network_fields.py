@@ -163,7 +163,7 @@ def test_attention_with_a_causal_mask_is_an_upper_bound():
     inputs = keras.Input((6, 4))
     attention = layers.MultiHeadAttention(1, 2, name="causal")
     found = analyze(keras.Model(inputs, attention(inputs, inputs, use_causal_mask=True)))
-    assert found.notes == ("causal: a unit there, and of what follows, may see less than is said here.",)
+    assert found.notes == ("causal: a unit there and in the following rows may see less than its field.",)
 
 
 def test_misaligned_branches_give_the_union_box():

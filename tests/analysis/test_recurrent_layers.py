@@ -77,7 +77,7 @@ def test_sequences_are_upper_bounds_in_one_direction_only():
     ):
         outputs = layer(inputs)
         found = analyze(keras.Model(inputs, outputs))
-        note = ("seq: a unit there, and of what follows, may see less than is said here.",)
+        note = ("seq: a unit there and in the following rows may see less than its field.",)
         assert found.notes == (note if bound else ()) and found.receptive_field == (Field(6, 0, 0),)
     found = analyzed(layers.ConvLSTM1D(2, 3, return_sequences=True, name="seq"), (3, 9, 1))
     assert found.notes == note

@@ -125,7 +125,7 @@ def test_rows_that_a_reshape_splits_unevenly():
     restored = analyze(keras.Model(inputs, layers.Conv2D(1, 3)(layers.Reshape((8, 8, 3))(x))))
     assert restored.receptive_field == (Field(3, 1, 0),) * 2
     windowed = analyze(keras.Model(inputs, layers.Conv2D(1, 3, name="conv")(x)))
-    assert windowed.notes[0] == "conv: a unit there, and of what follows, may see less than is said here."
+    assert windowed.notes[0] == "conv: a unit there and in the following rows may see less than its field."
     assert windowed.rows[-1].box((0, 0)) == ((0, 7), (0, 7))
 
 
@@ -137,7 +137,7 @@ def test_parts_that_see_less_than_others():
     found = analyze(keras.Model(inputs, x))
     assert [found.rows[-1].box((row, 4)) for row in (3, 4)] == [((3, 3), (4, 4)), ((4, 4), (3, 5))]
     assert found.receptive_field == (Field(1, 1, 0), Field(3, 1, 1))
-    assert found.notes == ("halves: a unit there, and of what follows, may see less than is said here.",)
+    assert found.notes == ("halves: a unit there and in the following rows may see less than its field.",)
 
 
 def test_rows_that_meet_columns():

@@ -309,8 +309,8 @@ def unknown_fields(meta, _):
 
 
 READS, WRITES = "ReadFile reads files", "WriteFile writes files"
-NOT_ALONE = "and not the saver alone can run it"
-OTHER_NAME = "under a name that is not handed to the saver"
+NOT_ALONE = "and something else than the saver can run it"
+OTHER_NAME = "under a name that is not passed to the saver"
 HOSTILE = {
     "a save by the signature, which seems to do nothing": (hidden_save, f"SaveV2 writes files {OTHER_NAME}"),
     "a table's initialiser": (inside("initializer", "WriteFile"), WRITES),
@@ -333,7 +333,7 @@ HOSTILE = {
     "a description in a file": (inside("serve", "DecodeProtoV2"), "DecodeProtoV2 reads files"),
     "a program of XLA": (inside("serve", "XlaCallModule"), "XlaCallModule runs other code"),
     "a data service": (inside("serve", "DataServiceDatasetV4"), "DataServiceDatasetV4 reaches the network"),
-    "an operation of a library": (inside("serve", "Evil>\x1b[2J"), r"'Evil>\x1b[2J' is no operation of TensorFlow"),
+    "an operation of a library": (inside("serve", "Evil>\x1b[2J"), r"'Evil>\x1b[2J' is not an operation of TensorFlow"),
     "an end of the process": (inside("serve", "Abort"), "Abort ends the process"),
     "a function without a name": (function_without_a_name, f"SaveV2 writes files, {NOT_ALONE}"),
     "a function named as an operation": (function_named_as_an_operation, READS),
@@ -369,6 +369,6 @@ HOSTILE = {
     "a link for variables": (link_for_variables, "'variables/variables.index' is a link to a place outside"),
     "a link for the assets": (link_for_the_folder_of_assets, "'assets' is a link to a place outside"),
     "a pipe": (pipe, "'assets/pipe' is neither a file nor a folder"),
-    "another graph beside it": (another_graph_beside, "'saved_model.pbtxt' lies beside saved_model.pb"),
+    "another graph beside it": (another_graph_beside, "'saved_model.pbtxt' is next to saved_model.pb"),
     "fields of another TensorFlow": (unknown_fields, "holds fields that this TensorFlow does not know"),
 }

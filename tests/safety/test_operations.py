@@ -115,7 +115,7 @@ def test_operations_whose_names_speak_of_more_than_computing_are_not_harmless(re
         ("EagerPyFunc", "runs other code"),
         ("DatasetFromGraph", "runs other code"),
         ("XlaCallModule", "runs other code"),
-        ("NoSuchOperation", "is no operation of TensorFlow"),
+        ("NoSuchOperation", "is not an operation of TensorFlow"),
         ("GetSessionHandleV2", "reaches what other models keep"),
         ("Conv2D", None),
         ("DecodeImage", None),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+
+from keras_cnn.analysis.drawing.diagram_lines import DiagramLine
 from keras_cnn.analysis.drawing.style import BLUE, FAINT, GREEN, INK, ORANGE
 from keras_cnn.analysis.formatting import GLOBAL_MARK, format_field, format_shape, human_number, shorten_name
 
@@ -40,7 +44,7 @@ def layout_for(number: int, above: float) -> tuple[int, int]:
     return columns, math.ceil(number / columns)
 
 
-def draw_diagram(axes, lines, per_column: int, top: float) -> None:
+def draw_diagram(axes: Axes, lines: Sequence[DiagramLine], per_column: int, top: float) -> None:
     """Draw all lines, `per_column` of them in each column, from `top` inches downwards on axes measured in inches."""
     positions = [
         (index // per_column * COLUMN_WIDTH, top + HEADING_HEIGHT + LINE_HEIGHT * (index % per_column + 0.5))
@@ -136,5 +140,5 @@ def _free_lane(ends, source):
 
 
 def _write(axes, x, y, text, size=8, color=INK, **options):
-    # A name may have dollars, which are no mathematics here.
+    # A name may contain dollars, which do not mean mathematics here.
     axes.text(x, y, text, **{"size": size, "color": color, "va": "center", "parse_math": False, **options})

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keras_cnn.analysis.fields.costs import sum_or_none
+
+if TYPE_CHECKING:
+    from keras_cnn.analysis.result import Analysis, Row
 
 
 @dataclass
@@ -13,23 +17,23 @@ class DiagramLine:
     """Rows of an analysis that follow one another on the same map; none: an input of the model.
 
     Attributes:
-        name: Of the first row, or of the input.
+        name: The name of the first row, or of the input.
         rows: The rows.
         output_shape: Without batch.
         inputs: Indices of the lines whose outputs it takes, in the list of all lines.
     """
 
     name: str
-    rows: list
-    output_shape: tuple
+    rows: list[Row]
+    output_shape: tuple[int | None, ...]
     inputs: tuple[int, ...] = ()
 
-    def total(self, name):
-        """Sum of an attribute of the rows; None if one is not known."""
+    def total(self, name: str) -> int | None:
+        """The sum of an attribute of the rows; None if one is not known."""
         return sum_or_none(getattr(row, name) for row in self.rows)
 
 
-def make_lines(analysis) -> list[DiagramLine]:
+def make_lines(analysis: Analysis) -> list[DiagramLine]:
     """The inputs, and then a line for each row that does more than change values in place."""
     lines = [DiagramLine(name, [], shape) for name, shape in analysis.inputs.items()]
     line_of = {line.name: index for index, line in enumerate(lines)}  # by the id of a row, or the name of an input

@@ -14,6 +14,7 @@ from keras_cnn.analysis.drawing.diagram_lines import make_lines
 from keras_cnn.analysis.drawing.style import BLUE, FAINT, GREY, INK, ORANGE, RULE
 from keras_cnn.analysis.drawing.table import format_total, title
 from keras_cnn.analysis.formatting import human_number, shorten_name
+from keras_cnn.analysis.result import Analysis
 
 MARGIN = 0.3  # inches, as all of these
 # Heights that grow with the page, to be legible when all of it is seen.
@@ -22,7 +23,7 @@ PANEL_HEIGHT = 2.8
 AXIS_HEIGHT = 1.3
 
 
-def draw_analysis(analysis) -> Figure:
+def draw_analysis(analysis: Analysis) -> Figure:
     """A figure as large as the network needs."""
     lines = make_lines(analysis)
     heading = TITLE_HEIGHT + PANEL_HEIGHT + AXIS_HEIGHT

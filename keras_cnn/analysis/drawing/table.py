@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
@@ -14,12 +15,15 @@ from rich.text import Text
 from keras_cnn.analysis.fields.costs import Cost
 from keras_cnn.analysis.formatting import GLOBAL_MARK, format_field, format_shape, human_number, shorten_name
 
+if TYPE_CHECKING:
+    from keras_cnn.analysis.result import Analysis
+
 MIN_WIDTH = {"kind": 12, "layer": 24}  # columns of names, which lose their middle down to so many characters
 DROPPED_FIRST = ("padding", "memory", "kind", "stride", "output")  # in this order, where the width is not enough
 GAP = 2
 
 
-def table_text(analysis, width: int) -> str:
+def table_text(analysis: Analysis, width: int) -> str:
     """The table, totals and notes, at most `width` characters wide."""
     columns = _columns(analysis)
     shown = _fit_columns(columns, width)
@@ -28,14 +32,14 @@ def table_text(analysis, width: int) -> str:
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
-def title(analysis) -> str:
+def title(analysis: Analysis) -> str:
     """What is analyzed, in one line."""
     inputs = ", ".join(map(format_shape, analysis.inputs.values()))
     outputs = ", ".join(format_shape(shape) for _, shape in analysis.outputs)
     return f"{analysis.name}{', backbone without its head' if analysis.backbone else ''}: {inputs} → {outputs}"
 
 
-def format_total(analysis, name: str, unit="") -> str:
+def format_total(analysis: Analysis, name: str, unit: str = "") -> str:
     """`macs`, `memory` or another total, marked where it is only a lower bound."""
     bound = analysis.lower_bounds.get(name)
     if bound is None:

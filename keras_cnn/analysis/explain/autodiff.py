@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 
-def gradient(function, x):
+def gradient(function: Callable[[Any], Any], x: Any) -> Any:
     """df/dx at `x`, for a function of one tensor that uses `keras.ops` and layers and returns a scalar.
 
-    It is zero for what the function does not depend on.
+    It is zero if the function does not depend on `x`.
 
     Raises:
         NotImplementedError: On other backends than TensorFlow and JAX.

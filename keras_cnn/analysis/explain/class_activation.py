@@ -74,7 +74,7 @@ def grad_cam(model: keras.Model, image: ArrayLike, class_index: int, layer: str 
 
 @contextmanager
 def _without_output_activation(output, calls):
-    """A context in which the layer that gave `output` does not apply its softmax or sigmoid."""
+    """During the `with` block the layer of the output `output` does not apply its softmax or sigmoid."""
     last = next((call.layer for call in calls if call.output is output), None)
     if isinstance(last, keras.layers.Softmax):
         with hooks.patched(last, "call", lambda inputs, mask=None: inputs):

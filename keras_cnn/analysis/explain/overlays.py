@@ -40,7 +40,7 @@ def plot_grad_cam(
     path: str | os.PathLike,
     layer: str | None = None,
 ) -> None:
-    """Draw an image, and beside it where the evidence for each of some classes is.
+    """Draw an image, and next to it where the evidence for each of some classes is.
 
     Args:
         model: As in `grad_cam`.
@@ -50,7 +50,7 @@ def plot_grad_cam(
         layer: As in `grad_cam`.
 
     Raises:
-        ValueError: As `grad_cam`; if `path` is no .png, .svg or .pdf file in a folder that exists.
+        ValueError: As `grad_cam`; if `path` is not a .png, .svg or .pdf file in a folder that exists.
     """
     path = figure_file.check_path("plot_grad_cam", path)
     shown = _as_rgb(image)
@@ -80,8 +80,8 @@ def plot_effective_field(
         path: Image file to write; its ending chooses the format (.png, .svg, .pdf).
 
     Raises:
-        ValueError: As `effective_field` and `analyze`; if the field of a layer is not known; if `path` is no .png, .svg
-            or .pdf file in a folder that exists.
+        ValueError: As `effective_field` and `analyze`; if the field of a layer is not known; if `path` is not a .png,
+            .svg or .pdf file in a folder that exists.
     """
     path = figure_file.check_path("plot_effective_field", path)
     images = np.asarray(images)

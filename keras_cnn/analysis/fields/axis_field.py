@@ -9,16 +9,19 @@ one.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
+from typing import TypeAlias
 
 import numpy as np
 
 from keras_cnn.analysis.fields.taps import Taps, kernel_taps
 from keras_cnn.geometry import Field
 
+Number: TypeAlias = int | Fraction
 EMPTY = (math.inf, -math.inf)  # the interval of a unit that sees nothing
 NO_CELL = np.array([[np.iinfo(np.int32).max], [-1]], np.int32)  # first and last visible cell of such a unit
 
@@ -40,6 +43,13 @@ class AxisField:
         visible_cells: (boxes, 2, units): first and last cell of the input that each unit of the real sequence sees, `NO_CELL`
             for a unit that sees none. What a unit sees is the union of several boxes, each the product of its intervals
             along all axes: a box that is empty along one axis is empty. None: unknown.
+
+    Example: a convolution of 3 after an upsampling by 2. Unit 0 sees the cells -1 to 0, unit 1 only cell 0; from there on both
+    repeat, one cell further each time.
+        >>> upsampled = input_axis_field(None).gather(Taps(1, ((0,), (0,))), None)
+        >>> field = upsampled.gather(kernel_taps(3, before=1), None)
+        >>> field.step, field.intervals, field.field
+        (1, ((-1, 0), (0, 1)), Field(size=2, stride=Fraction(1, 2), padding=1))
     """
 
     step: int | None = 1
@@ -47,13 +57,13 @@ class AxisField:
     unknown_paddings: tuple = ()
     visible_cells: np.ndarray | None = None
 
-    def interval(self, unit):
+    def interval(self, unit: int) -> tuple[Number, Number]:
         """(first, last) cell that a unit of the endless sequence sees."""
         period, phase = divmod(unit, len(self.intervals))
         first, last = self.intervals[phase]
         return first + period * self.step, last + period * self.step
 
-    def gather(self, taps: Taps, indices) -> AxisField:
+    def gather(self, taps: Taps, indices: Iterable[np.ndarray] | None) -> AxisField:
         """The field of units that each read some of these units.
 
         Args:
@@ -79,13 +89,13 @@ class AxisField:
         return AxisField(0, (_hull(map(self.interval, ends)),), visible_cells=visible)
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[Hashable, ...]:
         """Equal for two fields that are equal."""
         visible = None if self.visible_cells is None else self.visible_cells.tobytes()
         return self.step, self.intervals, self.unknown_paddings, visible
 
     @property
-    def stride(self):
+    def stride(self) -> Number | None:
         """Input cells from one unit to the next: an int, a Fraction after an upsampling, None if there is no such number."""
         if self.step is None:
             return None
@@ -102,7 +112,7 @@ class AxisField:
         padding = max((unit * self.stride - first for unit, (first, _) in seeing), default=0)
         return Field(size, self.stride, None if self.unknown_paddings else _int_if_whole(padding))
 
-    def in_one_box(self, repeats=1) -> AxisField:
+    def in_one_box(self, repeats: int = 1) -> AxisField:
         """The same with one box around the boxes of each unit, along this axis alone, repeated so many times."""
         if self.visible_cells is None or len(self.visible_cells) == repeats == 1:
             return self
@@ -123,7 +133,11 @@ def input_axis_field(units: int | None) -> AxisField:
     return AxisField(visible_cells=None if units is None else np.tile(np.arange(units, dtype=np.int32), (1, 2, 1)))
 
 
-def visible_box(axis_fields, units, input_sizes) -> tuple:
+def visible_box(
+    axis_fields: Sequence[tuple[AxisField | None, AxisField | None]],
+    units: Sequence[int | None],
+    input_sizes: Sequence[int | None],
+) -> tuple[tuple[int | None, int | None], ...]:
     """(first, last) cell along each axis that a unit sees; (None, None) if it is not known, or if it sees nothing.
 
     Args:
@@ -146,7 +160,7 @@ def visible_box(axis_fields, units, input_sizes) -> tuple:
     return tuple((None, None) if cells is None else (int(cells[:, 0].min()), int(cells[:, 1].max())) for cells in boxes)
 
 
-def union_of_visible_cells(fields_by_tensor) -> tuple:
+def union_of_visible_cells(fields_by_tensor: Sequence[Sequence[AxisField]]) -> tuple[np.ndarray | None, ...]:
     """`AxisField.visible_cells` along each axis of units that read one unit of each of several tensors.
 
     Args:
@@ -162,7 +176,7 @@ def union_of_visible_cells(fields_by_tensor) -> tuple:
     return tuple(np.concatenate([_span(cells[boxes], axis=0) for boxes in alike]) for cells in visible)
 
 
-def union(axis_fields) -> AxisField:
+def union(axis_fields: Iterable[AxisField]) -> AxisField:
     """What units see that read one unit of each; the strides must be equal, except for their signs."""
     axis_fields = list(dict.fromkeys(axis_fields))
     first = axis_fields[0]
@@ -181,7 +195,7 @@ def union(axis_fields) -> AxisField:
     return AxisField(first.step * period // len(first.intervals), intervals, first.unknown_paddings, visible)
 
 
-def concatenated(pieces) -> list[AxisField | None]:
+def concatenated(pieces: Sequence[tuple[AxisField | None, int | None]]) -> list[AxisField | None]:
     """What the units of one sequence see through each of the pieces that it is made of, end to end.
 
     In theory it is the longest piece, continued, with the other pieces as its padding: if they are shorter, all together, or
@@ -205,7 +219,7 @@ def concatenated(pieces) -> list[AxisField | None]:
     return [field and replace(theory, visible_cells=field.visible_cells) for field in shifted]
 
 
-def centre_distance(axis_fields) -> float:
+def centre_distance(axis_fields: Iterable[AxisField]) -> float:
     """How many cells the centres of what the same unit sees lie apart at most; 0 where they are not known."""
     known = [field for field in axis_fields if field.step is not None and field.intervals is not None]
     if len({field.unknown_paddings for field in known}) != 1 or len({field.stride for field in known}) != 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 
 class AxisPart(NamedTuple):
@@ -14,6 +15,11 @@ class AxisPart(NamedTuple):
         size: Units along it; None if unknown.
         step: How many units of the sequence that follows `input_axis` lie from one unit of the part to the next: 1, unless
             a reshape split the sequence.
+
+    Example: after six cells of input axis 0 became 3 x 2 units, this is the axis of 3. From one of its units to the next the
+    sequence advances by two cells.
+        >>> AxisPart(input_axis=0, size=3, step=2)
+        AxisPart(input_axis=0, size=3, step=2)
     """
 
     input_axis: int | None
@@ -21,40 +27,43 @@ class AxisPart(NamedTuple):
     step: int = 1
 
 
-def plain_axis(size: int | None) -> tuple[AxisPart, ...]:
+Axis: TypeAlias = tuple[AxisPart, ...]
+
+
+def plain_axis(size: int | None) -> Axis:
     """An axis of `size` units that follows no input axis."""
     return (AxisPart(None, size),)
 
 
-def axis_size(parts) -> int | None:
+def axis_size(parts: Iterable[AxisPart]) -> int | None:
     """Units along an axis, given as its parts."""
     return product(part.size for part in parts)
 
 
-def input_axes_of(axes) -> frozenset:
+def input_axes_of(axes: Iterable[Iterable[AxisPart]]) -> frozenset[int]:
     """The input axes that these axes follow."""
     return frozenset(part.input_axis for axis in axes for part in axis) - {None}
 
 
-def overlapping_input_axes(axes) -> frozenset:
+def overlapping_input_axes(axes: Iterable[Iterable[AxisPart]]) -> frozenset[int]:
     """The input axes that share one of these axes with another, if one of the two is followed by several of these axes."""
     followed = [input_axes_of([axis]) for axis in axes]
     split = {one for here in followed for one in here if sum(one in there for there in followed) > 1}
     return frozenset().union(*(here for here in followed if len(here) > 1 and here & split))
 
 
-def without_single_channels(parts) -> tuple[AxisPart, ...]:
+def without_single_channels(parts: Iterable[AxisPart]) -> Axis:
     """The parts of an axis that follow an input axis or have more than one unit."""
     return tuple(part for part in parts if part.input_axis is not None or part.size != 1)
 
 
-def product(sizes) -> int | None:
+def product(sizes: Iterable[int | None]) -> int | None:
     """The product of sizes; None if one of them is unknown."""
     sizes = list(sizes)
     return None if None in sizes else math.prod(sizes)
 
 
-def sequence_offsets(parts) -> list[int]:
+def sequence_offsets(parts: Iterable[AxisPart]) -> list[int]:
     """The offset in their sequence of each combination of units of some parts; the last part varies fastest."""
     offsets = [0]
     for part in parts:
@@ -62,7 +71,7 @@ def sequence_offsets(parts) -> list[int]:
     return offsets
 
 
-def sequence_index(parts, unit: int, input_axis) -> int:
+def sequence_index(parts: Sequence[AxisPart], unit: int, input_axis: int) -> int:
     """The index in the sequence that follows `input_axis` of the unit at index `unit` of an axis."""
     index = 0
     for part in reversed(parts):
@@ -71,7 +80,7 @@ def sequence_index(parts, unit: int, input_axis) -> int:
     return index
 
 
-def with_contiguous_steps(parts) -> list[AxisPart]:
+def with_contiguous_steps(parts: Sequence[AxisPart]) -> list[AxisPart]:
     """The parts of one sequence, outermost first, with the steps that they have if there are no other parts."""
     result = []
     step = 1
@@ -81,8 +90,15 @@ def with_contiguous_steps(parts) -> list[AxisPart]:
     return result
 
 
-def split_parts(parts, size):
-    """The first parts, which make up an axis of `size`, and the rest; (None, None) if no split gives that size."""
+def split_parts(
+    parts: Iterable[AxisPart], size: int | None
+) -> tuple[list[AxisPart], list[AxisPart]] | tuple[None, None]:
+    """The first parts, which make up an axis of `size`, and the rest; (None, None) if no split gives that size.
+
+    Example:
+        >>> split_parts([AxisPart(0, 6)], 3)
+        ([AxisPart(input_axis=0, size=3, step=2)], [AxisPart(input_axis=0, size=2, step=1)])
+    """
     taken = []
     taken_size = 1
     rest = list(parts)
@@ -104,7 +120,7 @@ def split_parts(parts, size):
     return taken, rest
 
 
-def coalesced(parts) -> tuple[AxisPart, ...]:
+def coalesced(parts: Iterable[AxisPart]) -> Axis:
     """The parts of an axis, with neighbours joined where they are one piece of a sequence, or are both channels."""
     result = []
     for part in parts:
@@ -113,7 +129,7 @@ def coalesced(parts) -> tuple[AxisPart, ...]:
     return tuple(result)
 
 
-def _join(outer, inner):
+def _join(outer: AxisPart, inner: AxisPart) -> AxisPart | None:
     if outer.input_axis != inner.input_axis or None in (outer.size, inner.size):
         return None
     size = outer.size * inner.size

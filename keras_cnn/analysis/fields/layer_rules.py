@@ -5,7 +5,9 @@ Fields are those at inference. A rule that returns None does not know; that of a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import keras
 
@@ -20,26 +22,31 @@ from keras_cnn.analysis.fields.taps import (
     transposed_kernel_taps,
     transposed_taps,
 )
+from keras_cnn.analysis.fields.tensor_field import Fields, RuleResult, TensorField
+from keras_cnn.analysis.tracing import Call
 from keras_cnn.layers.convolution import axis_paddings
 
+# (size, stride, padding, dilation) of a kernel, per spatial axis.
+Kernel: TypeAlias = Iterable[tuple]
 
-def elementwise(call, fields):
+
+def elementwise(call: Call, fields: Fields) -> RuleResult:
     """Each unit reads the unit at its own position of each input, with the broadcasting of NumPy."""
     return merge(fields, call.outputs[0].shape)
 
 
-def merging_layer(call, fields):
+def merging_layer(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.Add` and similar layers: axes that an input lacks come right after the batch axis."""
     rank = len(call.outputs[0].shape)
     return elementwise(call, [_with_rank(field, rank) for field in fields])
 
 
-def _with_rank(field, rank):
+def _with_rank(field: TensorField, rank: int) -> TensorField:
     missing = (plain_axis(1),) * (rank - len(field.axes))
     return replace(field, axes=field.axes[:1] + missing + field.axes[1:])
 
 
-def convolution(call, fields):
+def convolution(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.Conv*`, `DepthwiseConv*`, `SeparableConv*` and those of this package."""
     layer = call.operation
     kernel = zip(layer.kernel_size, layer.strides, axis_paddings(layer), layer.dilation_rate, strict=True)
@@ -49,7 +56,7 @@ def convolution(call, fields):
     return mix_channels(call, field, getattr(layer, "groups", 1))
 
 
-def pooling(call, fields):
+def pooling(call: Call, fields: Fields) -> RuleResult:
     """Pooling in windows, for each channel alone."""
     layer = call.operation
     rank = len(layer.pool_size)
@@ -57,7 +64,7 @@ def pooling(call, fields):
     return slide_kernel(call, fields[0], kernel)
 
 
-def transposed_convolution(call, fields):
+def transposed_convolution(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.Conv*Transpose`."""
     layer = call.operation
     field = fields[0]
@@ -72,7 +79,7 @@ def transposed_convolution(call, fields):
     return mix_channels(call, field)
 
 
-def adjoint(call, fields):
+def adjoint(call: Call, fields: Fields) -> RuleResult:
     """`keras_cnn.layers.ConvAdjoint*`."""
     conv = call.operation.conv
     field = fields[0]
@@ -92,12 +99,12 @@ def adjoint(call, fields):
     return mix_channels(call, field, conv.groups)
 
 
-def global_pooling(call, fields):
+def global_pooling(call: Call, fields: Fields) -> RuleResult:
     """One unit for each channel, which reads the whole map."""
     return reduce(fields[0], spatial_axes(call), call.outputs[0].shape)
 
 
-def adaptive_pooling(call, fields):
+def adaptive_pooling(call: Call, fields: Fields) -> RuleResult:
     """Unit i reads from floor(i * size / new) to ceil((i + 1) * size / new) - 1."""
     field = fields[0]
     shape = call.outputs[0].shape
@@ -111,17 +118,17 @@ def adaptive_pooling(call, fields):
     return field
 
 
-def padding(call, fields):
+def padding(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.ZeroPadding*`."""
     return shift(call, fields[0], spatial_axes(call), [before for before, _ in _pairs(call.operation.padding)])
 
 
-def cropping(call, fields):
+def cropping(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.Cropping*`."""
     return shift(call, fields[0], spatial_axes(call), [-before for before, _ in _pairs(call.operation.cropping)])
 
 
-def center_crop(call, fields):
+def center_crop(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.CenterCrop` where the image is large enough; otherwise it resizes."""
     field = fields[0]
     shape = call.outputs[0].shape
@@ -131,7 +138,7 @@ def center_crop(call, fields):
     return shift(call, field, axes, [-((field.shape[axis] - shape[axis]) // 2) for axis in axes])
 
 
-def upsampling(call, fields):
+def upsampling(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.UpSampling*`."""
     layer = call.operation
     field = fields[0]
@@ -142,7 +149,7 @@ def upsampling(call, fields):
     return field
 
 
-def resizing(call, fields):
+def resizing(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.Resizing` and `keras.ops.image.resize`."""
     layer = call.operation
     field = fields[0]
@@ -158,7 +165,7 @@ def resizing(call, fields):
     return field
 
 
-def _cropped_to_ratio(field, axes, target):
+def _cropped_to_ratio(field: TensorField, axes: Sequence[int], target: Sequence[int]) -> TensorField:
     """The middle of a map, with the aspect ratio of `target`, as Keras rounds it."""
     sizes = [field.shape[axis] for axis in axes]
     for axis, size, other, new, other_new in zip(axes, sizes, sizes[::-1], target, target[::-1], strict=True):
@@ -167,28 +174,28 @@ def _cropped_to_ratio(field, axes, target):
     return field
 
 
-def reshape(call, fields):
+def reshape(call: Call, fields: Fields) -> RuleResult:
     """Also `Flatten`, and operations that add or remove axes of size 1."""
     return fields[0].reshaped(call.outputs[0].shape)
 
 
-def permute(call, fields):
+def permute(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.Permute`, which counts axes from the first after the batch."""
     return fields[0].transposed((0, *call.operation.dims))
 
 
-def repeat_vector(call, fields):
+def repeat_vector(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.RepeatVector`."""
     batch, channels = fields[0].axes
     return replace(fields[0], axes=(batch, plain_axis(call.outputs[0].shape[1]), channels))
 
 
-def dense(call, fields):
+def dense(call: Call, fields: Fields) -> RuleResult:
     """Each unit reads the last axis."""
     return fields[0].read_all([-1]).with_plain_axis(-1, call.outputs[0].shape[-1])
 
 
-def einsum_dense(call, fields):
+def einsum_dense(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.EinsumDense`: what its equation says."""
     left, right = call.operation.equation.replace(" ", "").split("->")
     left = left.split(",")[0]
@@ -199,44 +206,46 @@ def einsum_dense(call, fields):
     return sum_of_products(f"{left}->{right}", fields, call.outputs[0].shape)
 
 
-def embedding(call, fields):
+def embedding(call: Call, fields: Fields) -> RuleResult:
     """Each index becomes channels."""
     return replace(fields[0], axes=(*fields[0].axes, plain_axis(call.outputs[0].shape[-1])))
 
 
-def normalization_over(choose_axes):
+def normalization_over(
+    choose_axes: Callable[[Call, TensorField], Iterable[int]],
+) -> Callable[[Call, Fields], RuleResult]:
     """A normalisation by statistics over axes: each unit stays at its position, and sees them all in addition."""
 
-    def rule(call, fields):
+    def rule(call: Call, fields: Fields) -> RuleResult:
         return fields[0].read_all(choose_axes(call, fields[0]), keep_local=True)
 
     return rule
 
 
-def own_axis(call, field):
+def own_axis(call: Call, field: TensorField) -> list[int]:
     """The axis or axes that a layer or an operation has as `axis`."""
     return axis_list(call.operation.axis, len(field.axes))
 
 
-def all_but_batch(call, field):
+def all_but_batch(call: Call, field: TensorField) -> range:
     """The axes of `GroupNormalization`, whose groups are of channels."""
     return range(1, len(field.axes))
 
 
-def activation(call, fields):
+def activation(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.Activation`: softmax reads the last axis, others are elementwise."""
     if call.operation.activation in (keras.activations.softmax, keras.activations.log_softmax):
         return fields[0].read_all([len(fields[0].axes) - 1], keep_local=True)
     return fields[0]
 
 
-def concatenation(call, fields):
+def concatenation(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.Concatenate` and `keras.ops.concatenate`."""
     shape = call.outputs[0].shape
     return concatenate(fields, call.operation.axis % len(shape), shape)
 
 
-def sum_of_products(subscripts, fields, shape):
+def sum_of_products(subscripts: str, fields: Sequence[TensorField | None], shape: Sequence[int | None]) -> TensorField:
     """An einsum; a field of None is that of a weight."""
     lefts, result = subscripts.split("->")
     terms = []
@@ -248,7 +257,7 @@ def sum_of_products(subscripts, fields, shape):
     return merge(terms, shape)
 
 
-def reduce(field, axes, shape):
+def reduce(field: TensorField, axes: Sequence[int], shape: Sequence[int | None]) -> TensorField:
     """`field` where each unit reads all along `axes`, which are then gone, or of size 1."""
     field = field.read_all(axes)
     if len(shape) == len(field.axes):
@@ -258,15 +267,17 @@ def reduce(field, axes, shape):
     return replace(field, axes=tuple(parts for axis, parts in enumerate(field.axes) if axis not in axes))
 
 
-def shift(call, field, axes, amounts, border="zeros"):
+def shift(
+    call: Call, field: TensorField, axes: Sequence[int], amounts: Sequence[int], border: str = "zeros"
+) -> TensorField:
     """`field` with so many more cells before the first, along each axis."""
     for axis, before in zip(axes, amounts, strict=True):
         field = field.read_along(axis, kernel_taps(1, before=before, border=border), call.outputs[0].shape[axis])
     return field
 
 
-def slide_kernel(call, field, kernel, border="zeros"):
-    """`field` after a kernel: (size, stride, padding, dilation) for each spatial axis."""
+def slide_kernel(call: Call, field: TensorField, kernel: Kernel, border: str = "zeros") -> TensorField:
+    """`field` after a kernel."""
     for axis, (size, stride, padding, dilation) in zip(spatial_axes(call), kernel, strict=True):
         before, _ = geometry.padding_amounts(field.shape[axis], size, stride, padding, dilation)
         unknown_padding = call.name if before is None else None
@@ -275,7 +286,7 @@ def slide_kernel(call, field, kernel, border="zeros"):
     return field
 
 
-def kernel_of(operation, sizes):
+def kernel_of(operation: keras.Operation, sizes: Sequence[int]) -> Kernel:
     """(size, stride, padding, dilation) for each spatial axis of an operation with a kernel of these sizes."""
     strides, dilations = (
         value if isinstance(value, (tuple, list)) else (value,) * len(sizes)
@@ -284,7 +295,7 @@ def kernel_of(operation, sizes):
     return zip(sizes, strides, (operation.padding.lower(),) * len(sizes), dilations, strict=True)
 
 
-def mix_channels(call, field, groups=1):
+def mix_channels(call: Call, field: TensorField, groups: int = 1) -> TensorField:
     """Each channel reads all channels of its group."""
     axis = channel_axis(call)
     return field.read_all_in_groups(axis, groups, call.outputs[0].shape[axis])

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from keras_cnn.analysis.fields.axis_field import centre_distance, concatenated, union, union_of_visible_cells
 from keras_cnn.analysis.fields.axis_parts import AxisPart, input_axes_of, plain_axis
-from keras_cnn.analysis.fields.tensor_field import TensorField
+from keras_cnn.analysis.fields.tensor_field import Fields, TensorField
 
 
 class StrideError(ValueError):
     """Branches meet whose units are different distances apart."""
 
 
-def merge(fields, shape) -> TensorField:
+def merge(fields: Fields, shape: Sequence[int | None]) -> TensorField:
     """Units that read one unit of each tensor, broadcast to `shape`.
 
     Raises:
@@ -63,13 +64,13 @@ def _with_boxes_of_each(fields, merged):
     ]
 
 
-def with_global_branches(field, branches) -> TensorField:
+def with_global_branches(field: TensorField, branches: Fields) -> TensorField:
     """`field`, where every unit also sees all that any unit of the branches sees."""
     axes = tuple(map(plain_axis, field.shape))
     return merge([field, *(replace(one.read_all(range(len(one.axes))), axes=axes) for one in branches)], field.shape)
 
 
-def concatenate(fields, axis, shape) -> TensorField:
+def concatenate(fields: Fields, axis: int, shape: Sequence[int | None]) -> TensorField:
     """Units of all tensors, end to end along `axis`.
 
     Raises:

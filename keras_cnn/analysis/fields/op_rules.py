@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
 from keras_cnn.analysis.fields import layer_rules, shape_op_rules
 from keras_cnn.analysis.fields.call_axes import axis_list, channel_axis
 from keras_cnn.analysis.fields.merging import with_global_branches
-from keras_cnn.analysis.fields.tensor_field import constant_field
+from keras_cnn.analysis.fields.tensor_field import Fields, RuleResult, constant_field
+from keras_cnn.analysis.tracing import Call
 
 # Each unit reads the unit at its own position of each input: activations, and others.
 _ACTIVATIONS = """
@@ -32,7 +38,7 @@ STATISTICS = frozenset(("LayerNorm", "LogSoftmax", "Normalize", "RMSNorm", "Soft
 RESHAPES = frozenset(("ExpandDims", "Ravel", "Reshape", "Squeeze"))
 
 
-def find_op_rule(operation):
+def find_op_rule(operation: keras.Operation) -> Callable[[Call, Fields], RuleResult] | None:
     """The function that maps a call of `operation` and the fields of its inputs to that of its output; None: unknown."""
     name = type(operation).__name__
     if name in ELEMENTWISE:
@@ -46,10 +52,11 @@ def find_op_rule(operation):
     return OTHER_RULES.get(name)
 
 
-def einsum_subscripts(operation, ranks):
-    """The subscripts of an operation that sums products, such as "ij,jk->ik"; None if it is no such operation.
+def einsum_subscripts(operation: keras.Operation, ranks: Sequence[int]) -> str | None:
+    """The subscripts of an operation that sums products, such as "ij,jk->ik"; None if it does not.
 
     Args:
+        operation: An operation of `keras.ops`.
         ranks: Number of axes of each factor.
     """
     name = type(operation).__name__
@@ -66,7 +73,7 @@ def einsum_subscripts(operation, ranks):
     return None
 
 
-def _without_ellipsis(subscripts, ranks):
+def _without_ellipsis(subscripts: str, ranks: Sequence[int]) -> str | None:
     """Subscripts with letters for the axes that "..." stands for; None without a result."""
     terms, arrow, result = subscripts.partition("->")
     if not arrow:
@@ -77,17 +84,17 @@ def _without_ellipsis(subscripts, ranks):
     return f"{','.join(terms)}->{result.replace('...', letters[8 - max(widths) :])}"
 
 
-def factors_of(call):
+def factors_of(call: Call) -> list[Any]:
     """What a call multiplies: tensors and weights, in order."""
     count = 3 if type(call.operation).__name__ == "DotProductAttention" else len(call.args)
     return [x for x in call.args[:count] if hasattr(x, "shape")]
 
 
-def _reduction(call, fields):
+def _reduction(call: Call, fields: Fields) -> RuleResult:
     return layer_rules.reduce(fields[0], layer_rules.own_axis(call, fields[0]), call.outputs[0].shape)
 
 
-def _sum_of_products(call, fields):
+def _sum_of_products(call: Call, fields: Fields) -> RuleResult:
     factors = factors_of(call)
     subscripts = einsum_subscripts(call.operation, [len(x.shape) for x in factors])
     field_of = {id(tensor): field for tensor, field in zip(call.inputs, fields, strict=True)}
@@ -96,7 +103,7 @@ def _sum_of_products(call, fields):
     return subscripts and layer_rules.sum_of_products(subscripts, factor_fields, call.outputs[0].shape)
 
 
-def _convolution(call, fields):
+def _convolution(call: Call, fields: Fields) -> RuleResult:
     """`keras.ops.conv` and `depthwise_conv`, whose kernel is an argument, and may be computed from the input."""
     field, *kernel_fields = fields
     groups = field.shape[channel_axis(call)]
@@ -107,25 +114,25 @@ def _convolution(call, fields):
     return with_global_branches(field, kernel_fields)
 
 
-def _pooling(call, fields):
+def _pooling(call: Call, fields: Fields) -> RuleResult:
     sizes = call.operation.pool_size
     sizes = sizes if isinstance(sizes, (tuple, list)) else (sizes,) * (len(fields[0].axes) - 2)
     return layer_rules.slide_kernel(call, fields[0], layer_rules.kernel_of(call.operation, sizes))
 
 
-def _glu(call, fields):
+def _glu(call: Call, fields: Fields) -> RuleResult:
     """One half of an axis is a gate for the other half."""
     axis = call.operation.axis % len(fields[0].axes)
     return fields[0].read_all([axis]).with_plain_axis(axis, call.outputs[0].shape[axis])
 
 
-def _moments(call, fields):
+def _moments(call: Call, fields: Fields) -> RuleResult:
     """Mean and variance."""
     axes = axis_list(call.operation.axes, len(fields[0].axes))
     return [layer_rules.reduce(fields[0], axes, tensor.shape) for tensor in call.outputs]
 
 
-def _constant(call, fields):
+def _constant(call: Call, fields: Fields) -> RuleResult:
     return constant_field(call.outputs[0].shape, len(fields[0].local_fields))
 
 

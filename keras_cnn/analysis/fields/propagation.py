@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import keras
 
-from keras_cnn.analysis.fields.axis_parts import input_axes_of, overlapping_input_axes
+from keras_cnn.analysis.fields.axis_parts import Axis, input_axes_of, overlapping_input_axes
 from keras_cnn.analysis.fields.call_axes import data_format
 from keras_cnn.analysis.fields.merging import StrideError
 from keras_cnn.analysis.fields.registry import find_rule
-from keras_cnn.analysis.fields.tensor_field import constant_field, input_field, one_by_one, unknown_field
+from keras_cnn.analysis.fields.tensor_field import TensorField, constant_field, input_field, one_by_one, unknown_field
+from keras_cnn.analysis.tracing import Call
 from keras_cnn.arguments import join_some
 
 ATTENTION = (
@@ -38,23 +40,23 @@ class Propagation:
         channels_first: Whether that layer takes its channels first.
     """
 
-    inputs: list
-    fields: dict = field(default_factory=dict)
-    misaligned: list = field(default_factory=list)
-    bounded: list = field(default_factory=list)
-    irregular: list = field(default_factory=list)
-    irregular_axes: dict = field(default_factory=dict)
-    unknown: list = field(default_factory=list)
+    inputs: list[keras.KerasTensor]
+    fields: dict[int, TensorField] = field(default_factory=dict)
+    misaligned: list[str] = field(default_factory=list)
+    bounded: list[tuple[str, frozenset]] = field(default_factory=list)
+    irregular: list[tuple[str, frozenset[int]]] = field(default_factory=list)
+    irregular_axes: dict[int, frozenset[int]] = field(default_factory=dict)
+    unknown: list[tuple[str, str, bool]] = field(default_factory=list)
     channels: int | None = NOT_FOUND_YET
     channels_first: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         first, *others = self.inputs
         self.input_rank = len(first.shape) - 1
         self.fields[id(first)] = input_field(first.shape)
         self.fields.update((id(x), constant_field(x.shape, self.input_rank)) for x in others)
 
-    def step(self, call):
+    def step(self, call: Call) -> None:
         """Find the fields of the call's outputs."""
         if call.parts:
             self._step_through_parts(call)
@@ -71,27 +73,27 @@ class Propagation:
             self.fields[id(tensor)] = replace(result, misaligned=False, bounded_axes=frozenset())
             self._note(call, tensor, result)
 
-    def by_position(self, tensor):
+    def by_position(self, tensor: keras.KerasTensor) -> tuple[TensorField, tuple[Axis, ...]]:
         """`TensorField.by_position` of a tensor."""
         channel_axis = 1 if self.channels_first else len(tensor.shape) - 1
         return self.fields[id(tensor)].by_position(self.spatial_axes, channel_axis)
 
     @property
-    def spatial_axes(self):
+    def spatial_axes(self) -> list[int]:
         """The input axes that are not channels."""
         channels = self.channels
         if channels == NOT_FOUND_YET:
             channels = self.input_rank - 1 if self.input_rank > 1 else None
         return [one for one in range(self.input_rank) if one != channels]
 
-    def notes(self):
+    def notes(self) -> Iterator[str]:
         """Sentences about the calls of which something is not known."""
         yield from self._notes_of_unknown()
         spatial = set(self.spatial_axes)
         bounded = [name for name, sets in self.bounded if any(together <= spatial for together in sets)]
         if bounded:
             yield (
-                f"{join_some(dict.fromkeys(bounded))}: a unit there, and of what follows, may see less than is said here."
+                f"{join_some(dict.fromkeys(bounded))}: a unit there and in the following rows may see less than its field."
             )
         irregular = [name for name, input_axes in self.irregular if input_axes & spatial]
         if irregular:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import astuple, replace
 
 import keras
@@ -12,13 +13,14 @@ from keras_cnn.analysis.fields.axis_parts import input_axes_of, plain_axis, prod
 from keras_cnn.analysis.fields.costs import Cost
 from keras_cnn.analysis.fields.merging import with_global_branches
 from keras_cnn.analysis.fields.taps import kernel_taps
-from keras_cnn.analysis.fields.tensor_field import one_by_one
+from keras_cnn.analysis.fields.tensor_field import Fields, RuleResult, one_by_one
+from keras_cnn.analysis.tracing import Call
 
 # Activations, and sums and products, for each unit of a recurrent cell and step.
 CELL_OPERATIONS = {keras.layers.LSTMCell: (5, 8), keras.layers.GRUCell: (3, 8), keras.layers.SimpleRNNCell: (1, 1)}
 
 
-def recurrent_field(call, fields):
+def recurrent_field(call: Call, fields: Fields) -> RuleResult:
     """The state passes over the whole sequence; a unit of a sequence of outputs sees no more than that."""
     field, *states = fields
     if len(field.axes) != 3:
@@ -35,7 +37,7 @@ def recurrent_field(call, fields):
     return results
 
 
-def convolutional_field(call, fields):
+def convolutional_field(call: Call, fields: Fields) -> RuleResult:
     """`keras.layers.ConvLSTM*`: each step convolves the state once more, by a kernel of the same size with "same"."""
     layer = call.operation
     field, *states = fields
@@ -60,14 +62,14 @@ def convolutional_field(call, fields):
     return [every_step if len(tensor.shape) == len(field.axes) else last_step for tensor in call.outputs]
 
 
-def recurrent_cost(call):
+def recurrent_cost(call: Call) -> Cost:
     """Every step multiplies by all kernels of the cell."""
     layer = call.operation
     both = [layer.forward_layer, layer.backward_layer] if isinstance(layer, keras.layers.Bidirectional) else [layer]
     return _times(sum((_step_cost(one.cell) for one in both), Cost()), call.inputs[0].shape[:2])
 
 
-def convolutional_cost(call):
+def convolutional_cost(call: Call) -> Cost:
     """`keras.layers.ConvLSTM*`: every step multiplies by all kernels at each position of the state."""
     layer = call.operation
     state = list(call.outputs[0].shape[1 + layer.return_sequences :])
@@ -75,7 +77,7 @@ def convolutional_cost(call):
     return _times(_step_cost(layer.cell), (*call.inputs[0].shape[:2], *state))
 
 
-def _step_cost(cell):
+def _step_cost(cell: keras.layers.Layer) -> Cost:
     """One step of a recurrent cell, at one position of its state."""
     if isinstance(cell, keras.layers.StackedRNNCells):
         return sum(map(_step_cost, cell.cells), Cost())
@@ -91,7 +93,7 @@ def _step_cost(cell):
     )
 
 
-def _times(cost, sizes):
+def _times(cost: Cost, sizes: Iterable[int | None]) -> Cost:
     """The cost repeated as many times as the product of `sizes`."""
     times = product(sizes)
     return Cost(*(0 if count == 0 else times and times * count for count in astuple(cost)))

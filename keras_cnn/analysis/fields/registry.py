@@ -1,7 +1,7 @@
 """The layers that the analysis knows: what each does to receptive fields, and what it costs.
 
-A layer that is not here is followed through its `call`, so that layers written in Keras layers and `keras.ops` need no
-rule; attention, squeeze-and-excitation and stochastic depth are such layers.
+A layer without a rule is followed through its `call`. So layers written in Keras layers and `keras.ops` need no rule;
+attention and squeeze-and-excitation are such layers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import keras
 
 from keras_cnn import layers as ours
 from keras_cnn.analysis.fields import costs, layer_rules, op_rules, recurrent_rules
+from keras_cnn.analysis.fields.tensor_field import Fields, RuleResult
+from keras_cnn.analysis.tracing import Call
 
 _keras = keras.layers
 
@@ -25,8 +27,8 @@ class Rule(NamedTuple):
         cost: Function of a call: gives its `Cost`.
     """
 
-    field: Callable
-    cost: Callable
+    field: Callable[[Call, Fields], RuleResult]
+    cost: Callable[[Call], costs.Cost]
 
 
 # Augmentation does nothing at inference. (RandomCrop neither, although it says that its output is smaller.)
@@ -57,7 +59,7 @@ _IDENTITIES = (
 )
 
 
-def _of_all_ranks(*names):
+def _of_all_ranks(*names: str) -> tuple[type, ...]:
     """keras.layers.NAME1D, 2D and 3D, as far as they exist."""
     classes = (getattr(_keras, f"{name}{rank}D", None) for name in names for rank in (1, 2, 3))
     return tuple(layer for layer in classes if layer)
@@ -114,7 +116,7 @@ _TABLE = (
 )
 
 
-def find_rule(operation) -> Rule | None:
+def find_rule(operation: keras.Operation) -> Rule | None:
     """The rule of a layer or an operation; None if it is not known."""
     if not isinstance(operation, keras.layers.Layer):
         field = op_rules.find_op_rule(operation)

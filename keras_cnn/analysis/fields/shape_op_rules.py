@@ -1,4 +1,4 @@
-"""What operations of `keras.ops` that only move numbers do to receptive fields."""
+"""What operations of `keras.ops` that only move numbers, such as reshapes and slices, do to receptive fields."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from keras_cnn.analysis.fields.call_axes import axis_list, channel_axis, spatial
 from keras_cnn.analysis.fields.layer_rules import kernel_of, reduce, shift
 from keras_cnn.analysis.fields.merging import concatenate
 from keras_cnn.analysis.fields.taps import NUMPY_PADDING, Taps, kernel_taps, listed_taps
+from keras_cnn.analysis.fields.tensor_field import Fields, RuleResult, TensorField
+from keras_cnn.analysis.tracing import Call
 
 BORDERS = {
     "constant": "zeros",
@@ -20,7 +22,7 @@ BORDERS = {
 }  # modes of `keras.ops.pad`, as in `NUMPY_PADDING`
 
 
-def get_item(call, fields):
+def get_item(call: Call, fields: Fields) -> RuleResult:
     """Slices and indices; what they omit is not seen."""
     field = fields[0]
     key = call.args[1]
@@ -42,7 +44,7 @@ def get_item(call, fields):
     return field.reshaped(call.outputs[0].shape)
 
 
-def _slice_along(field, axis, part):
+def _slice_along(field: TensorField, axis: int, part: slice) -> TensorField | None:
     """The units along one axis that a slice takes; None if it depends on an unknown size which units these are."""
     size = field.shape[axis]
     if part == slice(None):
@@ -56,7 +58,7 @@ def _slice_along(field, axis, part):
     return field.read_along(axis, Taps(step, ((start,),)), len(range(start, stop, step)))
 
 
-def slice_op(call, fields):
+def slice_op(call: Call, fields: Fields) -> RuleResult:
     """`keras.ops.slice`."""
     starts = call.args[1]
     if len(fields) > 1 or None in fields[0].shape[1:]:
@@ -67,7 +69,7 @@ def slice_op(call, fields):
     return field
 
 
-def split(call, fields):
+def split(call: Call, fields: Fields) -> RuleResult:
     """`keras.ops.split` and `unstack`: a slice for each output."""
     (field,) = fields
     axis = call.operation.axis % len(field.axes)
@@ -84,7 +86,7 @@ def split(call, fields):
     return results
 
 
-def take(call, fields):
+def take(call: Call, fields: Fields) -> RuleResult:
     """`keras.ops.take` of constant indices along one axis."""
     axis = call.operation.axis
     if len(fields) > 1 or axis is None or fields[0].shape[axis] is None:
@@ -98,7 +100,7 @@ def take(call, fields):
     return field if indices.ndim else reduce(field, [axis], call.outputs[0].shape)
 
 
-def flip(call, fields):
+def flip(call: Call, fields: Fields) -> RuleResult:
     """Backwards along its axes; `fliplr` is that of axis 1, `flipud` that of axis 0."""
     field = fields[0]
     fixed_axis = {"Fliplr": 1, "Flipud": 0}.get(type(call.operation).__name__)
@@ -110,7 +112,7 @@ def flip(call, fields):
     return field
 
 
-def roll(call, fields):
+def roll(call: Call, fields: Fields) -> RuleResult:
     """In theory the sequence continues with its other end."""
     field = fields[0]
     if call.operation.axis is None:
@@ -123,7 +125,7 @@ def roll(call, fields):
     return field
 
 
-def repeat(call, fields):
+def repeat(call: Call, fields: Fields) -> RuleResult:
     """Each unit several times."""
     field = fields[0]
     repeats = call.operation.repeats
@@ -137,7 +139,7 @@ def repeat(call, fields):
     return field.read_along(axis, listed_taps(units), len(units))
 
 
-def tile(call, fields):
+def tile(call: Call, fields: Fields) -> RuleResult:
     """The sequence several times, end to end: in theory it continues with its other end."""
     shape = call.outputs[0].shape
     field = fields[0].reshaped((1,) * (len(shape) - len(fields[0].axes)) + fields[0].shape)
@@ -146,7 +148,7 @@ def tile(call, fields):
     return field
 
 
-def stack(call, fields):
+def stack(call: Call, fields: Fields) -> RuleResult:
     """Along a new axis."""
     shape = call.outputs[0].shape
     axis = call.operation.axis % len(shape)
@@ -154,7 +156,7 @@ def stack(call, fields):
     return concatenate(expanded, axis, shape)
 
 
-def transpose(call, fields):
+def transpose(call: Call, fields: Fields) -> RuleResult:
     """Axes in another order: `transpose`, `swapaxes` and `moveaxis`."""
     operation = call.operation
     rank = len(fields[0].axes)
@@ -173,7 +175,7 @@ def transpose(call, fields):
     return fields[0].transposed(order)
 
 
-def pad(call, fields):
+def pad(call: Call, fields: Fields) -> RuleResult:
     """`keras.ops.pad`, whose one pair of amounts stands for all axes."""
     widths = call.operation.pad_width
     rank = len(fields[0].axes)
@@ -182,7 +184,7 @@ def pad(call, fields):
     return shift(call, fields[0], range(len(amounts)), amounts, border) if border in NUMPY_PADDING else None
 
 
-def extract_patches(call, fields):
+def extract_patches(call: Call, fields: Fields) -> RuleResult:
     """`keras.ops.image.extract_patches`: the cells of each window side by side, before the channels of a cell."""
     field = fields[0]
     operation = call.operation
@@ -201,7 +203,7 @@ def extract_patches(call, fields):
     return field.with_axis(-1, coalesced(field.axes[-1]))
 
 
-def depth_to_space(call, fields):
+def depth_to_space(call: Call, fields: Fields) -> RuleResult:
     """The outer channels become the inner parts of the spatial axes."""
     field = fields[0]
     channels = channel_axis(call)
@@ -214,7 +216,7 @@ def depth_to_space(call, fields):
     return field.with_axis(channels, rest or plain_axis(1))
 
 
-def space_to_depth(call, fields):
+def space_to_depth(call: Call, fields: Fields) -> RuleResult:
     """The inner parts of the spatial axes become the outer channels."""
     field = fields[0]
     channels = channel_axis(call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
@@ -33,14 +34,20 @@ class Taps(NamedTuple):
         offsets: For each of P new units, the units that it reads.
         border: What lies beyond the ends of the sequence, a key of `NUMPY_PADDING`.
         unknown_padding: Name of the layer, if a padding that is not known may shift all offsets by a few units.
+
+    Example: a kernel of 3 with stride 2 and one cell of padding; unit 0 reads the cells -1, 0 and 1.
+        >>> kernel_taps(3, strides=2, before=1)
+        Taps(step=2, offsets=((-1, 0, 1),), border='zeros', unknown_padding=None)
+        >>> [tap.tolist() for tap in kernel_taps(3, strides=2, before=1).indices(units=5, count=3)]
+        [[-1, 1, 3], [0, 2, 4], [1, 3, -1]]
     """
 
     step: int | None
-    offsets: tuple
+    offsets: tuple[tuple[int, ...], ...]
     border: str = "zeros"
     unknown_padding: str | None = None
 
-    def indices(self, units: int, count: int):
+    def indices(self, units: int, count: int) -> Iterator[np.ndarray]:
         """For each tap, the index in a sequence of `units` that each of `count` new units reads; `OUTSIDE` for none."""
         width = max(1, *map(len, self.offsets))
         unit = np.arange(count)
@@ -67,20 +74,29 @@ def _with_border(indices, units, border):
 IDENTITY = Taps(1, ((0,),))
 
 
-def kernel_taps(kernel_size, strides=1, before=0, dilation_rate=1, border="zeros", unknown_padding=None) -> Taps:
+def kernel_taps(
+    kernel_size: int,
+    strides: int = 1,
+    before: int = 0,
+    dilation_rate: int = 1,
+    border: str = "zeros",
+    unknown_padding: str | None = None,
+) -> Taps:
     """A kernel: unit i reads i * strides - before + k * dilation_rate for all k."""
     offsets = tuple(k * dilation_rate - before for k in range(kernel_size))
     return Taps(strides, (offsets,), border, unknown_padding)
 
 
-def transposed_kernel_taps(kernel_size, strides=1, crop=0, dilation_rate=1, unknown_padding=None) -> Taps:
+def transposed_kernel_taps(
+    kernel_size: int, strides: int = 1, crop: int = 0, dilation_rate: int = 1, unknown_padding: str | None = None
+) -> Taps:
     """A transposed kernel, whose first `crop` units are cut off."""
     positions = [[unit + crop - k * dilation_rate for k in range(kernel_size)] for unit in range(strides)]
     offsets = tuple(tuple(position // strides for position in row if position % strides == 0) for row in positions)
     return Taps(1, offsets, unknown_padding=unknown_padding)
 
 
-def transposed_taps(indices, units) -> Taps:
+def transposed_taps(indices: Iterable[np.ndarray], units: int) -> Taps:
     """The transpose of a linear map: what `units` units read of the units that read them, given as `Taps.indices`."""
     readers = [[] for _ in range(units)]
     for tap in indices:
@@ -89,10 +105,13 @@ def transposed_taps(indices, units) -> Taps:
     return Taps(None, tuple(map(tuple, readers)))
 
 
-def resampling_taps(size, new_size, interpolation, antialias=False) -> Taps:
+def resampling_taps(size: int, new_size: int, interpolation: str, antialias: bool = False) -> Taps:
     """An interpolation with half-pixel centres.
 
     Args:
+        size: Units of the sequence.
+        new_size: Units of the new sequence.
+        interpolation: "nearest", or a key of `KERNEL_RADIUS`.
         antialias: Whether the kernel grows with the distance of the new units, where that is above 1.
     """
     divisor = math.gcd(size, new_size)
@@ -114,7 +133,7 @@ def _cells_under_kernel(centre, scale, radius):
     return tuple(cell for cell, distance in distances.items() if not distance or distance.denominator > 1)
 
 
-def listed_taps(units) -> Taps:
+def listed_taps(units: Sequence[int]) -> Taps:
     """Unit i reads units[i]."""
     steps = {after - before for before, after in pairwise(units)}
     if len(steps) > 1:

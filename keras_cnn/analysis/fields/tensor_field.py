@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from keras_cnn.analysis.fields.axis_field import AxisField, input_axis_field, union
 from keras_cnn.analysis.fields.axis_parts import (
+    Axis,
     AxisPart,
     axis_size,
     coalesced,
@@ -35,50 +38,60 @@ class TensorField:
         bounded_axes: Sets of input axes. If all axes of a set are spatial, the fields along them are only an upper bound: of
             the last call it is known that its units see no more.
         misaligned: Whether the last call joined branches whose centres differ.
+
+    Example: an image of 8 x 8 cells with 3 channels, before and after a global average pooling over its rows and columns.
+        >>> field = input_field((1, 8, 8, 3))
+        >>> field.axes[1], field.local_fields[0].field
+        ((AxisPart(input_axis=0, size=8, step=1),), Field(size=1, stride=1, padding=0))
+        >>> pooled = field.read_all([1, 2])
+        >>> pooled.axes[1], pooled.local_fields[0], pooled.global_fields[0].field
+        ((AxisPart(input_axis=None, size=8, step=1),), None, Field(size=8, stride=0, padding=0))
     """
 
-    axes: tuple
-    local_fields: tuple
-    global_fields: tuple
-    bounded_axes: frozenset = frozenset()
+    axes: tuple[Axis, ...]
+    local_fields: tuple[AxisField | None, ...]
+    global_fields: tuple[AxisField | None, ...]
+    bounded_axes: frozenset[frozenset[int]] = frozenset()
     misaligned: bool = False
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int | None, ...]:
+        """The sizes of the axes, batch first; None if unknown."""
         return tuple(map(axis_size, self.axes))
 
-    def units(self, input_axis):
+    def units(self, input_axis: int) -> int | None:
         """How many units the sequence that follows an input axis has."""
         return product(part.size for part in self._parts(input_axis))
 
     @property
-    def irregular_axes(self) -> frozenset:
+    def irregular_axes(self) -> frozenset[int]:
         """Input axes along which units are not one stride apart."""
         return frozenset(one for one, field in enumerate(self.local_fields) if field and field.step is None)
 
-    def with_plain_axis(self, axis, size) -> TensorField:
+    def with_plain_axis(self, axis: int, size: int | None) -> TensorField:
         """Axis `axis` replaced by `size` units that follow no input axis."""
         return self.with_axis(axis, plain_axis(size))
 
-    def with_axis(self, axis, parts) -> TensorField:
+    def with_axis(self, axis: int, parts: Iterable[AxisPart]) -> TensorField:
         """Axis `axis` made of these parts."""
         axis %= len(self.axes)
         return replace(self, axes=(*self.axes[:axis], tuple(parts), *self.axes[axis + 1 :]))
 
-    def with_local_field(self, input_axis, field) -> TensorField:
+    def with_local_field(self, input_axis: int, field: AxisField | None) -> TensorField:
         """Another field of the sequence that follows an input axis."""
         return replace(
             self, local_fields=(*self.local_fields[:input_axis], field, *self.local_fields[input_axis + 1 :])
         )
 
-    def bounded_along(self, input_axes) -> TensorField:
+    def bounded_along(self, input_axes: Collection[int]) -> TensorField:
         """It is not known which unit sees what along these input axes: at most what all units see."""
         return replace(self._made_global(input_axes), bounded_axes=self.bounded_axes | one_by_one(input_axes))
 
-    def read_all(self, axes, keep_local=False) -> TensorField:
+    def read_all(self, axes: Iterable[int], keep_local: bool = False) -> TensorField:
         """Every unit reads all units along `axes`, at its own position along the other axes.
 
         Args:
+            axes: Axes of the tensor.
             keep_local: Whether it also reads its own position, as in a normalisation. Then the local field and the global
                 one stay separate.
         """
@@ -89,7 +102,7 @@ class TensorField:
             field = field._read_all_of(input_axis, of_axis, keep_local)
         return field
 
-    def read_all_in_groups(self, axis, groups, size) -> TensorField:
+    def read_all_in_groups(self, axis: int, groups: int, size: int | None) -> TensorField:
         """`size` units along `axis`, each of which reads all units of its own of `groups` groups of neighbours."""
         outer, inner = split_parts(self.axes[axis], groups)
         if outer is None:
@@ -102,7 +115,7 @@ class TensorField:
         parts = (*kept, AxisPart(None, size // groups)) if size > groups or not kept else kept
         return field.with_axis(axis, coalesced(parts))
 
-    def read_along(self, axis, taps: Taps, size) -> TensorField:
+    def read_along(self, axis: int, taps: Taps, size: int | None) -> TensorField:
         """`size` units along `axis` that each read some of the former ones."""
         if taps == IDENTITY and size == self.shape[axis]:
             return self
@@ -115,7 +128,7 @@ class TensorField:
             return field.bounded_along(followed).with_plain_axis(axis, size)
         return field._read_part(axis, parts[0], taps, size)
 
-    def reshaped(self, shape) -> TensorField:
+    def reshaped(self, shape: Sequence[int | None]) -> TensorField:
         """Row-major, as `keras.ops.reshape`; sizes of -1 are not allowed."""
         if tuple(shape) == self.shape:
             return self
@@ -134,11 +147,11 @@ class TensorField:
             [one for one, seen in enumerate(field.local_fields) if seen and not field._parts(one)]
         )
 
-    def transposed(self, order) -> TensorField:
+    def transposed(self, order: Sequence[int]) -> TensorField:
         """Axes in another order, the batch axis included."""
         return replace(self, axes=tuple(self.axes[axis] for axis in order))
 
-    def by_position(self, spatial_axes, usual_channel_axis: int):
+    def by_position(self, spatial_axes: Sequence[int], usual_channel_axis: int) -> tuple[TensorField, tuple[Axis, ...]]:
         """What the positions of the tensor see, each with all its channels.
 
         Args:
@@ -170,7 +183,7 @@ class TensorField:
             field = field._with_inner_channels_as_units(axis)
         return field
 
-    def inner_layout(self, axis, input_axis):
+    def inner_layout(self, axis: int, input_axis: int) -> tuple | None:
         """What lies within each unit of `axis` of the sequence that follows an input axis.
 
         Returns:
@@ -263,23 +276,28 @@ class TensorField:
         return self.with_axis(axis, [sequence])._read_part(axis, sequence, repeat, axis_size(parts))
 
 
-def input_field(shape) -> TensorField:
+Fields: TypeAlias = Sequence[TensorField]
+# What a rule gives: the field of the output, a list for several outputs, or None if it is not known.
+RuleResult: TypeAlias = TensorField | list[TensorField] | None
+
+
+def input_field(shape: Sequence[int | None]) -> TensorField:
     """The field of the input itself, of the given shape with the batch axis."""
     axes = tuple((AxisPart(axis - 1 if axis else None, size),) for axis, size in enumerate(shape))
     return TensorField(axes, tuple(map(input_axis_field, shape[1:])), (None,) * (len(shape) - 1))
 
 
-def constant_field(shape, input_rank: int) -> TensorField:
+def constant_field(shape: Iterable[int | None], input_rank: int) -> TensorField:
     """The field of a tensor that sees nothing of the input, which has `input_rank` axes without the batch."""
     return TensorField(tuple(map(plain_axis, shape)), (None,) * input_rank, (None,) * input_rank)
 
 
-def unknown_field(shape, input_rank: int) -> TensorField:
+def unknown_field(shape: Iterable[int | None], input_rank: int) -> TensorField:
     """The field of a tensor of which nothing is known."""
     return replace(constant_field(shape, input_rank), global_fields=(AxisField(None, None),) * input_rank)
 
 
-def one_by_one(input_axes) -> frozenset:
+def one_by_one(input_axes: Iterable[int]) -> frozenset[frozenset[int]]:
     """`TensorField.bounded_axes` along each of these input axes."""
     return frozenset(frozenset((one,)) for one in input_axes)
 

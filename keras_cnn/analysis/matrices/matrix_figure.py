@@ -32,7 +32,7 @@ WHITE = (1.0, 1.0, 1.0)
 
 
 def plot_convolution_matrix(layer: keras.Layer, input_shape: Sequence[int], path: str | os.PathLike) -> None:
-    """Draw a convolution on its map and as the matrix A of `convolution_matrix`, and its transpose beside both.
+    """Draw a convolution on its map and as the matrix A of `convolution_matrix`, and next to both its transpose.
 
     On the left the convolution gathers: a cell of y is the sum of the cells of x under the kernel, a row of A. On the
     right the transposed convolution scatters: a cell of y is spread over the same cells, a column of Aᵀ. Each weight has
@@ -45,8 +45,8 @@ def plot_convolution_matrix(layer: keras.Layer, input_shape: Sequence[int], path
 
     Raises:
         TypeError: As `convolution_matrix`; if `layer` is neither of these two.
-        ValueError: As `convolution_matrix`; if there are more channels, filters or cells; if `path` is no .png, .svg or .pdf
-            file in a folder that exists.
+        ValueError: As `convolution_matrix`; if there are more channels, filters or cells; if `path` is not a .png, .svg or
+            .pdf file in a folder that exists.
     """
     path = figure_file.check_path(OWNER, path)
     example = _Example(layer, input_shape)
@@ -153,7 +153,7 @@ def _draw_gathering_matrix(page, example, left, maps_end):
     sentences = (
         f"{weights} of the {outputs * inputs} entries are weights; the rest is zero.",
         f"All rows share the same {len(example.weight_positions)} weights.",
-        "Aᵀ gives back the size of x, not its values: it is no inverse.",
+        "Aᵀ gives back the size of x, not its values: it is not the inverse.",
     )
     for line, sentence in enumerate(sentences):
         page.write(left + 2.8, top + outputs + 1.2 + line, sentence)
