@@ -5,6 +5,7 @@ TF Serving loads the highest folder whose name is an integer, so a version gets 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class Staging:
     recognized: bool = False
 
 
-def check_directory(directory: str | Path) -> Path:
+def check_directory(directory: str | os.PathLike) -> Path:
     """`directory` as a path, if versions may be written there.
 
     Raises:
@@ -71,7 +72,7 @@ def check_directory(directory: str | Path) -> Path:
 
 
 @contextmanager
-def open_staging(directory: str | Path) -> Iterator[Staging]:
+def open_staging(directory: str | os.PathLike) -> Iterator[Staging]:
     """A `Staging` inside `directory`, where one job at a time writes unfinished work.
 
     It is removed at the end, however the job ends. What a killed job has left is published if that was decided; otherwise

@@ -30,7 +30,7 @@ def minimise(function, start: np.ndarray, tolerance: float, iterations: int = 20
     Returns:
         The last point: the start, where nothing near it is lower.
     """
-    pairs = deque(maxlen=MEMORY)
+    pairs: deque = deque(maxlen=MEMORY)
     point, (value, gradient) = start, function(start)
     for iteration in range(iterations):
         found = _along(function, point, value, gradient, _direction(gradient, pairs))
