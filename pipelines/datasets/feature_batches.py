@@ -52,7 +52,7 @@ class FeatureBatches:
         first_copy = tf.random.stateless_uniform([self._examples], [self._seed, 3], 0, len(self._copies), tf.int32)
         copy_of = (first_copy + tf.cast(epoch, tf.int32)) % len(self._copies)
 
-        def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def batch(step: tf.Tensor) -> tuple:
             chosen = examples[step * self._batch_size : (step + 1) * self._batch_size]
             # Each example is read from one copy only: the batch is divided by copy, read, and put together again.
             copy_numbers, count = tf.gather(copy_of, chosen), tf.size(chosen)

@@ -122,7 +122,7 @@ def test_groups_and_official_splits_of_the_source_stay(tmp_path):
 
 
 def test_the_accuracy_without_leaks_is_that_of_the_other_test_images():
-    """Of four test images three are correct. The first, correct one is a training image too: two of the other three are correct."""
+    """Of four test images three are correct. One of these is a training image too: two of the other three are correct."""
     paths, splits = tuple("abcdef"), ("train", "test", "test", "test", "test", "validation")
     catalog = Catalog(paths, ("x", "x", "y", "x", "y", "x"), splits, ("",) * 6, ("",) * 6)
     same = doctor.Duplicates((np.array([0, 1]),), (), True)
