@@ -127,7 +127,7 @@ def fields(message):
 
 
 def varint(message, position):
-    """The number at a position, seven bits a byte, and the position behind it."""
+    """The number at a position, seven bits a byte, and the position after it."""
     value = shift = 0
     while message[position] > 127:
         value |= (message[position] & 127) << shift

@@ -17,7 +17,9 @@ def add_to(commands) -> None:
     """Add the subcommand to the ones of `argparse`."""
     predict = commands.add_parser("predict", help="label images with an exported version")
     predict.add_argument(
-        "saved_model", metavar="SAVED_MODEL", help="a version, or the folder of versions for the highest"
+        "saved_model",
+        metavar="SAVED_MODEL",
+        help="an exported version, such as saved_models/photos/1, or the folder of versions: then the highest version",
     )
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
     predict.add_argument(
@@ -25,9 +27,13 @@ def add_to(commands) -> None:
         type=argument_types.share,
         default=0.0,
         metavar="P",
-        help='call it "uncertain" below this probability',
+        help='print "uncertain" instead of a label whose probability is below this (default: 0)',
     )
-    predict.add_argument("--trust", action="store_true", help="load it even if it may do more than compute")
+    predict.add_argument(
+        "--trust",
+        action="store_true",
+        help="load the SavedModel even if it may do more than compute, such as read files (default: refuse it)",
+    )
     predict.add_argument("--csv", metavar="FILE", help="write path, label, probability, status to a file")
     predict.add_argument("--json", action="store_true", help="print a JSON list with the best labels of each image")
     predict.set_defaults(run=_run)

@@ -230,7 +230,11 @@ def _class_sizes(catalog: Catalog) -> Iterator[Finding]:
         yield Finding("few images", WARNING, f"{text} Too few to learn from and to measure: add images.")
     if ranked and ranked[0][1] >= IMBALANCE * max(1, ranked[-1][1]):
         text = f"Classes are imbalanced: {ranked[0][0]} has {ranked[0][1]:,} images, {ranked[-1][0]} has {ranked[-1][1]:,}."
-        yield Finding("imbalance", WARNING, f"{text} The network may rarely predict small classes: add images to them.")
+        yield Finding(
+            "imbalance",
+            WARNING,
+            f"{text} The network may rarely predict small classes: add images, or balance them with --class-balance.",
+        )
 
 
 def _duplicates(catalog: Catalog, duplicates: Duplicates) -> Iterator[Finding]:

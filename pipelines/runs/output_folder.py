@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +60,7 @@ class Output:
         return self.directory / layout.RUNS / str(number), self.directory / str(number)
 
 
-def check(directory: str | os.PathLike) -> Path:
+def check(directory: str | Path) -> Path:
     """The path of the output folder, if a job may write there.
 
     Raises:
@@ -74,7 +73,7 @@ def check(directory: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def open_output(directory: str | os.PathLike) -> Iterator[Output]:
+def open_output(directory: str | Path) -> Iterator[Output]:
     """An `Output` for one job at a time. Everything that is not published is removed at the end, also after an error.
 
     If an earlier job was killed while it published, its publication is completed first. Other remains of it are removed.
@@ -95,7 +94,7 @@ def open_output(directory: str | os.PathLike) -> Iterator[Output]:
         raise TrainingError(_format_full_disk(directory, error)) from None
 
 
-def _format_full_disk(directory: str | os.PathLike, error: Exception) -> str:
+def _format_full_disk(directory: str | Path, error: Exception) -> str:
     where = f" for {error.filename}" if isinstance(error, OSError) and error.filename else ""
     return (
         f"The disk has no room left{where}. Make room and run the same command again: nothing half-written is left in "

@@ -1,5 +1,6 @@
 """Reading: headers, reasons for excluded files, and one pass over the files."""
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from helpers.doctor_cases import FILES, SIZE, catalog_of, random_image, read, sa
 import keras_cnn as kc
 from pipelines import Catalog, doctor
 from pipelines.datasets.array_cache import ArrayCache
+from pipelines.datasets.image_files import ImageFiles
 from pipelines.doctor.headers import read_header
 
 
@@ -102,3 +104,20 @@ def test_records_and_images_are_read_once(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again[1].records, first[1].records)
     np.testing.assert_array_equal(again[1].source, first[1].source)
     assert again[0] == first[0] and again[0].exclusion_reasons[2] == "an empty file"
+
+
+def test_without_room_for_the_images_the_records_are_still_read_only_once(tmp_path, monkeypatch):
+    rows = [(save(random_image(n), tmp_path / f"{n}.png"), "a", "") for n in range(5)]
+    cache, counts = ArrayCache(tmp_path / "cache", limit=10_000), []  # bytes: enough for the records only
+    monkeypatch.setattr(os, "sysconf", lambda name: 1)  # almost no memory
+
+    def read_again():
+        with pytest.warns(UserWarning, match=r"^The images are decoded again in every epoch\. "):
+            return doctor.read(catalog_of(rows), kc.Preprocessing(32), cache, counts.append)[1]
+
+    first = read_again()
+    assert isinstance(first.source, ImageFiles) and first.records["readable"].all() and sum(counts) == 5
+    monkeypatch.setattr("pipelines.datasets.image_files.decode_files", None)  # the files are not read again
+    second = read_again()
+    assert isinstance(second.source, ImageFiles) and sum(counts) == 10
+    np.testing.assert_array_equal(second.records, first.records)
