@@ -27,11 +27,7 @@ INCOMPLETE = {
     "Catalog.to_csv",
     "check_frozen",
     "cut",
-    "export",
     "fine_tune",
-    "images.decode",
-    "images.prepare",
-    "images.resize",
     "load_backbone",
     "training.AveragedWeights.inside",
     "training.AveragedWeights.on_epoch_begin",
@@ -60,7 +56,6 @@ INCOMPLETE = {
     "training.layerwise_optimizer",
     "training.mixed_precision",
     "training.solve_head",
-    "verify",
 }
 
 
