@@ -57,7 +57,7 @@ def print_geometry(found: kc.analysis.Analysis, stages: tuple[str, ...]) -> None
     for row in found.rows:
         parameters += row.parameters
         if row.name in stages:
-            rows, columns = row.field
+            rows, columns = row.receptive_field
             shape, sees = " x ".join(map(str, row.output_shape)), f"{rows.size} x {columns.size}"
             print(f"{row.name:12}{shape:>14}{rows.stride:>8}{sees:>12}{parameters:>12,}")
             parameters = 0

@@ -59,7 +59,7 @@ NETWORKS = {
 def line(name):
     """One row of the table: ours beside what is published."""
     found, published = analysis.analyze(getattr(keras.applications, name)(weights=None)), NETWORKS[name]
-    field = found.last_map.field[0]
+    field = found.last_map.receptive_field[0]
     beside = " + whole" if found.last_map.global_field else ""
     difference = round(100 * (found.macs / 1e9 / published.macs - 1), 1) + 0.0  # no "-0.0"
     size, padding = published.field or (None, None)

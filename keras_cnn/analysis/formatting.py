@@ -13,16 +13,17 @@ GLOBAL_MARK = " + whole"
 
 def format_field(row: Row) -> tuple[str, str, str]:
     """Size, stride and padding, as columns of the table."""
-    if not row.field:
+    if not row.receptive_field:
         return "", "", ""
-    if all(axis.stride == 0 for axis in row.field):
-        if all(axis.size == 0 for axis in row.field):
+    if all(axis.stride == 0 for axis in row.receptive_field):
+        if all(axis.size == 0 for axis in row.receptive_field):
             return "none", "", ""
         if row.sees_whole_input is not False:
             return "whole input", "", ""
     mark = GLOBAL_MARK if row.global_field else ""
     size, stride, padding = (
-        _format_per_axis([getattr(axis, name) for axis in row.field]) for name in ("size", "stride", "padding")
+        _format_per_axis([getattr(axis, name) for axis in row.receptive_field])
+        for name in ("size", "stride", "padding")
     )
     return size + mark, stride, padding
 

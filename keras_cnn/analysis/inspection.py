@@ -82,7 +82,7 @@ def receptive_field(model: keras.Model | Backbone, output: str | None = None) ->
         (Field(size=5, stride=1, padding=0),)
     """
     analysis = analyze(model)
-    return analysis.receptive_field if output is None else analysis.row(output).field
+    return analysis.receptive_field if output is None else analysis.row(output).receptive_field
 
 
 def _trace(model, inputs):
@@ -140,7 +140,7 @@ def _notes_on_sizes(shapes, name, rows):
     unknown = {
         "MACs": any(row.macs is None for row in rows),
         "memory": any(row.memory is None for row in rows),
-        "padding": any(axis.stride and axis.padding is None for row in rows for axis in row.field),
+        "padding": any(axis.stride and axis.padding is None for row in rows for axis in row.receptive_field),
     }
     if any(unknown.values()) and any(None in shape for shape in shapes.values()):
         example = tuple(size or 224 for size in shapes[name])

@@ -26,12 +26,13 @@ class Row:
         name: Name of the layer, after those of the models it is nested in: "backbone/conv1".
         kind: Class of the layer, or of the operation of `keras.ops`.
         inputs: Whose outputs it takes: the `id` of rows, and names of inputs of the model.
-        output_shape: Without batch; None for sizes that are not known. Of several outputs, that of the first, as `field` is.
-        field: What one unit sees: a `Field` for each spatial axis of the input. Stride 0: every unit sees the same cells,
-            as after global pooling. Size 0: it does not depend on the input. None: not known, or depends on the size of
+        output_shape: Without batch; None for sizes that are not known. If there are several outputs, that of the first, as
+            `receptive_field` is.
+        receptive_field: What one unit sees: a `Field` for each spatial axis of the input. Stride 0: every unit sees the same
+            cells, as after global pooling. Size 0: it does not depend on the input. None: not known, or depends on the size of
             the input.
         global_field: What a unit also sees through a global branch, such as squeeze-and-excitation; None: nothing.
-        misaligned: Why `field` is a box around branches whose centres differ, which meet here; None: none do.
+        misaligned: Why `receptive_field` is a box around branches whose centres differ, which meet here; None: none do.
         parameters: Weights that no earlier row has counted.
         trainable_parameters: Those of them that are trained.
         cost: Operations for one example.
@@ -47,7 +48,7 @@ class Row:
     kind: str
     inputs: tuple[str, ...]
     output_shape: tuple[int | None, ...]
-    field: tuple[Field, ...]
+    receptive_field: tuple[Field, ...]
     global_field: tuple[Field, ...] | None
     misaligned: str | None
     parameters: int
@@ -66,8 +67,8 @@ class Row:
     @property
     def sees_whole_input(self) -> bool | None:
         """Whether every unit sees the whole input; None: not known."""
-        if any(one.stride != 0 for one in self.field):
-            return None if any(one.stride is None for one in self.field) else False
+        if any(one.stride != 0 for one in self.receptive_field):
+            return None if any(one.stride is None for one in self.receptive_field) else False
         box = self.box()
         if any(None in interval for interval in box):
             return None
@@ -125,7 +126,7 @@ class Row:
     def _fields_dict(self):
         """The part of `to_dict` that is about one input of the model."""
         return {
-            "receptive_field": _field_dict(self.field),
+            "receptive_field": _field_dict(self.receptive_field),
             "global_field": self.global_field and _field_dict(self.global_field),
             "sees_whole_input": self.sees_whole_input,
         }
@@ -173,8 +174,10 @@ class Analysis:
     @property
     def last_map(self) -> Row | None:
         """The last row whose units are at different positions, such as what a global pooling reads; None: not known."""
-        found = next((row for row in reversed(self.rows) if any(axis.stride != 0 for axis in row.field)), None)
-        return None if found is None or any(axis.stride is None for axis in found.field) else found
+        found = next(
+            (row for row in reversed(self.rows) if any(axis.stride != 0 for axis in row.receptive_field)), None
+        )
+        return None if found is None or any(axis.stride is None for axis in found.receptive_field) else found
 
     @property
     def sees_whole_input(self) -> bool | None:

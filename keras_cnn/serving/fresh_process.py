@@ -1,15 +1,17 @@
-"""Runs a SavedModel as a stranger would: with TensorFlow and nothing of this project. Started by `verification.py`.
+"""Runs a SavedModel as any other program would: with TensorFlow and nothing of this project. Started by `verification.py`.
 
     python fresh_process.py SAVED_MODEL GOLDEN.tfrecord MORE.tfrecord
 
-Each record holds an image file and the scores that are expected for it. The last line of the output is JSON.
+Each record has an image file and the probabilities that are expected for it. The last line of the output is JSON.
 """
 
 import base64
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,37 +23,37 @@ FIELDS = {
     "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
     "size": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
 }
-# XLA on a CPU takes long to compile a large batch, and says nothing of the GPU that it is meant for.
+# XLA takes long to compile a large batch on a CPU, and that would say nothing about the GPU that it is meant for.
 LARGEST_COMPILED = 1
 
 
-def main(path, golden, more):
+def main(path: str, golden_file: str, more_file: str) -> None:
     """Run all signatures on the records, replay the warm-up file, and print what was found.
 
-    That is for each signature the largest difference of each stored image, and the scores of the other images as float32 in
-    base64.
+    For each signature that is the largest difference of each golden example, and for the other images their probabilities as
+    float32 in base64.
     """
     start = time.perf_counter()
     signatures = tf.saved_model.load(path).signatures
-    found = {"load_seconds": round(time.perf_counter() - start, 3)}
-    serve, golden, more = signatures["serving_default"], read(golden), read(more)
+    found: dict[str, Any] = {"load_seconds": round(time.perf_counter() - start, 3)}
+    serve, golden, more = signatures["serving_default"], read(golden_file), read(more_file)
     differences = compare_signatures(signatures, golden[0])
     differences["serving_default"] = compare_files(serve, golden)
     found |= {"images": len(golden) + len(more), "differences": differences}
     found["logit_range"] = logit_range(np.array([record["probabilities"] for record in (*golden, *more)]))
-    found["examples"] = base64.b64encode(scores(serve, more).tobytes()).decode() if more else ""
+    found["examples"] = base64.b64encode(probabilities(serve, more).tobytes()).decode() if more else ""
     found["warm_up"] = replay(signatures, Path(path) / "assets.extra" / "tf_serving_warmup_requests")
     print(json.dumps(found))
 
 
-def read(file):
+def read(file: str) -> list[dict[str, Any]]:
     """The records of a file, as dicts of NumPy values."""
     records = tf.data.TFRecordDataset(file).map(lambda record: tf.io.parse_single_example(record, FIELDS))
     return list(records.as_numpy_iterator())
 
 
-def scores(serve, records):
-    """What the default signature gives for the files, in batches."""
+def probabilities(serve: Callable, records: Sequence[dict[str, Any]]) -> np.ndarray:
+    """The probabilities of all classes that the default signature gives for the files, in batches."""
     batches = [records[i : i + BATCH] for i in range(0, len(records), BATCH)]
     return np.concatenate(
         [
@@ -61,24 +63,24 @@ def scores(serve, records):
     )
 
 
-def logit_range(expected):
-    """By how much the logits of an image differ at most, as far as its scores `(images, classes)` show it."""
+def logit_range(expected: np.ndarray) -> float:
+    """The largest range of the logits of an image, as far as the probabilities `(images, classes)` show it."""
     known = np.maximum(expected[expected.any(1)], np.finfo("float32").tiny)
     return float(np.ptp(np.log(known), axis=1).max(initial=0.0))
 
 
-def compare_files(serve, records):
-    """The largest absolute difference of a score for each file; those that are no images count only if they differ."""
+def compare_files(serve: Callable, records: Sequence[dict[str, Any]]) -> list[float]:
+    """The largest absolute difference per file. A file that is not an image counts only if there is a difference."""
     expected = np.array([record["probabilities"] for record in records])
-    differences = np.abs(scores(serve, records) - expected).max(1)
+    differences = np.abs(probabilities(serve, records) - expected).max(1)
     return [float(one) for one, row in zip(differences, expected, strict=True) if row.any() or one != 0]
 
 
-def compare_signatures(signatures, record):
+def compare_signatures(signatures: Mapping[str, Callable], record: dict[str, Any]) -> dict[str, list[float]]:
     """The largest difference of each signature that takes pixels, a list of one; features relative to the largest of them.
 
-    They are compared with what the signature for files says, which is compared with the record itself: 16 bits round
-    otherwise on another processor, but alike within one.
+    They are compared with the signature for files, which is compared with the record itself: 16 bits are rounded differently
+    on another processor, but alike on the same one.
     """
     expected = signatures["serving_default"](image_bytes=tf.constant([record["image"]]))["all_probabilities"][0]
     pixels = tf.io.decode_png(record["image"], channels=3)[None]
@@ -95,8 +97,8 @@ def compare_signatures(signatures, record):
     return differences
 
 
-def replay(signatures, file):
-    """Run the requests of a warm-up file as TF Serving does; their number."""
+def replay(signatures: Mapping[str, Callable], file: Path) -> int:
+    """Run the requests of a warm-up file as TF Serving does, and return their number."""
     if not file.is_file():
         return 0
     count = 0
@@ -108,26 +110,27 @@ def replay(signatures, file):
         if name != "serving_xla" or len(inputs["images"]) <= LARGEST_COMPILED:
             answer = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
             if not np.isfinite(answer["all_probabilities"]).all():
-                raise ValueError(f"A warm-up request to {name} gives scores that are no numbers.")
+                raise ValueError(f"A warm-up request to {name} gives probabilities that are NaN or infinite.")
         count += 1
     return count
 
 
-def fields(message):
+def fields(message: bytes) -> dict[int, list[bytes]]:
     """Field number -> list of contents, of a protocol buffer whose fields all have a length."""
-    found, position = {}, 0
+    found: dict[int, list[bytes]] = {}
+    position = 0
     while position < len(message):
         tag, position = varint(message, position)
         if tag & 7 != 2:
-            raise ValueError("A warm-up request holds a field that export does not write.")
+            raise ValueError("A warm-up request has a field that `export` does not write.")
         length, position = varint(message, position)
         found.setdefault(tag >> 3, []).append(message[position : position + length])
         position += length
     return found
 
 
-def varint(message, position):
-    """The number at a position, seven bits a byte, and the position after it."""
+def varint(message: bytes, position: int) -> tuple[int, int]:
+    """The number at a position, seven bits per byte, and the position after it."""
     value = shift = 0
     while message[position] > 127:
         value |= (message[position] & 127) << shift
@@ -135,7 +138,7 @@ def varint(message, position):
     return value | message[position] << shift, position + 1
 
 
-def tensor(content):
+def tensor(content: bytes) -> Any:
     """A serialized `TensorProto`."""
     from tensorflow.core.framework import tensor_pb2
 

@@ -1,4 +1,4 @@
-"""Proof that a SavedModel gives what the Keras model gave: a fresh process with TensorFlow alone runs it and compares."""
+"""Checks that a SavedModel gives what the Keras model gave: a fresh process with TensorFlow alone runs it and compares."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_cnn.arguments import join_some
 from keras_cnn.serving import inspection, model_card
 from keras_cnn.serving.agreement import Agreement
+from keras_cnn.serving.precisions import PRECISIONS
 
-# By how much a score may differ from the one on record, on the images that a version holds: in float32 each, otherwise the
-# median. What another precision does to the accuracy shows on examples alone: see `Agreement.objection`.
-LIMITS = {"float32": 1e-4, "bfloat16": 0.25, "float16": 0.25, "int8": 0.25}
-# Where logits are far apart, float32 rounds scores by more than that: this share of the range of the logits.
+# By how much a probability may differ from the recorded one, on the golden examples of a version: in float32 each, otherwise
+# the median. Only the caller's examples show what another precision does to the accuracy: see `Agreement.objection`.
+LIMITS = {precision: 1e-4 if precision == "float32" else 0.25 for precision in PRECISIONS}
+# Where logits are far apart, float32 rounds probabilities by more than that: this fraction of the range of the logits.
 ROUNDING = 1e-5
-# In `assets.extra`, which SavedModel keeps for files that are none of TensorFlow's business.
+# In `assets.extra`, the folder of a SavedModel for files that TensorFlow does not read.
 GOLDEN_EXAMPLES = Path("assets.extra") / "verification.tfrecord"
 PROGRAM = Path(__file__).parent / "fresh_process.py"
 
 
 class VerificationError(RuntimeError):
-    """A SavedModel does not load, does not give the scores that were recorded, or may do more than compute."""
+    """A SavedModel does not load, does not give the recorded probabilities, or may do more than compute."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +40,25 @@ class Verification:
     Attributes:
         path: The SavedModel.
         images: Number of images compared.
-        largest_difference: Largest absolute difference of a score.
-        differences: Signature -> largest absolute difference of a score (of `features`: relative to the largest one).
+        largest_difference: Largest absolute difference of a probability.
+        differences: Signature -> largest absolute difference of a probability (of `features`: relative to the largest one).
         warm_up_requests: Number of warm-up requests that were replayed.
-        load_seconds: Time to load it, TensorFlow's import not counted.
+        load_seconds: Time to load it, without TensorFlow's import.
         size: Bytes of all its files.
-        agreement: Share of the examples whose best class, or with several labels whose set of labels, is that of the Keras
-            model; None without examples, and so is all below.
-        median_difference: An example's largest difference of a score: the median.
-        percentile_99_difference: The same of all examples but one in a hundred, at least one left out.
-        accuracy: Share of the examples that are classified rightly, where the right class is known; else None.
+        agreement: Fraction of the examples that get the same best class as from the Keras model or, with several labels, the
+            same labels. None without examples, and so are all attributes below.
+        median_difference: The median of the largest difference of a probability per example.
+        percentile_99_difference: The largest of these differences without the highest 1 %, at least one of which is left out.
+        accuracy: Accuracy on the examples with targets; None if there are none.
         accuracy_before: The same of the Keras model.
-        mean_average_precision: With several labels an image, instead of the accuracy.
+        mean_average_precision: With several labels per image, instead of the accuracy.
         mean_average_precision_before: The same of the Keras model.
     """
 
     path: str
     images: int
     largest_difference: float
-    differences: dict
+    differences: dict[str, float]
     warm_up_requests: int
     load_seconds: float
     size: int
@@ -68,44 +70,44 @@ class Verification:
     mean_average_precision: float | None = None
     mean_average_precision_before: float | None = None
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
-    def to_model_card(self) -> dict:
-        """What the model card tells: of the model, not of the machine or the place."""
+    def to_model_card(self) -> dict[str, Any]:
+        """The part for the model card: what is a property of the model, not of the machine or the folder."""
         others = ("path", "largest_difference", "warm_up_requests", "load_seconds", "size")
         return {name: value for name, value in self.to_dict().items() if name not in others and value is not None}
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Images of the caller to compare on, beside those that are stored.
+    """Images of the caller to compare on, in addition to the golden examples.
 
     Attributes:
-        recorded: Of `keras_cnn.serving.examples.Example`, with the probabilities of the Keras model.
-        names: Of the images, for messages.
+        recorded: `keras_cnn.serving.examples.Example`s with the probabilities of the Keras model.
+        names: The names of the images, for messages.
         targets: As in `Agreement`.
         multi_label: As in `Agreement`.
     """
 
-    recorded: Sequence = ()
+    recorded: Sequence[Any] = ()
     names: Sequence[str] = ()
-    targets: np.ndarray | None = None
+    targets: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     multi_label: bool = False
 
-    def agreement(self, scores: str) -> Agreement:
-        """With the scores that `fresh_process.py` has found."""
+    def agreement(self, probabilities: str) -> Agreement:
+        """The agreement with the probabilities that `fresh_process.py` has found."""
         expected = np.array([one.probabilities for one in self.recorded])
-        found = np.frombuffer(base64.b64decode(scores), "float32").reshape(expected.shape)
+        found = np.frombuffer(base64.b64decode(probabilities), "float32").reshape(expected.shape)
         return Agreement(expected, found, self.targets, self.multi_label, self.names)
 
 
 NO_EXAMPLES = Examples()
 
 
-def verify(path, trust: bool = False) -> Verification:
-    """Load a SavedModel that `export` wrote in a fresh process and compare it on the images stored with it.
+def verify(path: str | Path, trust: bool = False) -> Verification:
+    """Load a SavedModel that `export` wrote in a fresh process and compare it on the golden examples stored in it.
 
     Before that its files are read: a SavedModel is a program, and one with operations that do more than compute is not
     loaded unless it is trusted (see `keras_cnn.serving.inspect`).
@@ -114,11 +116,14 @@ def verify(path, trust: bool = False) -> Verification:
         path: A version, or the folder of versions, of which the highest is taken.
         trust: Whether to load it whatever its operations do.
 
+    Returns:
+        `Verification`, with the differences that were found.
+
     Raises:
-        VerificationError: If it does not load; if a score is off by more than 1e-4, or by 1e-5 of the range of the logits
+        VerificationError: If it does not load; if a probability is off by more than 1e-4, or by 1e-5 of the range of the logits
             where that is more (in other precisions than float32: the median of an image by more than 0.25); or if its
             network is not the file that was exported.
-        FileNotFoundError: If there is no such SavedModel, or it holds no recorded scores.
+        FileNotFoundError: If there is no such SavedModel, or it contains no golden examples.
     """
     path = inspection.find_saved_model(path)
     if not (path / GOLDEN_EXAMPLES).is_file():
@@ -128,7 +133,7 @@ def verify(path, trust: bool = False) -> Verification:
     return compare(path, trust=trust)
 
 
-def require_harmless(path, trust: bool = False) -> inspection.Inspection:
+def require_harmless(path: str | Path, trust: bool = False) -> inspection.Inspection:
     """What `inspect` finds, if the SavedModel at `path` does nothing but compute, or is trusted.
 
     Raises:
@@ -146,76 +151,75 @@ def require_harmless(path, trust: bool = False) -> inspection.Inspection:
 def compare(
     path: Path, examples: Examples = NO_EXAMPLES, max_accuracy_drop: float = 0.01, trust: bool = False
 ) -> Verification:
-    """As `verify`, on `examples` also."""
+    """As `verify`, and also on `examples`."""
     about = model_card.read(path)
     precision = about.get("precision", "float32")
     content = require_harmless(path, trust)
     if content.training_operations or content.absolute_paths:
         raise VerificationError(
-            f"The SavedModel {path} must hold nothing of training and no path of the machine that made it. Received: "
+            f"The SavedModel {path} must contain no operation of training and no path of the machine that made it. Received: "
             f"{join_some((*content.training_operations, *content.absolute_paths))}."
         )
     found = _run(path, examples.recorded)
     agreement = examples.agreement(found["examples"]) if examples.recorded else None
     if agreement:
         _check_examples(agreement, precision, max_accuracy_drop, found["logit_range"])
-    _check_stored(path, found, precision)
+    _check_golden(path, found, precision)
     _check_files(path, about)
     return _result(path, content, found, agreement)
 
 
-def _check_stored(path, found, precision):
-    """float32 must give the scores on record, each; other precisions, which another processor rounds otherwise, most."""
-    limit, typical, which = LIMITS.get(precision), np.median, "median"
-    if precision not in LIMITS or precision == "float32":
-        limit, typical, which = _float32_limit(found["logit_range"]), np.max, "largest"
+def _check_golden(path: Path, found: dict[str, Any], precision: str) -> None:
+    """float32 must give each recorded probability; other precisions, which other processors round differently, most of them."""
+    exact = precision not in LIMITS or precision == "float32"
+    limit, which = (_float32_limit(found["logit_range"]), "largest") if exact else (LIMITS[precision], "median")
     for name, differences in found["differences"].items():
-        difference = float(typical(differences))
+        difference = float(np.max(differences) if exact else np.median(differences))
         if not difference <= limit:
             raise VerificationError(
-                f"The SavedModel {path} must give the recorded scores within {limit:.2g}. Received: a difference of "
+                f"The SavedModel {path} must give the recorded probabilities within {limit:.2g}. Received: a difference of "
                 f"{difference:.3g}, the {which} of {len(differences)} images, by its signature {name}."
             )
 
 
-def _float32_limit(logit_range):
+def _float32_limit(logit_range: float) -> float:
     return max(LIMITS["float32"], ROUNDING * logit_range)
 
 
-def _check_files(path, about):
-    """The files of the network must be those that were written, of which a small change of scores does not tell enough."""
+def _check_files(path: Path, about: dict[str, Any]) -> None:
+    """The files of the network must be those that were written: a small change of it may not show in the probabilities."""
     present = model_card.digests(path)
     changed = [name for name, digest in about.get("sha256", {}).items() if present.get(name) != digest]
     if changed:
         raise VerificationError(
-            f"The SavedModel {path} must hold the files that were exported. Received: another {', '.join(changed)}, by its "
+            f"The SavedModel {path} must have the files that were exported. Received: another {', '.join(changed)}, by its "
             "SHA-256. Export it again."
         )
 
 
-def _check_examples(agreement, precision, max_accuracy_drop, logit_range):
-    """float32 must give the scores themselves; of other precisions see `Agreement.objection`."""
+def _check_examples(agreement: Agreement, precision: str, max_accuracy_drop: float, logit_range: float) -> None:
+    """float32 must give the same probabilities; for other precisions see `Agreement.objection`."""
     if precision != "float32":
         objection = agreement.objection(precision, max_accuracy_drop)
     elif agreement.differences.max() <= (limit := _float32_limit(logit_range)):
         objection = None
     else:
         objection = (
-            f"export: in float32 the network must give the scores of the model within {limit:.2g}. Received: a "
-            f"difference of {agreement.differences.max():.3g} on {len(agreement.names)} images; the scores differ most for "
+            f"export: in float32 the network must give the probabilities of the model within {limit:.2g}. Received: a "
+            f"difference of {agreement.differences.max():.3g} on {len(agreement.names)} images; they differ most for "
             f"{agreement.format_most_different(agreement.differences)}."
         )
     if objection:
         raise VerificationError(objection)
 
 
-def _run(path, examples):
-    """What the fresh process says."""
+def _run(path: Path, examples: Sequence[Any]) -> dict[str, Any]:
+    """The report of the fresh process."""
     if not examples:
         return _in_fresh_process(path, os.devnull)
     from keras_cnn.serving import examples as example_files
 
-    # Beside a version in the making: what a kill leaves there, the next job removes.
+    # In the staging folder, next to the version: the next job removes what a kill leaves there.
     more = path.parent / "more.tfrecord"
     try:
         example_files.write(more, examples)
@@ -224,24 +228,26 @@ def _run(path, examples):
         more.unlink(missing_ok=True)
 
 
-def _in_fresh_process(path, more):
+def _in_fresh_process(path: Path, more: str | Path) -> dict[str, Any]:
     command = [sys.executable, "-P", str(PROGRAM), str(path), str(path / GOLDEN_EXAMPLES), str(more)]
     # On the CPU: the process that exports may hold all memory of the GPU, which rounds float32 to 10 bits, too.
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if process.returncode:
-        said = process.stderr.strip()[-2000:]
-        raise VerificationError(f"The SavedModel {path} does not run in a fresh process: {said}")
+        message = process.stderr.strip()[-2000:]
+        raise VerificationError(f"The SavedModel {path} does not run in a fresh process: {message}")
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def _result(path, content, found, agreement):
+def _result(
+    path: Path, content: inspection.Inspection, found: dict[str, Any], agreement: Agreement | None
+) -> Verification:
     largest = {name: float(np.max(differences)) for name, differences in found["differences"].items()}
-    scores = [value for name, value in largest.items() if name != "features"]
+    probabilities = [value for name, value in largest.items() if name != "features"]
     return Verification(
         path=str(path),
         images=found["images"],
-        largest_difference=float(np.max([*scores, *(agreement.differences if agreement else ())])),
+        largest_difference=float(np.max([*probabilities, *(agreement.differences if agreement else ())])),
         differences=largest,
         warm_up_requests=found["warm_up"],
         load_seconds=found["load_seconds"],

@@ -28,14 +28,14 @@ def test_a_layer_called_twice_has_two_rows_and_is_counted_once():
     conv = layers.Conv2D(4, 3, padding="same", name="conv")
     model = keras.Model(inputs, conv(conv(inputs)))
     found = analyze(model)
-    assert [row.field[0].size for row in found.rows] == [3, 5]
+    assert [row.receptive_field[0].size for row in found.rows] == [3, 5]
     assert [row.parameters for row in found.rows] == [148, 0] and found.parameters == model.count_params()
     assert found.macs == 2 * 256 * 9 * 16
     assert [(row.id, row.name, row.inputs) for row in found.rows] == [
         ("conv#1", "conv", ("image",)),
         ("conv#2", "conv", ("conv#1",)),
     ]
-    assert found.row("conv#1").field[0].size == 3 and found.row("conv").field[0].size == 5
+    assert found.row("conv#1").receptive_field[0].size == 3 and found.row("conv").receptive_field[0].size == 5
 
 
 class Block(layers.Layer):
@@ -73,7 +73,7 @@ def test_subclassed_models_and_layers_are_followed():
         "head",
         "(other weights)",
     ]
-    assert found.row("block").field == (Field(11, 2, 4),) * 2 and found.parameters == model.count_params()
+    assert found.row("block").receptive_field == (Field(11, 2, 4),) * 2 and found.parameters == model.count_params()
     assert found.notes == () and found.rows[-2].sees_whole_input
     assert [len(call_records(layer)[0]) for layer in (model.block, model.head, model.block.conv)] == calls
 
@@ -167,10 +167,10 @@ def test_several_inputs():
     assert found.receptive_field == (Field(3, 1, 0),) * 2 and found.rows[-1].output_shape == (18, 22, 4)
     assert (
         found.other_inputs["mask"].receptive_field
-        == found.other_inputs["mask"].row("last").field
+        == found.other_inputs["mask"].row("last").receptive_field
         == (Field(7, 1, 2),) * 2
     )
-    assert found.other_inputs["mask"].row("gate").field == (Field(5, 1, 2),) * 2
+    assert found.other_inputs["mask"].row("gate").receptive_field == (Field(5, 1, 2),) * 2
     assert found.notes == ("Fields are those within input 'image'; `other_inputs` has those within 'mask'.",)
     assert re.search(r"^gate +Conv2D +20 × 24 × 1 +none ", found.to_text(), re.MULTILINE)
     dictionary = found.to_dict()
@@ -354,7 +354,7 @@ def test_each_layer_of_a_keras_hub_backbone_has_a_row():
     model = hub.models.ResNetImageClassifier(backbone=resnet, num_classes=3)
     found = analyze(model)
     assert found.parameters == model.count_params() and not found.notes and found.sees_whole_input
-    assert [(axis.size, axis.stride) for axis in found.last_map.field] == [(51, 8)] * 2
+    assert [(axis.size, axis.stride) for axis in found.last_map.receptive_field] == [(51, 8)] * 2
 
 
 def test_keras_hub_transformers_are_followed():
@@ -373,4 +373,4 @@ def test_keras_hub_transformers_are_followed():
     )
     found = analyze(encoder)
     assert not any("not known" in note for note in found.notes) and found.macs > 0
-    assert found.rows[0].field == (Field(7, 4, 3),) * 2 and found.rows[-1].global_field
+    assert found.rows[0].receptive_field == (Field(7, 4, 3),) * 2 and found.rows[-1].global_field

@@ -91,7 +91,7 @@ def test_published_totals(name):
     model = application(name)
     found, (macs, field) = analyze(model), PUBLISHED[name]
     assert found.macs / 1e9 == pytest.approx(macs, rel=0.016)
-    assert found.last_map.field[0].size == field and found.last_map.output_shape[:2] == (7, 7)
+    assert found.last_map.receptive_field[0].size == field and found.last_map.output_shape[:2] == (7, 7)
     assert found.parameters == model.count_params()
     assert found.trainable_parameters == sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     assert found.receptive_field[0].stride == 0 and found.rows[-1].sees_whole_input and found.sees_whole_input
@@ -116,7 +116,7 @@ def test_the_table_of_the_documentation():
             # TF-Slim's first pooling of a ResNet is "same", which at 224 px pads nothing before, at stride 2; Keras' pads one.
             shift = 2 if name.startswith("ResNet") else 0
             size, padding = published.field
-            assert found.last_map.field == (Field(size, 32, padding + shift),) * 2, name
+            assert found.last_map.receptive_field == (Field(size, 32, padding + shift),) * 2, name
 
 
 def test_the_stride_of_a_bottleneck_may_be_in_the_other_convolution():
@@ -131,7 +131,7 @@ def test_the_stride_of_a_bottleneck_may_be_in_the_other_convolution():
         return type(layer).from_config(config)
 
     found = analyze(keras.models.clone_model(application("ResNet50"), clone_function=moved))
-    assert round(found.macs / 1e9, 3) == 4.089 and found.last_map.field[0].size == 427
+    assert round(found.macs / 1e9, 3) == 4.089 and found.last_map.receptive_field[0].size == 427
 
 
 def profiled_macs(model):

@@ -23,7 +23,7 @@ def test_published_fields():
     assert receptive_field(vgg) == (Field(212, 32, 90),) * 2
     vgg = analyze(vgg, (224, 224, 3))
     assert vgg.receptive_field == (Field(212, 32, 90),) * 2
-    assert vgg.row("block5_conv3").field[0].size == 196
+    assert vgg.row("block5_conv3").receptive_field[0].size == 196
     pool, same = {"pool_size": 3, "strides": 2}, {"padding": "same"}
     alexnet = keras.Sequential(
         [
@@ -96,7 +96,7 @@ def test_fields_of_large_networks_are_the_extent_of_the_gradient(name, double_pr
     image = ops.full((1, *shape), 1e-6, dtype="float64")  # so small that no ReLU6 is at its end
     slopes = gradient(lambda x: ops.sum(model(x, training=False)[0, row.output_shape[0] // 2]), image)
     places = np.flatnonzero(ops.convert_to_numpy(slopes)[0].any(axis=(1, 2)))
-    assert row.field[0].size == MEASURED[name] == places[-1] - places[0] + 1
+    assert row.receptive_field[0].size == MEASURED[name] == places[-1] - places[0] + 1
     assert row.box()[0] == (places[0], places[-1]) and places[0] > 0 and places[-1] < shape[0] - 1
 
 
@@ -153,9 +153,9 @@ def test_sub_pixels_have_half_the_stride():
         return layers.Reshape((16, 16, 1))(x)
 
     half = (Field(3, Fraction(1, 2), Fraction(3, 2)),) * 2
-    assert last_row(shuffle).field == half
-    assert last_row(lambda x: layers.ReLU()(shuffle(x))).field == half
-    assert last_row(lambda x: layers.Add()([shuffle(x), layers.UpSampling2D(2)(x)])).field == half
+    assert last_row(shuffle).receptive_field == half
+    assert last_row(lambda x: layers.ReLU()(shuffle(x))).receptive_field == half
+    assert last_row(lambda x: layers.Add()([shuffle(x), layers.UpSampling2D(2)(x)])).receptive_field == half
     assert last_row(shuffle).box((5, 10)) == ((1, 3), (4, 6))
 
 
@@ -216,7 +216,7 @@ def test_channels_first():
 
 def test_images_without_channels():
     row = last_row(lambda x: layers.Conv2D(4, 5)(layers.Reshape((28, 28, 1))(x)), (28, 28))
-    assert row.field == (Field(5, 1, 0),) * 2 and row.box((3, 4)) == ((3, 7), (4, 8))
+    assert row.receptive_field == (Field(5, 1, 0),) * 2 and row.box((3, 4)) == ((3, 7), (4, 8))
 
 
 def test_frames_of_a_video():

@@ -279,7 +279,11 @@ def test_global_branches_are_separate(name):
     assert all(changed_cells(model, axis, amount=1.0, threshold=1e-6).all() for axis in (0, 1))
     assert not found.notes
     if has_local:
-        assert row.field == (Field(3, 1, 1),) * 2 and not row.sees_whole_input
+        assert row.receptive_field == (Field(3, 1, 1),) * 2 and not row.sees_whole_input
         assert row.global_field == (Field(10, 0, 1), Field(9, 0, 1))
     else:
-        assert row.field == (Field(10, 0, 1), Field(9, 0, 1)) and row.sees_whole_input and row.global_field is None
+        assert (
+            row.receptive_field == (Field(10, 0, 1), Field(9, 0, 1))
+            and row.sees_whole_input
+            and row.global_field is None
+        )

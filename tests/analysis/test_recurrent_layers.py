@@ -60,7 +60,7 @@ def test_convolutional_state(layer):
     inputs = keras.Input((3, 15, 13, 1))
     model = keras.Model(inputs, layer(inputs))
     row = analyze(model).rows[-1]
-    assert row.field[0] == Field(3, 0, 0)
+    assert row.receptive_field[0] == Field(3, 0, 0)
     for axis in (1, 2):
         # The smallest true change is above 1e-4; sums in another order differ by some 1e-7.
         cells = changed_cells(model, axis, amount=3.0, threshold=1e-5)

@@ -53,7 +53,7 @@ FIELDS = {
 def test_fields(name):
     function, shape, output_shape, field = FIELDS[name]
     row = last_row(function, shape)
-    assert (row.output_shape, row.field) == (output_shape, field)
+    assert (row.output_shape, row.receptive_field) == (output_shape, field)
 
 
 # function, input shape -> what some units see.
@@ -74,7 +74,7 @@ def test_boxes(name):
 
 def test_a_slice_of_a_known_batch():
     row = last_row(lambda x: ops.slice(x, (0, 3, 1, 0), (1, 4, 5, 1)), (8, 8, 1), batch_size=1)
-    assert row.field == (Field(1, 1, -3), Field(1, 1, -1)) and row.box((0, 2)) == ((3, 3), (3, 3))
+    assert row.receptive_field == (Field(1, 1, -3), Field(1, 1, -1)) and row.box((0, 2)) == ((3, 3), (3, 3))
 
 
 # function, input shape -> what every unit may see at most, where it is not known which unit sees what.

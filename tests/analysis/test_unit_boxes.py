@@ -18,24 +18,24 @@ NOTHING = ((None, None), (None, None))
 def test_fractional_strides_and_turns():
     """After nearest upsampling by 2 a 3-cell window covers two input cells, {i/2 - 1, i/2} or {(i-1)/2, (i+1)/2}."""
     row = last_row(lambda x: layers.Conv1D(1, 3, padding="same")(layers.UpSampling1D(2)(x)), (16, 1))
-    assert row.field == (Field(2, Fraction(1, 2), 1),)
+    assert row.receptive_field == (Field(2, Fraction(1, 2), 1),)
     assert [row.box((unit,)) for unit in (8, 9)] == [((3, 4),), ((4, 5),)]
     assert row.to_dict()["receptive_field"] == [{"size": 2, "stride": 0.5, "padding": 1}]
 
 
 def test_antialiasing_widens_the_kernel():
     """A triangle of two new cells to each side: from 12 to 4 it spans 5 of 12 cells, 3 apart; bicubic, twice that."""
-    assert last_row(layers.Resizing(4, 4, antialias=True), (12, 12, 1)).field == (Field(5, 3, 1),) * 2
+    assert last_row(layers.Resizing(4, 4, antialias=True), (12, 12, 1)).receptive_field == (Field(5, 3, 1),) * 2
     bicubic = last_row(layers.Resizing(4, 4, "bicubic", antialias=True), (12, 12, 1))
-    assert bicubic.field == (Field(11, 3, 4),) * 2
-    assert last_row(layers.Resizing(4, 4), (12, 12, 1)).field == (Field(1, 3, -1),) * 2
+    assert bicubic.receptive_field == (Field(11, 3, 4),) * 2
+    assert last_row(layers.Resizing(4, 4), (12, 12, 1)).receptive_field == (Field(1, 3, -1),) * 2
 
 
 def test_backwards():
     """Unit i of 8 sees cell 7 - i: a stride of -1 that begins 7 cells in; twice is as if nothing had been."""
     row = last_row(lambda x: ops.flip(x, 1))
-    assert row.field == (Field(1, -1, -7), Field(1, 1, 0)) and row.box((2, 3)) == ((5, 5), (3, 3))
-    assert last_row(lambda x: ops.flip(layers.Conv2D(1, 3)(ops.flip(x, 1)), 1)).field == (Field(3, 1, 0),) * 2
+    assert row.receptive_field == (Field(1, -1, -7), Field(1, 1, 0)) and row.box((2, 3)) == ((5, 5), (3, 3))
+    assert last_row(lambda x: ops.flip(layers.Conv2D(1, 3)(ops.flip(x, 1)), 1)).receptive_field == (Field(3, 1, 0),) * 2
 
 
 def test_what_padding_copies_is_seen():
@@ -48,7 +48,7 @@ def test_what_padding_copies_is_seen():
     assert first == {"zeros": (0, 0), "reflect": (0, 2)}
     assert last_row(kc.layers.Conv2D(1, 3, padding_mode="circular", **options)).box((0, 4))[0] == (0, 7)
     reflected = last_row(lambda x: ops.pad(x, ((0, 0), (3, 0), (0, 0), (0, 0)), mode="reflect"))
-    assert reflected.field == (Field(1, 1, 3), Field(1, 1, 0))
+    assert reflected.receptive_field == (Field(1, 1, 3), Field(1, 1, 0))
     assert [reflected.box((unit, 0))[0] for unit in (0, 2, 3)] == [(3, 3), (1, 1), (0, 0)]
 
 
@@ -86,9 +86,9 @@ def test_a_unit_is_a_position_of_the_output():
     first = last_row(layers.Permute((3, 1, 2)), (9, 5, 2))
     assert first.output_shape == (2, 9, 5) and first.box((5, 1)) == ((5, 5), (1, 1))
     tokens = last_row(layers.Reshape((45, 2)), (9, 5, 2))
-    assert tokens.box((26,)) == ((5, 5), (1, 1)) and tokens.field == (Field(1, 1, 0),) * 2
+    assert tokens.box((26,)) == ((5, 5), (1, 1)) and tokens.receptive_field == (Field(1, 1, 0),) * 2
     folded = last_row(lambda x: ops.space_to_depth(x, 2))
-    assert folded.field == (Field(2, 2, 0),) * 2 and folded.box((3, 0)) == ((6, 7), (0, 1))
+    assert folded.receptive_field == (Field(2, 2, 0),) * 2 and folded.box((3, 0)) == ((6, 7), (0, 1))
     pooled = last_row(layers.GlobalAveragePooling2D())
     assert pooled.box(()) == pooled.box() == ((0, 7), (0, 7))
 
@@ -145,14 +145,14 @@ def test_rows_that_meet_columns():
     inputs = keras.Input((5, 7, 1))
     rows, columns = ops.mean(inputs, axis=2, keepdims=True), ops.mean(inputs, axis=1, keepdims=True)
     row = analyze(keras.Model(inputs, layers.Add(name="sum")([rows, columns]))).rows[-1]
-    assert row.field == (Field(1, 1, 0), Field(1, 1, 0)) and row.box((3, 2)) == ((3, 3), (2, 2))
+    assert row.receptive_field == (Field(1, 1, 0), Field(1, 1, 0)) and row.box((3, 2)) == ((3, 3), (2, 2))
     assert row.global_field == (Field(5, 0, 0), Field(7, 0, 0))
 
 
 def test_a_ring_put_together_by_hand():
     """The last two columns before the first: as circular padding of two, in theory and in fact."""
     row = last_row(lambda x: ops.concatenate([x[:, :, -2:], x], axis=2))
-    assert row.field == (Field(1, 1, 0), Field(1, 1, 2))
+    assert row.receptive_field == (Field(1, 1, 0), Field(1, 1, 2))
     assert [row.box((0, unit))[1] for unit in (0, 1, 2, 9)] == [(6, 6), (7, 7), (0, 0), (7, 7)]
 
 
@@ -164,7 +164,7 @@ def test_strips_that_a_convolution_does_not_leave():
         return layers.Reshape((8, 8, 1))(x)
 
     row = last_row(within)
-    assert row.field == (Field(3, 1, 1), Field(1, 1, 0))
+    assert row.receptive_field == (Field(3, 1, 1), Field(1, 1, 0))
     assert [row.box((unit, 0))[0] for unit in (2, 3, 4, 5)] == [(1, 3), (2, 3), (4, 5), (4, 6)]
 
 
@@ -181,9 +181,9 @@ def test_a_kernel_that_is_made_of_the_input():
     inputs = keras.Input((8, 8, 1), batch_size=1)
     kernel = ops.reshape(ops.mean(inputs[:, :6, :6], axis=0), (6, 6, 1, 1))[:3, :3]
     row = analyze(keras.Model(inputs, ops.conv(inputs, kernel, 1))).rows[-1]
-    assert row.field == (Field(3, 1, 0),) * 2 and row.global_field == (Field(3, 0, 0),) * 2
+    assert row.receptive_field == (Field(3, 1, 0),) * 2 and row.global_field == (Field(3, 0, 0),) * 2
 
 
 def test_a_branch_that_is_not_known_leaves_nothing_known():
     row = last_row(lambda x: layers.Add()([x, ops.sort(x, axis=1)]))
-    assert row.field == (Field(None, None, None),) * 2 and row.box((3, 3)) == NOTHING
+    assert row.receptive_field == (Field(None, None, None),) * 2 and row.box((3, 3)) == NOTHING

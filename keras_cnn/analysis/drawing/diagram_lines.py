@@ -55,4 +55,8 @@ def _continues(line, row, num_readers):
     if not line.rows or line.rows[-1].id != row.inputs[0] or num_readers[row.inputs[0]] != 1:
         return False
     before = line.rows[-1]
-    return row.macs == 0 and not row.misaligned and (row.field, row.memory) == (before.field, before.memory)
+    return (
+        row.macs == 0
+        and not row.misaligned
+        and (row.receptive_field, row.memory) == (before.receptive_field, before.memory)
+    )

@@ -95,7 +95,7 @@ def _draw_fields(axes, analysis, lines):
     points = [
         (number, axis, row.global_field is not None)
         for number, row in last_rows
-        for axis in dict.fromkeys(row.field)
+        for axis in dict.fromkeys(row.receptive_field)
         if axis.stride and axis.size
     ]
     _draw_points(axes, points)
@@ -103,7 +103,7 @@ def _draw_fields(axes, analysis, lines):
     for side in sides:
         label = f"size of the input: {' × '.join(map(str, sides))}" if side == sides[0] else None
         axes.axhline(side, color=FAINT, linewidth=1, linestyle="--", label=label)
-    seeing_all = [number for number, row in last_rows if row.field and row.sees_whole_input]
+    seeing_all = [number for number, row in last_rows if row.receptive_field and row.sees_whole_input]
     if seeing_all and sides:
         axes.plot(seeing_all, [max(sides)] * len(seeing_all), "x", color=INK, label="sees all of the input")
     axes.set(ylabel="receptive field of one unit,\ncells of the input", ylim=(0, None))

@@ -105,11 +105,14 @@ def plot_effective_field(
 
 def _theoretical_box(row):
     """(start, length) along each axis of what the unit in the middle sees, beyond the border as well."""
-    if any(None in (axis.size, axis.stride, axis.padding) for axis in row.field):
+    if any(None in (axis.size, axis.stride, axis.padding) for axis in row.receptive_field):
         expected = "names of layers whose receptive field `analyze` knows"
         raise ValueError(arguments.message("plot_effective_field", "outputs", expected, row.name))
     units = [count // 2 for _, _, count in row.axis_fields]
-    return [(float(unit * axis.stride - axis.padding), axis.size) for unit, axis in zip(units, row.field, strict=True)]
+    return [
+        (float(unit * axis.stride - axis.padding), axis.size)
+        for unit, axis in zip(units, row.receptive_field, strict=True)
+    ]
 
 
 def _half_box(field, centre):
