@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 
@@ -9,6 +10,7 @@ def add_to(commands) -> None:
     """Add the subcommand to the ones of `argparse`."""
     report = commands.add_parser("report", help="make the HTML report of a run again, from the files in its folder")
     report.add_argument("run_folder", metavar="RUN", help="such as saved_models/photos/runs/1")
+    report.add_argument("--json", action="store_true", help="print the path as JSON")
     report.set_defaults(run=_run)
 
 
@@ -16,4 +18,5 @@ def _run(options) -> None:
     from pipelines.names import printable
     from pipelines.report import write_report
 
-    print(printable(write_report(Path(options.run_folder))))
+    path = write_report(Path(options.run_folder))
+    print(json.dumps({"report": str(path)}) if options.json else printable(path))
