@@ -56,12 +56,6 @@ def read_record(path):
     return json.loads(content)
 
 
-def digest(path) -> str:
-    """The SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sync(path) -> None:
     """Have a file on the disk, or the names in a folder."""
     if os.name == "nt" and os.path.isdir(path):  # Windows opens no folders

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from keras_cnn import arguments
+from keras_cnn import arguments, fetching
 from keras_cnn.version import __version__
 
 LABELS = Path("assets") / "labels.txt"
@@ -62,15 +61,7 @@ def write(path: Path, labels, about: dict) -> None:
 def digests(path: Path) -> dict:
     """The SHA-256 of the files that hold the network of a SavedModel, by their names in it."""
     files = [path / "saved_model.pb", *sorted((path / "variables").glob("*"))]
-    return {str(file.relative_to(path)): digest(file) for file in files}
-
-
-def digest(file: Path) -> str:
-    """The SHA-256 of a file in hexadecimal digits; "" if there is none."""
-    if not file.is_file():
-        return ""
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return {str(file.relative_to(path)): fetching.digest(file) for file in files}
 
 
 def read(path: Path) -> dict:

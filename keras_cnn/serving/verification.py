@@ -183,7 +183,8 @@ def _float32_limit(logit_range):
 
 def _check_files(path, about):
     """The files of the network must be those that were written, of which a small change of scores does not tell enough."""
-    changed = [name for name, digest in about.get("sha256", {}).items() if card.digest(path / name) != digest]
+    present = card.digests(path)
+    changed = [name for name, digest in about.get("sha256", {}).items() if present.get(name) != digest]
     if changed:
         raise VerificationError(
             f"The SavedModel {path} must hold the files that were exported. Received: another {', '.join(changed)}, by its "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_cnn import durable
+from keras_cnn import durable, fetching
 
 KEPT = 2
 FILE = re.compile(r"([0-9]+)\.(json|npz)(\.part)?")
@@ -42,7 +42,7 @@ class Checkpoints:
         content = {
             "state": state,
             "types": [array.dtype.name for array in plain],
-            "sha256": durable.digest(self._path(number, "npz")),
+            "sha256": fetching.digest(self._path(number, "npz")),
         }
         durable.write_record(self._path(number, "json"), content)
         self._remove_all_but(sorted(self._numbers() - self._damaged)[-KEPT:])
@@ -61,7 +61,7 @@ class Checkpoints:
 
     def _read(self, number):
         content = durable.read_record(self._path(number, "json"))
-        if durable.digest(self._path(number, "npz")) != content["sha256"]:
+        if fetching.digest(self._path(number, "npz")) != content["sha256"]:
             raise ValueError(f"the checksum of {number}.npz differs")
         with np.load(self._path(number, "npz"), allow_pickle=False) as file:
             raw = [file[str(i)] for i in range(len(file.files))]
