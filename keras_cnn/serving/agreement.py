@@ -124,16 +124,15 @@ class Agreement:
             f"{self._examples()}. {remedy}."
         )
 
-    def furthest(self) -> str:
-        """The images whose scores differ most, in words."""
-        differences = self.differences
+    def furthest(self, differences: np.ndarray) -> str:
+        """The images whose differences are the largest, in words."""
         worst = np.argsort(-np.nan_to_num(differences, nan=np.inf), kind="stable")[:SHOWN]
         return ", ".join(f"{self.names[k]} ({differences[k]:.3g})" for k in worst)
 
     def _examples(self):
         changed = np.flatnonzero(self.changed)
         if not len(changed):
-            return f"the scores differ most for {self.furthest()}"
+            return f"the scores differ most for {self.furthest(self.differences)}"
         most = changed[np.argsort(-self.differences[changed], kind="stable")]
         more = ", ..." if len(most) > SHOWN else ""
         return f"it answers otherwise for {', '.join(self.names[k] for k in most[:SHOWN])}{more} ({len(most)} images)"

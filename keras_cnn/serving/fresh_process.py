@@ -21,6 +21,8 @@ FIELDS = {
     "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
     "size": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
 }
+# Probabilities as near as this to 0 or 1 tell little of their logits: float32 keeps 1 - p to 6e-8 only.
+NEAR = 1e-3
 # XLA on a CPU takes long to compile a large batch, and says nothing of the GPU that it is meant for.
 LARGEST_COMPILED = 1
 
@@ -28,18 +30,23 @@ LARGEST_COMPILED = 1
 def main(path, stored, more):
     """Run all signatures on the records, replay the warm-up file, and print what was found.
 
-    That is for each signature the largest difference of each stored image, and the scores of the other images as float32 in
-    base64.
+    That is for each signature the differences of each stored image, as `compare` gives them, the same of the other images,
+    and the scores of these as float32 in base64.
     """
     start = time.perf_counter()
     signatures = tf.saved_model.load(path).signatures
     found = {"load_seconds": round(time.perf_counter() - start, 3)}
     serve, stored, more = signatures["serving_default"], read(stored), read(more)
+    expected = np.array([record["scores"] for record in (*stored, *more)])
+    answers = scores(serve, (*stored, *more))
+    pairs, count = compare(answers, expected), len(stored)
     differences = compare_signatures(signatures, stored[0])
-    differences["serving_default"] = compare_files(serve, stored)
-    found |= {"images": len(stored) + len(more), "differences": differences}
-    found["logit_range"] = logit_range(np.array([record["scores"] for record in (*stored, *more)]))
-    found["examples"] = base64.b64encode(scores(serve, more).tobytes()).decode() if more else ""
+    differences["serving_default"] = [
+        pair for pair, row in zip(pairs[:count], expected[:count], strict=True) if row.any() or pair[0] != 0
+    ]  # a file that is no image counts only if it differs
+    found |= {"images": len(expected), "differences": differences, "example_differences": pairs[count:]}
+    found["largest_logit"] = largest_logit(expected)
+    found["examples"] = base64.b64encode(answers[count:].tobytes()).decode()
     found["warm_up"] = replay(signatures, Path(path) / "assets.extra" / "tf_serving_warmup_requests")
     print(json.dumps(found))
 
@@ -58,37 +65,44 @@ def scores(serve, records):
     )
 
 
-def logit_range(expected):
-    """By how much the logits of an image differ at most, as far as its scores `(images, classes)` show it."""
-    known = np.maximum(expected[expected.any(1)], np.finfo("float32").tiny)
-    return float(np.ptp(np.log(known), axis=1).max(initial=0.0))
+def compare(found, expected):
+    """For each image the largest difference of a probability, and that of a logit, log(p / (1 - p)).
+
+    A logit that is off by d moves its probability p by p(1 - p)d. If the inputs of a sigmoid are off by e at most, then d is
+    at most e; of a softmax it is at most 2e, since the logit is the class's own input less the log-sum-exp of the others.
+    """
+    differences = np.abs(found - expected)
+    logits = differences / (expected * (1 - expected) + NEAR)
+    return np.stack([differences.max(1), logits.max(1)], 1).tolist()
 
 
-def compare_files(serve, records):
-    """The largest absolute difference of a score for each file; those that are no images count only if they differ."""
-    expected = np.array([record["scores"] for record in records])
-    differences = np.abs(scores(serve, records) - expected).max(1)
-    return [float(one) for one, row in zip(differences, expected, strict=True) if row.any() or one != 0]
+def largest_logit(expected):
+    """The largest absolute value of log(p / (1 - p)), of all that is an image, as far as float32 shows it.
+
+    In a softmax of two classes it is the range of the inputs; of n classes, that range and log(n - 1) at most.
+    """
+    known, limits = expected[expected.any(1)], np.finfo("float32")
+    logits = np.log(np.maximum(known, limits.tiny)) - np.log(np.maximum(1 - known, limits.eps))
+    return float(np.abs(logits).max(initial=0.0))
 
 
 def compare_signatures(signatures, record):
-    """The largest difference of each signature that takes pixels, a list of one; features relative to the largest of them.
+    """As `compare` for each signature that takes pixels, a list of one; features relative to the largest of them.
 
     They are compared with what the signature for files says, which is compared with the record itself: 16 bits round
     otherwise on another processor, but alike within one.
     """
-    expected = signatures["serving_default"](image_bytes=tf.constant([record["image"]]))["scores"][0]
+    expected = scores(signatures["serving_default"], [record])
     pixels = tf.io.decode_png(record["image"], channels=3)[None]
     top, left = ((whole - side) // 2 for whole, side in zip(pixels.shape[1:3], record["size"], strict=True))
     pixels = tf.image.crop_to_bounding_box(pixels, top, left, *record["size"])
     differences = {}
     for name in sorted({"predict_images", "serving_xla"} & set(signatures)):
-        found = signatures[name](images=pixels)["scores"][0]
-        differences[name] = [float(np.max(np.abs(found - expected)))]
+        differences[name] = compare(signatures[name](images=pixels)["scores"].numpy(), expected)
     if len(record["features"]):
         found = signatures["features"](images=pixels)["features"][0]
         scale = np.abs(record["features"]).max()
-        differences["features"] = [float(np.max(np.abs(found - record["features"])) / (scale or 1.0))]
+        differences["features"] = [[float(np.max(np.abs(found - record["features"])) / (scale or 1.0))] * 2]
     return differences
 
 
