@@ -23,6 +23,8 @@ FIELDS = {
     "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
     "size": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
 }
+# Probabilities this near to 0 or 1 show little of their logits: float32 keeps 1 - p only to 6e-8.
+NEAR_0_OR_1 = 1e-3
 # XLA takes long to compile a large batch on a CPU, and that would say nothing about the GPU that it is meant for.
 LARGEST_COMPILED = 1
 
@@ -30,18 +32,23 @@ LARGEST_COMPILED = 1
 def main(path: str, golden_file: str, more_file: str) -> None:
     """Run all signatures on the records, replay the warm-up file, and print what was found.
 
-    For each signature that is the largest difference of each golden example, and for the other images their probabilities as
-    float32 in base64.
+    For each signature that is the differences of each golden example, as `compare` gives them; for the other images these
+    differences, and their probabilities as float32 in base64.
     """
     start = time.perf_counter()
     signatures = tf.saved_model.load(path).signatures
     found: dict[str, Any] = {"load_seconds": round(time.perf_counter() - start, 3)}
-    serve, golden, more = signatures["serving_default"], read(golden_file), read(more_file)
+    golden, more = read(golden_file), read(more_file)
+    expected = np.array([record["probabilities"] for record in (*golden, *more)])
+    answers = probabilities(signatures["serving_default"], (*golden, *more))
+    pairs, count = compare(answers, expected), len(golden)
     differences = compare_signatures(signatures, golden[0])
-    differences["serving_default"] = compare_files(serve, golden)
-    found |= {"images": len(golden) + len(more), "differences": differences}
-    found["logit_range"] = logit_range(np.array([record["probabilities"] for record in (*golden, *more)]))
-    found["examples"] = base64.b64encode(probabilities(serve, more).tobytes()).decode() if more else ""
+    differences["serving_default"] = [  # a file that is not an image counts only if there is a difference
+        pair for pair, row in zip(pairs[:count], expected[:count], strict=True) if row.any() or pair[0] != 0
+    ]
+    found |= {"images": len(expected), "differences": differences, "example_differences": pairs[count:]}
+    found["largest_logit"] = largest_logit(expected)
+    found["examples"] = base64.b64encode(answers[count:].tobytes()).decode()
     found["warm_up"] = replay(signatures, Path(path) / "assets.extra" / "tf_serving_warmup_requests")
     print(json.dumps(found))
 
@@ -63,37 +70,44 @@ def probabilities(serve: Callable, records: Sequence[dict[str, Any]]) -> np.ndar
     )
 
 
-def logit_range(expected: np.ndarray) -> float:
-    """The largest range of the logits of an image, as far as the probabilities `(images, classes)` show it."""
-    known = np.maximum(expected[expected.any(1)], np.finfo("float32").tiny)
-    return float(np.ptp(np.log(known), axis=1).max(initial=0.0))
+def compare(found: np.ndarray, expected: np.ndarray) -> list[list[float]]:
+    """For each image the largest difference of a probability, and that of a logit, log(p / (1 - p)).
+
+    A logit that is off by d moves its probability p by p(1 - p)d. If the inputs of a sigmoid are off by at most e, then d is
+    at most e; for a softmax it is at most 2e, since the logit is the input of the class minus the log-sum-exp of the others.
+    """
+    differences = np.abs(found - expected)
+    logits = differences / (expected * (1 - expected) + NEAR_0_OR_1)
+    return np.stack([differences.max(1), logits.max(1)], 1).tolist()
 
 
-def compare_files(serve: Callable, records: Sequence[dict[str, Any]]) -> list[float]:
-    """The largest absolute difference per file. A file that is not an image counts only if there is a difference."""
-    expected = np.array([record["probabilities"] for record in records])
-    differences = np.abs(probabilities(serve, records) - expected).max(1)
-    return [float(one) for one, row in zip(differences, expected, strict=True) if row.any() or one != 0]
+def largest_logit(expected: np.ndarray) -> float:
+    """The largest absolute value of log(p / (1 - p)) over all images, as far as float32 shows it.
+
+    In a softmax of two classes it is the range of the inputs; with n classes, at most that range plus log(n - 1).
+    """
+    known, limits = expected[expected.any(1)], np.finfo("float32")
+    logits = np.log(np.maximum(known, limits.tiny)) - np.log(np.maximum(1 - known, limits.eps))
+    return float(np.abs(logits).max(initial=0.0))
 
 
-def compare_signatures(signatures: Mapping[str, Callable], record: dict[str, Any]) -> dict[str, list[float]]:
-    """The largest difference of each signature that takes pixels, a list of one; features relative to the largest of them.
+def compare_signatures(signatures: Mapping[str, Callable], record: dict[str, Any]) -> dict[str, list[list[float]]]:
+    """As `compare` for each signature that takes pixels, a list of one; features relative to the largest of them.
 
     They are compared with the signature for files, which is compared with the record itself: 16 bits are rounded differently
     on another processor, but alike on the same one.
     """
-    expected = signatures["serving_default"](image_bytes=tf.constant([record["image"]]))["all_probabilities"][0]
+    expected = probabilities(signatures["serving_default"], [record])
     pixels = tf.io.decode_png(record["image"], channels=3)[None]
     top, left = ((whole - side) // 2 for whole, side in zip(pixels.shape[1:3], record["size"], strict=True))
     pixels = tf.image.crop_to_bounding_box(pixels, top, left, *record["size"])
     differences = {}
     for name in sorted({"predict_images", "serving_xla"} & set(signatures)):
-        found = signatures[name](images=pixels)["all_probabilities"][0]
-        differences[name] = [float(np.max(np.abs(found - expected)))]
+        differences[name] = compare(signatures[name](images=pixels)["all_probabilities"].numpy(), expected)
     if len(record["features"]):
         found = signatures["features"](images=pixels)["features"][0]
         scale = np.abs(record["features"]).max()
-        differences["features"] = [float(np.max(np.abs(found - record["features"])) / (scale or 1.0))]
+        differences["features"] = [[float(np.max(np.abs(found - record["features"])) / (scale or 1.0))] * 2]
     return differences
 
 

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_cnn.serving import verification
 from keras_cnn.serving.agreement import Agreement, targets_matrix
-from keras_cnn.serving.fresh_process import logit_range
 
 
 def single_label_agreement(expected, found, targets=None):
@@ -166,18 +164,3 @@ def test_several_labels_without_targets_are_compared_with_the_predictions_of_the
 def test_targets_that_do_not_fit_are_refused(targets, multi_label, message):
     with pytest.raises(ValueError, match=f"export: `targets` must be {message}"):
         targets_matrix(targets, (3, 4), multi_label)
-
-
-def test_float32_leaves_more_where_logits_are_far_apart():
-    """With logits of 0 and z, a score follows z by at most a quarter; float32 keeps 24 bits of the sums that z is made of."""
-    logits = np.array([[0.0, 3.0, -4.0], [0.0, -50.0, 30.0]])
-    scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert logit_range(np.vstack([scores, np.zeros(3)])) == pytest.approx(
-        80.0, abs=1e-3
-    )  # a file that is no image: zeros
-    assert verification._float32_limit(logit_range(scores[:1])) == 1e-4
-    assert verification._float32_limit(80.0) == pytest.approx(8e-4)
-    kernel = np.random.default_rng(0).normal(size=(1280, 2)) * 2
-    features = np.random.default_rng(1).uniform(0, 1, (200, 1280))
-    exact, rounded = features @ kernel, features.astype("float32")[:, ::-1] @ kernel.astype("float32")[::-1]
-    assert np.abs(rounded - exact).max() / 4 < 1e-5 * np.ptp(exact, axis=1).max()
