@@ -39,7 +39,7 @@ def classification(classes: int, dropout: float = 0.0) -> Callable[[keras.KerasT
         >>> classification(10, dropout=0.2)(inputs).shape
         (None, 10)
     """
-    return _pooled("classification", _count("classification", "classes", classes, 2), dropout, "softmax")
+    return _pooled_head("classification", _count("classification", "classes", classes, 2), dropout, "softmax")
 
 
 def multi_label(classes: int, dropout: float = 0.0) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
@@ -55,7 +55,7 @@ def multi_label(classes: int, dropout: float = 0.0) -> Callable[[keras.KerasTens
     Raises:
         ValueError: If `classes` or `dropout` is out of range.
     """
-    return _pooled("multi_label", _count("multi_label", "classes", classes), dropout, "sigmoid")
+    return _pooled_head("multi_label", _count("multi_label", "classes", classes), dropout, "sigmoid")
 
 
 def regression(units: int = 1, dropout: float = 0.0) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
@@ -72,7 +72,7 @@ def regression(units: int = 1, dropout: float = 0.0) -> Callable[[keras.KerasTen
     Raises:
         ValueError: If `units` or `dropout` is out of range.
     """
-    return _pooled("regression", _count("regression", "units", units), dropout, None)
+    return _pooled_head("regression", _count("regression", "units", units), dropout, None)
 
 
 def features() -> Callable[[keras.KerasTensor], keras.KerasTensor]:
@@ -119,7 +119,7 @@ def _count(owner: str, name: str, value: int, minimum: int = 1) -> int:
     return arguments.integer(owner, name, value, minimum)
 
 
-def _pooled(
+def _pooled_head(
     owner: str, units: int, dropout: float, activation: str | None
 ) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     rate = arguments.fraction(owner, "dropout", dropout)

@@ -73,14 +73,14 @@ def upsample(
         expected = "'same', for a map of exactly `scale` times the size"
         raise ValueError(arguments.message("upsample", "padding", expected, given["padding"]))
     if resize is None:
-        y = _transposed(x, filters, scale if kernel_size is None else kernel_size, scale, name, **given)
+        y = _transposed_convolution(x, filters, scale if kernel_size is None else kernel_size, scale, name, **given)
     else:
         y = keras.layers.UpSampling2D(scale, interpolation=resize, name=layer_name(name, "resize"))(x)
         y = conv_norm_act(y, filters, 3 if kernel_size is None else kernel_size, 1, name=name, **given)
-    return y if skip is None else _concatenated(skip, y, name)
+    return y if skip is None else _concatenate_skip(skip, y, name)
 
 
-def _concatenated(skip: keras.KerasTensor, y: keras.KerasTensor, name: str | None) -> keras.KerasTensor:
+def _concatenate_skip(skip: keras.KerasTensor, y: keras.KerasTensor, name: str | None) -> keras.KerasTensor:
     axis = channel_axis()
     sizes = [shape[2:] if axis == 1 else shape[1:-1] for shape in (y.shape, skip.shape)]
     if any(None not in pair and pair[0] != pair[1] for pair in zip(*sizes, strict=True)):
@@ -91,7 +91,7 @@ def _concatenated(skip: keras.KerasTensor, y: keras.KerasTensor, name: str | Non
     return keras.layers.Concatenate(axis=axis, name=layer_name(name, "concat"))([skip, y])
 
 
-def _transposed(
+def _transposed_convolution(
     x: keras.KerasTensor,
     filters: int,
     kernel_size: int | tuple[int, int],

@@ -83,7 +83,9 @@ def inspect(path: str | Path) -> Inspection:
         },
         operations=dict(Counter(node.op for node in safety.nodes_of(meta)).most_common()),
         suspicious=safety.suspicions(saved, path),
-        training_operations=tuple(sorted(op for op in graph.reached() if TRAINING_OPERATION.fullmatch(op))),
+        training_operations=tuple(
+            sorted(op for op in graph.reachable_operations() if TRAINING_OPERATION.fullmatch(op))
+        ),
         absolute_paths=tuple(sorted(graph.absolute_paths(_labels(path)))),
         compiled_functions=sum(function.attr["_XlaMustCompile"].b for function in meta.graph_def.library.function),
         files={str(file.relative_to(path)): file.stat().st_size for file in sorted(path.rglob("*")) if file.is_file()},
@@ -116,8 +118,8 @@ class _Graph:
         self.meta = meta
         self.functions = {function.signature.name: function for function in meta.graph_def.library.function}
 
-    def reached(self) -> set[str]:
-        """The operations that the signatures reach, and those that run when the model is loaded."""
+    def reachable_operations(self) -> set[str]:
+        """The operations that a signature can run, and those that run when the model is loaded."""
         starts = {tensor.name for one in self.meta.signature_def.values() for tensor in one.outputs.values()}
         for collection in self.meta.collection_def.values():
             starts.update(collection.node_list.value)

@@ -300,7 +300,7 @@ def pipe(_, directory):
     os.mkfifo(directory / "assets" / "pipe")
 
 
-def another_graph_beside(_, directory):
+def another_graph_next_to_it(_, directory):
     (directory / "saved_model.pbtxt").write_text("saved_model_schema_version: 1")
 
 
@@ -369,6 +369,6 @@ HOSTILE = {
     "a link for variables": (link_for_variables, "'variables/variables.index' is a link to a place outside"),
     "a link for the assets": (link_for_the_folder_of_assets, "'assets' is a link to a place outside"),
     "a pipe": (pipe, "'assets/pipe' is neither a file nor a folder"),
-    "another graph beside it": (another_graph_beside, "'saved_model.pbtxt' is next to saved_model.pb"),
+    "another graph next to it": (another_graph_next_to_it, "'saved_model.pbtxt' is next to saved_model.pb"),
     "fields of another TensorFlow": (unknown_fields, "holds fields that this TensorFlow does not know"),
 }

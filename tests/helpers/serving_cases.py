@@ -1,4 +1,4 @@
-"""A small classifier, pictures and a quick proof, for the tests of exported versions."""
+"""A small classifier, image files, and a quick verification, for the tests of exported versions."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ def make_model(seed=0):
     return model
 
 
-def picture(kind, mode="RGB", seed=0):
+def encoded_image(kind, mode="RGB", seed=0):
     channels = {"RGB": 3, "RGBA": 4, "L": 1}[mode]
     pixels = np.random.default_rng(seed).integers(0, 256, (5, 7, channels), "uint8").repeat(9, 0).repeat(9, 1)
     buffer = io.BytesIO()

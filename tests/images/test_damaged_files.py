@@ -42,7 +42,7 @@ def damaged(chance, whole):
 
 
 def with_checksums(content):
-    """A PNG file with the checksums that its chunks should have: otherwise nothing behind them would be tried."""
+    """A PNG file with the checksums that its chunks should have: otherwise nothing after them would be tried."""
     result, place = content[:8], 8
     if not content.startswith(b"\x89PNG"):
         return content

@@ -78,7 +78,7 @@ def test_what_is_refused_says_why(name, sentence):
 
 
 @pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.name)
-def test_what_is_no_image_is_refused(path):
+def test_files_that_are_no_images_are_refused(path):
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         images.decode(path.read_bytes(), 40)
     # Bombs before they are decoded: one of them would take 12 GB.
@@ -96,7 +96,7 @@ def test_a_large_jpeg_in_one_scan_counts_as_it_is_decoded():
 
 
 @pytest.mark.slow
-def test_the_same_by_itself_in_tf_data_and_in_a_saved_model(tmp_path):
+def test_the_same_alone_in_tf_data_and_in_a_saved_model(tmp_path):
     contents = [path.read_bytes() for path in WHOLE + REFUSED]
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
@@ -125,7 +125,7 @@ def test_the_same_by_itself_in_tf_data_and_in_a_saved_model(tmp_path):
 
 
 @pytest.mark.slow
-def test_beside_another_device():
+def test_next_to_another_device():
     """As on a machine with a GPU, here with a second logical CPU as the device of choice: broken files are named as such."""
     program = """
 import tensorflow as tf

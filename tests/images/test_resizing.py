@@ -47,12 +47,12 @@ def test_photos_are_close_to_pillow(rule):
 
 
 @pytest.mark.parametrize("rule", ["squash", "fit", "cover"])
-def test_the_middle_of_a_picture(rule):
+def test_the_centre_of_an_image(rule):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 80, 3), "uint8")
-    middle = pixels[5:35, 10:70]  # three quarters
+    centre = pixels[5:35, 10:70]  # three quarters
     found = [
         images.resize(tf.constant(image), Preprocessing(16, rule, crop_fraction=crop))
-        for image, crop in ((pixels, 0.75), (middle, 1.0))
+        for image, crop in ((pixels, 0.75), (centre, 1.0))
     ]
     np.testing.assert_array_equal(*found)
 

@@ -477,7 +477,7 @@ def test_modules_that_would_lose_something(conv_net, tmp_path):
     directory = shutil.copytree(conv_net, tmp_path / "module")
     hub_modules.add_optimizer(directory)
     with pytest.raises(
-        ValueError, match=r"must not hold an optimizer of Keras 2.* Save it with include_optimizer=False"
+        ValueError, match=r"must not contain an optimizer of Keras 2.* Save it with include_optimizer=False"
     ):
         HubLayer(directory)
 

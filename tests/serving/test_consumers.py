@@ -1,4 +1,4 @@
-"""Who reads an exported version without this project: C, TensorFlow's own tools, the protos of TF Serving; and odd models."""
+"""Readers of an exported version that know nothing of this project: C, TensorFlow's tools, the protos of TF Serving."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from helpers.commands import run_command
-from helpers.serving_cases import LABELS, RECORD, make_model, picture
+from helpers.serving_cases import LABELS, RECORD, encoded_image, make_model
 
 import keras_cnn as kc
 from keras_cnn.serving.server_files import BATCH_SIZES
@@ -33,9 +33,9 @@ def version(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Paths of three image files and of one that is none."""
+    """Paths of three image files and of one file that is not an image."""
     folder = tmp_path_factory.mktemp("images")
-    contents = [picture("JPEG"), picture("PNG", "RGBA"), b"no image", picture("WEBP", seed=3)]
+    contents = [encoded_image("JPEG"), encoded_image("PNG", "RGBA"), b"no image", encoded_image("WEBP", seed=3)]
     paths = [folder / str(number) for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
@@ -148,7 +148,7 @@ def test_openvino_reads_the_folded_network(tmp_path):
 
 
 def in_version(model, labels, tmp_path, record=RECORD, **options):
-    """What the exported version gives for three pictures, beside what the model gives."""
+    """The outputs of the exported version for three images, and these images for the model."""
     version = kc.export(model, tmp_path / "odd", labels, record, **options)
     pixels = np.random.default_rng(0).integers(0, 256, (3, *record.size, 3), "uint8")
     answer = tf.saved_model.load(str(version)).signatures["predict_images"](images=tf.constant(pixels))

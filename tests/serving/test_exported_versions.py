@@ -1,4 +1,4 @@
-"""What is exported gives what the Keras model gives, in a process that knows nothing of this project."""
+"""An exported version gives what the Keras model gives, in a process that knows nothing of this project."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.serving_cases import LABELS, RECORD, in_this_process, make_model, picture
+from helpers.serving_cases import LABELS, RECORD, encoded_image, in_this_process, make_model
 
 import keras_cnn as kc
 from keras_cnn import serving
@@ -54,7 +54,13 @@ def files(folder):
 
 
 def test_tensorflow_alone_gets_labels_from_bytes(model, version, tmp_path):
-    contents = [picture("JPEG"), picture("PNG", "RGBA"), b"no image", picture("WEBP", seed=3), picture("PNG", "L")]
+    contents = [
+        encoded_image("JPEG"),
+        encoded_image("PNG", "RGBA"),
+        b"no image",
+        encoded_image("WEBP", seed=3),
+        encoded_image("PNG", "L"),
+    ]
     paths = [tmp_path / str(number) for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
@@ -86,7 +92,7 @@ def test_every_signature_takes_any_batch(model, signatures, batch):
         np.testing.assert_allclose(answer["probabilities"], -np.sort(-expected)[:, :5], atol=1e-5)
         best = [LABELS[k] for k in expected.argmax(1)]
         assert [label.decode() for label in answer["labels"].numpy()[:, 0]] == best
-    answer = signatures["serving_default"](image_bytes=tf.constant([picture("JPEG")] * batch, tf.string))
+    answer = signatures["serving_default"](image_bytes=tf.constant([encoded_image("JPEG")] * batch, tf.string))
     assert answer["labels"].shape == (batch, 5) and answer["all_probabilities"].shape == (batch, 6)
     assert (signatures["serving_default"](image_bytes=tf.constant([b"", b"?"]))["labels"].numpy() == b"").all()
 
@@ -165,10 +171,10 @@ def test_verify_notices_other_weights(version, tmp_path, in_process):
         kc.verify(broken)
 
 
-def test_a_number_that_is_none_is_no_small_difference(version, in_process):
+def test_nan_is_not_a_small_difference(version, in_process):
     probabilities = np.full(len(LABELS), np.nan, "float32")
     given = verification.Examples(
-        [examples.Example(picture("JPEG"), probabilities)], ["a.jpg"], np.full((1, 6), np.nan)
+        [examples.Example(encoded_image("JPEG"), probabilities)], ["a.jpg"], np.full((1, 6), np.nan)
     )
     with pytest.raises(
         serving.VerificationError,
@@ -177,7 +183,7 @@ def test_a_number_that_is_none_is_no_small_difference(version, in_process):
         verification.compare(version, given)
 
 
-def test_an_export_that_fails_its_proof_leaves_nothing(model, tmp_path, monkeypatch):
+def test_an_export_that_fails_its_verification_leaves_nothing(model, tmp_path, monkeypatch):
     def refuse(path, examples):
         assert (path / "saved_model.pb").is_file()
         raise serving.VerificationError
@@ -223,14 +229,14 @@ def test_options_out_of_range_are_refused_before_anything_is_written(model, tmp_
     assert files(tmp_path) == []
 
 
-def test_foreign_folders_are_refused_and_kept(model, tmp_path):
+def test_folders_with_other_files_are_refused_and_unchanged(model, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(serving.FolderError, match=r"which holds thesis\.txt\. Name another folder\."):
         kc.export(model, tmp_path, LABELS, RECORD)
     assert files(tmp_path) == ["thesis.txt"]
 
 
-def test_verify_of_something_else(version, tmp_path):
+def test_verify_refuses_what_export_did_not_write(version, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing does not exist\."):
         kc.verify(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match=r"a folder with a saved_model\.pb\. Received: .*, without one"):
@@ -240,7 +246,7 @@ def test_verify_of_something_else(version, tmp_path):
         kc.verify(tmp_path)
 
 
-def test_a_process_that_dies_is_told_of(version, tmp_path, monkeypatch):
+def test_the_error_of_a_process_that_dies_is_reported(version, tmp_path, monkeypatch):
     program = tmp_path / "program.py"
     program.write_text("import sys; sys.exit('no kernel for this operation')")
     monkeypatch.setattr(verification, "PROGRAM", program)

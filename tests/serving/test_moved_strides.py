@@ -140,7 +140,7 @@ def test_resnet50_multiplies_a_tenth_less():
     found = sum(np.prod(one.outputs[0].shape[1:3]) * np.prod(one.inputs[1].shape) for one in made)
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     plain = sum(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape) for layer in layers)
-    # In each of three stages, of the last 3 x 3 and the 1 x 1 behind it, three quarters.
+    # In each of three stages, of the last 3 x 3 and the 1 x 1 after it, three quarters.
     saved = sum(
         3 * (side // 2) ** 2 * (9 * width**2 + 4 * width**2) for side, width in [(56, 64), (28, 128), (14, 256)]
     )

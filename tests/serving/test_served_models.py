@@ -55,7 +55,7 @@ def two_inputs():
     return keras.Model(inputs, head(L.Add()(inputs)))
 
 
-def with_a_number_beside():
+def with_numbers():
     inputs = [keras.Input((12, 12, 3)), keras.Input((2,))]
     return keras.Model(inputs, L.Dense(3, "softmax")(L.Concatenate()([pooled(inputs[0]), inputs[1]])))
 
@@ -85,7 +85,7 @@ OTHER_SHAPES = {
         r"Received: \(None, 4, 12, 12, 3\) .* begin with keras\.Input",
     ),
     "two inputs": (two_inputs, r"Received: \(None, 12, 12, 3\) and \(None, 12, 12, 3\) -> .* the images alone"),
-    "a number beside": (with_a_number_beside, r"Received: \(None, 12, 12, 3\) and \(None, 2\) -> .* the images alone"),
+    "an image and numbers": (with_numbers, r"Received: \(None, 12, 12, 3\) and \(None, 2\) -> .* the images alone"),
     "two outputs": (
         lambda: two_outputs(lambda *x: list(x)),
         r"-> \(None, 3\) and \(None, 3\)\. Export a model of one of them",

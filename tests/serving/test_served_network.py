@@ -131,8 +131,8 @@ def test_networks_in_8_bits_lose_little():
 def test_networks_too_large_for_a_protobuf_keep_their_variables(monkeypatch, tmp_path):
     monkeypatch.setattr(network, "MAX_CONSTANTS", 100)
     model = small(dense("softmax"))
-    kept = network.Network(model)
-    tf.saved_model.save(kept, str(tmp_path), signatures={"run": kept.run})
+    served = network.Network(model)
+    tf.saved_model.save(served, str(tmp_path), signatures={"run": served.run})
     found = tf.saved_model.load(str(tmp_path)).signatures["run"](images=tf.constant(IMAGES))["probabilities"]
     np.testing.assert_allclose(found, model(IMAGES, training=False), atol=1e-6)
     with pytest.raises(ValueError, match=r"`precision` must be float32 for a network of more than .* GiB\. Received"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers.serving_cases import LABELS, RECORD, in_this_process, make_model, picture
+from helpers.serving_cases import LABELS, RECORD, encoded_image, in_this_process, make_model
 from PIL import Image
 
 import keras_cnn as kc
@@ -61,7 +61,7 @@ def test_a_precision_that_costs_accuracy_is_refused_by_the_names_of_the_images(l
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_lost_may_be_allowed_but_scores_far_apart_are_not(levels, tmp_path, in_process):
+def test_a_loss_of_accuracy_may_be_allowed_but_not_large_differences(levels, tmp_path, in_process):
     paths, targets = levels
     options = {"precision": "bfloat16", "examples": paths, "targets": targets, "max_accuracy_drop": 0.6}
     with pytest.raises(
@@ -70,7 +70,7 @@ def test_what_is_lost_may_be_allowed_but_scores_far_apart_are_not(levels, tmp_pa
         kc.export(delicate(), tmp_path / "out", ["dark", "bright"], **options)
 
 
-def test_without_examples_made_up_images_are_compared(tmp_path, in_process):
+def test_without_examples_synthetic_images_are_compared(tmp_path, in_process):
     with pytest.raises(serving.VerificationError, match=r"within 0\.25, in the median of 7 synthetic images"):
         kc.export(delicate(), tmp_path / "out", ["dark", "bright"], precision="bfloat16")
     assert not list(tmp_path.iterdir())
@@ -97,7 +97,7 @@ def test_examples_without_a_file_are_refused_before_anything_is_left(tmp_path, i
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A version of a small model in a precision, judged on six images, made when it is asked for."""
-    folder, images, made = tmp_path_factory.mktemp("small"), [picture("JPEG", seed=seed) for seed in range(6)], {}
+    folder, images, made = tmp_path_factory.mktemp("small"), [encoded_image("JPEG", seed=seed) for seed in range(6)], {}
 
     def version(precision):
         if precision not in made:
@@ -109,7 +109,7 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.parametrize("precision", EACH)
-def test_a_version_gives_its_own_scores_again(precision, small, in_process):
+def test_a_version_gives_its_recorded_probabilities(precision, small, in_process):
     measured = json.loads((small(precision) / "assets" / "model_card.json").read_text())["verification"]
     assert (
         0 < measured["median_difference"] <= measured["percentile_99_difference"] < 0.05 and measured["agreement"] == 1
@@ -128,7 +128,7 @@ def test_a_slightly_different_network_is_noticed(precision, small, tmp_path, in_
     model = make_model()
     bias = bias_of(model)
     bias.assign(bias + 1e-3 * np.arange(len(LABELS)))
-    images = [picture("JPEG")]
+    images = [encoded_image("JPEG")]
     other = kc.export(model, tmp_path / "other", LABELS, RECORD, precision=precision, examples=images)
     shutil.copy(other / "saved_model.pb", exchanged / "saved_model.pb")
     with pytest.raises(

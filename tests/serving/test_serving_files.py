@@ -1,4 +1,4 @@
-"""The files beside the graph: names that are safe, a lock that all writers share, requests encoded as protocol buffers."""
+"""The files next to the graph: safe names, a lock that all writers share, requests encoded as protocol buffers."""
 
 import fcntl
 import os
@@ -124,7 +124,7 @@ def test_versions_and_runs_are_numbered_together(tmp_path):
     assert layout.highest_version(tmp_path) == 2
 
 
-def test_images_to_verify_on_lie_beside_the_version_and_go(tmp_path, monkeypatch):
+def test_images_to_verify_on_are_next_to_the_version_and_are_removed(tmp_path, monkeypatch):
     """In the staging folder, where the next job removes what a kill leaves; nothing in the folder for temporary files."""
     staging, temporary, seen = tmp_path / "staging", tmp_path / "temporary", []
     staging.mkdir()

@@ -73,18 +73,18 @@ class HubLayer(keras.layers.Layer):
         program = kwargs.pop("program", None)  # from get_config: a copy of the layer does not need the handle
         super().__init__(trainable=trainable, autocast=False, **kwargs)  # the module says what its inputs are cast to
         self.handle = os.fspath(handle)
-        self.freeze = _pattern(freeze)
+        self.freeze = _check_pattern(freeze)
         self.signature = signature
         self.output_key = output_key
-        self.arguments = _plain(arguments)
+        self.arguments = _check_plain(arguments)
         self._load(program, trust)
         self._make_weights()
         if isinstance(program, Program):
             for name in self._named.keys() & program.layer._named.keys():
                 self._named[name].assign(program.layer._named[name])
 
-    def _load(self, program, trust):
-        from keras_cnn.layers.hub import variants  # which import TensorFlow
+    def _load(self, program: Any, trust: bool) -> None:
+        from keras_cnn.layers.hub import variants  # it imports TensorFlow
         from keras_cnn.layers.hub.module import Module
 
         if program is None:
@@ -102,7 +102,7 @@ class HubLayer(keras.layers.Layer):
         variants.check_arguments(self._module.variants, self.arguments or {})
         self.supports_jit = self._module.compiles
 
-    def _make_weights(self):
+    def _make_weights(self) -> None:
         """A keras.Variable for each variable of the module, with which it shares its storage."""
         named = {}
         with keras.name_scope(self.name, caller=self):
@@ -123,7 +123,7 @@ class HubLayer(keras.layers.Layer):
             for variable in trainable:
                 variable.trainable = False
 
-    def _freezes(self, name):
+    def _freezes(self, name: str) -> bool:
         return self.freeze is not None and re.search(self.freeze, name) is not None
 
     def call(self, inputs: Any, training: bool | None = False) -> Any:
@@ -133,7 +133,7 @@ class HubLayer(keras.layers.Layer):
     def compute_output_spec(self, inputs: Any, training: bool | None = False) -> Any:
         return self._module.output_spec(self.call, inputs)  # Keras would hide the errors of `call`
 
-    def _pick(self, outputs):
+    def _pick(self, outputs: Any) -> Any:
         if self.output_key is None:
             alone = not self._module.reusable and len(outputs) == 1
             return next(iter(outputs.values())) if alone else outputs
@@ -146,7 +146,7 @@ class HubLayer(keras.layers.Layer):
             raise ValueError(message("HubLayer", "output_key", expected, self.output_key))
         return outputs[self.output_key]
 
-    def _cast(self, output):
+    def _cast(self, output: Any) -> Any:
         return ops.cast(output, self.compute_dtype) if keras.backend.is_float_dtype(output.dtype) else output
 
     def get_config(self) -> dict[str, Any]:
@@ -185,14 +185,14 @@ class _Losses(keras.regularizers.Regularizer):
         return sum(loss() for loss in self.losses)
 
 
-def _pattern(freeze):
+def _check_pattern(freeze: str | None) -> str | None:
     try:
         return freeze if freeze is None else re.compile(freeze).pattern
     except (re.error, TypeError) as error:
         raise ValueError(message("HubLayer", "freeze", f"a regular expression ({error})", freeze)) from None
 
 
-def _plain(arguments):
+def _check_plain(arguments: dict[str, Any] | None) -> dict[str, Any] | None:
     """`arguments` if a saved file can hold them; ValueError otherwise."""
     try:
         if arguments is None or (isinstance(arguments, dict) and json.loads(json.dumps(arguments)) == arguments):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Module:
     def __init__(self, directory: Path, signature: str | None, values: bool) -> None:
         if values:
             _check_state(directory)
-        root = _loaded(directory, values)
+        root = _load(directory, values)
         self._root = root  # owns what the function uses
         self.reusable = signature is None and callable(root)
         self._function = root.__call__ if self.reusable else _signature(root, signature)
@@ -51,9 +51,9 @@ class Module:
         self.compiles = not self._tables and not texts
         if not values:
             for variable in self.variables.values():
-                variable.assign(_unknown(variable))
+                variable.assign(_nan_like(variable))
 
-    def _name_variables(self):
+    def _name_variables(self) -> tuple[dict[str, tf.Variable], set[str]]:
         if self.reusable:
             functions = [self._function, *self.regularization_losses]
             used = [v for function in functions for concrete in function.concrete_functions for v in concrete.variables]
@@ -63,7 +63,7 @@ class Module:
             found, trained = self._function.variables, []
         names = {}
         for variable in {id(variable): variable for variable in found}.values():
-            names[_new(variable.name.split(":")[0].replace("/", "."), names)] = variable
+            names[_unused_name(variable.name.split(":")[0].replace("/", "."), names)] = variable
         trained = {id(variable) for variable in trained}
         return names, {name for name, variable in names.items() if id(variable) in trained}
 
@@ -96,7 +96,8 @@ class Module:
         outputs = tf.function(function, autograph=False).get_concrete_function(specs).structured_outputs
         return tree.map_structure(lambda output: KerasTensor(tuple(output.shape), output.dtype.name), outputs)
 
-    def _settle(self, replica, before):
+    def _settle(self, replica: Any, before: dict[str, tf.Tensor]) -> None:
+        """Give the held variables their values back, and average the other state over the replicas."""
         for name, value in before.items():
             _write(self.variables[name], value)
         state = [v for name, v in self.variables.items() if name not in self.trained and v.dtype.is_floating]
@@ -106,23 +107,23 @@ class Module:
                 _write(variable, value)
 
 
-def _loaded(directory, values):
+def _load(directory: Path, values: bool) -> Any:
     graphs = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs
     tags = [list(graph.meta_info_def.tags) for graph in graphs]
     # TF1 Hub stores the graph for training too. The one for inference has no tags.
-    chosen = next((each for each in ([], ["serve"]) if each in tags), tags[0])
+    tags_of_graph = next((each for each in ([], ["serve"]) if each in tags), tags[0])
     options = tf.saved_model.LoadOptions(experimental_skip_checkpoint=not values)
     try:
         with tf.init_scope():
-            return tf.saved_model.load(str(directory), chosen, options)
+            return tf.saved_model.load(str(directory), tags_of_graph, options)
     except (AttributeError, ImportError) as error:  # the loader looks for Keras 2
         raise ValueError(
-            "HubLayer: the SavedModel must not hold an optimizer of Keras 2. Received: one that TensorFlow cannot load "
+            "HubLayer: the SavedModel must not contain an optimizer of Keras 2. Received: one that TensorFlow cannot load "
             f"({error}). Save it with include_optimizer=False, or install tf_keras."
         ) from error
 
 
-def _check_state(directory):
+def _check_state(directory: Path) -> None:
     """ValueError if there is state that Keras would not save."""
     checkpoint = directory / "variables" / "variables"
     if not checkpoint.with_suffix(".index").exists():
@@ -136,7 +137,7 @@ def _check_state(directory):
         )
 
 
-def _signature(root, name):
+def _signature(root: Any, name: str | None) -> Callable:
     names = sorted(root.signatures)
     if name is None:
         name = next((usual for usual in ("default", "serving_default", *names) if usual in names), None)
@@ -146,21 +147,21 @@ def _signature(root, name):
     return root.signatures[name]
 
 
-def _new(name, names):
+def _unused_name(name: str, names: Collection[str]) -> str:
     numbered = (f"{name}_{number}" for number in range(1, len(names) + 1))
     return next(each for each in (name, *numbered) if each not in names)
 
 
-def _unknown(variable):
+def _nan_like(variable: tf.Variable) -> tf.Tensor:
     zeros = tf.zeros(variable.shape, variable.dtype)
     return zeros * float("nan") if variable.dtype.is_floating else zeros
 
 
-# These go through the handle, which is that of a replica's own copy. SavedModels do not say how copies are aggregated,
-# and without that `assign` raises.
-def _read(variable):
+# These use the handle of the replica's own copy. SavedModels do not say how copies are aggregated, and without that `assign`
+# raises.
+def _read(variable: tf.Variable) -> tf.Tensor:
     return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
 
 
-def _write(variable, value):
+def _write(variable: tf.Variable, value: tf.Tensor) -> None:
     tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)

@@ -1,4 +1,4 @@
-"""What a function of a SavedModel can be called with: the variants that were traced before it was saved."""
+"""The arguments that a function of a SavedModel takes: the variants that were traced before it was saved."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def accepted(variants: list[Variant], inputs: Any) -> Any:
     """`inputs` cast to the dtypes of the variant that they fit best; ValueError if they fit none."""
     fitting = [variant.inputs for variant in variants if _fits(inputs, variant.inputs)]
     if not fitting:
-        options = " or ".join(dict.fromkeys(_described(variant.inputs) for variant in variants))
+        options = " or ".join(dict.fromkeys(_describe(variant.inputs) for variant in variants))
         raise ValueError(
             f"HubLayer: `inputs` must be {options}, which the module was saved with. Received: "
-            f"inputs={_described(inputs)}."
+            f"inputs={_describe(inputs)}."
         )
     nearest = min(fitting, key=lambda specs: sum(x.dtype != spec.dtype for x, spec in _pairs(inputs, specs)))
     return tree.map_structure(lambda x, spec: tf.cast(x, spec.dtype), inputs, nearest)
@@ -68,7 +68,7 @@ def mode(variants: list[Variant], training: bool) -> dict[str, Any]:
     return {"training": training if either else modes[0]}
 
 
-def _fits(inputs, specs):
+def _fits(inputs: Any, specs: Any) -> bool:
     try:
         tree.assert_same_structure(inputs, specs)
     except ValueError:
@@ -76,14 +76,14 @@ def _fits(inputs, specs):
     return all(spec.shape.is_compatible_with(x.shape) and _castable(x, spec) for x, spec in _pairs(inputs, specs))
 
 
-def _castable(x, spec):
+def _castable(x: Any, spec: Any) -> bool:
     to_float = spec.dtype.is_floating and (x.dtype.is_floating or x.dtype.is_integer)
     return x.dtype == spec.dtype or to_float or (spec.dtype.is_integer and x.dtype.is_integer)
 
 
-def _pairs(inputs, specs):
+def _pairs(inputs: Any, specs: Any) -> list[tuple[Any, Any]]:
     return list(zip(tree.flatten(inputs), tree.flatten(specs), strict=True))
 
 
-def _described(tensors):
+def _describe(tensors: Any) -> str:
     return str(tree.map_structure(lambda x: f"{x.dtype.name} {tuple(x.shape)}", tensors)).replace("'", "")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from helpers.commands import run_command
-from helpers.serving_cases import LABELS, RECORD, in_this_process, make_model, picture
+from helpers.serving_cases import LABELS, RECORD, encoded_image, in_this_process, make_model
 
 from keras_cnn.serving import PRECISIONS, verification
 from pipelines import InputError
@@ -21,7 +21,7 @@ def run(tmp_path_factory):
     metrics = {"classes": LABELS, "accuracy": 0.5, "selected": "fine_tuned", "task": "single_label"}
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     image = folder.parent.parent.parent / "a.jpg"
-    image.write_bytes(picture("JPEG"))
+    image.write_bytes(encoded_image("JPEG"))
     with open(folder / "catalog.csv", "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(["path", "label", "split", "group", "reason"])
