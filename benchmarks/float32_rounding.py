@@ -85,8 +85,8 @@ def measured(model, contents, folder):
     """What the fresh process finds of the exported model."""
     preprocessing = kc.Preprocessing(SIDE)
     version = kc.export(model, folder, preprocessing=preprocessing, examples=contents)
-    reference = examples.of_model(model, preprocessing)
-    both = verification._run(version, [reference.example(content) for content in contents])
+    reference = examples.keras_reference(model, preprocessing)
+    both = verification._run(version, [reference.record(content) for content in contents])
     pairs = np.array([*both["differences"]["serving_default"], *both["example_differences"]])
     found = {"largest_logit": both["largest_logit"], "probability": pairs[:, 0].max(), "logit": pairs[:, 1].max()}
     found["relative"] = found["logit"] / found["largest_logit"]

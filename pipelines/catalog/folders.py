@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
+from keras_cnn.arguments import join_some
 from pipelines.catalog import kinds
 from pipelines.catalog.splits import SPELLINGS
 from pipelines.errors import InputError
@@ -38,8 +39,9 @@ def rows(folder: str, class_folder: str) -> Iterator[tuple[str, str, str, str]]:
         for path, _, reason in files:
             yield path, label, split, reason if label else "not in the folder of a class"
     if missing := [label for label in empty if label not in found]:
-        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        raise InputError(f"Each class needs images. Received: empty folders in {folder}: {shown}. Fill or remove them.")
+        raise InputError(
+            f"Each class needs images. Received: empty folders in {folder}: {join_some(missing)}. Fill or remove them."
+        )
     if not any(found):
         raise InputError(
             f"The data must be a folder with one folder of images per class. Received: {folder}, without such folders."

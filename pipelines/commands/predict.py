@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from pipelines.commands import argument_types
 from pipelines.errors import InputError
@@ -76,15 +77,15 @@ def _table(name):
         return
     if os.path.isdir(name):
         raise InputError(f"--csv must name a file. Received: {name}, which is a folder.")
-    part = f"{name}.part"
-    try:
-        file = open(part, "w", encoding="utf-8", errors="surrogateescape", newline="")
-    except OSError as error:
-        raise InputError(f"--csv must name a file that can be written. Received: {name}: {error.strerror}.") from None
-    try:
-        with file:
-            yield csv.writer(file)
-        os.replace(part, name)
-    except BaseException:
-        os.unlink(part)
-        raise
+    from keras_cnn import durable
+
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(durable.atomic_write(name))
+        except OSError as error:
+            raise InputError(
+                f"--csv must name a file that can be written. Received: {name}: {error.strerror}."
+            ) from None
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+        yield csv.writer(text)
+        text.detach()  # flushes it; `atomic_write` closes the file

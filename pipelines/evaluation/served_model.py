@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_cnn.arguments import join_some
 from pipelines.catalog import Catalog
 from pipelines.catalog.kinds import is_companion
 from pipelines.errors import InputError
@@ -109,10 +110,9 @@ def _targets(catalog: Catalog, indices: np.ndarray, names: Sequence[str]) -> np.
     for index, own in zip(indices, labels, strict=True):
         unknown = [name for name in own if name not in numbers]
         if unknown:
-            known = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
             raise InputError(
-                f"The labels must be classes of the SavedModel: {known}. Received: {unknown[0]!r} for {catalog.paths[index]}. "
-                "Rename or remove it."
+                f"The labels must be classes of the SavedModel: {join_some(names, 10)}. Received: {unknown[0]!r} for "
+                f"{catalog.paths[index]}. Rename or remove it."
             )
     if catalog.multi_label:
         return np.array([[name in own for name in names] for own in labels], int)
