@@ -20,8 +20,8 @@ from keras_cnn.serving.agreement import Agreement
 from keras_cnn.serving.precisions import PRECISIONS
 
 # By how much a version may differ from what is recorded, on its golden examples. In float32 that limits each logit, as a share
-# of the largest one (or of 1, if that is more): |dp| <= (p(1 - p) + 1e-3) * 1e-4 * max(1, largest logit) for each probability p,
-# because rounding is a share of the sums that logits are. A limit for dp alone is too strict for p near 0.5 where logits are
+# of the largest one (or of 1, if that is more): |dp| <= (p(1 - p) + 1e-3) * 1e-4 * max(1, largest logit) for each probability
+# p, because rounding is a share of the sums that logits are. A limit for dp alone is too strict for p near 0.5 where logits are
 # large, and accepts another network where p is near 0 or 1. docs/benchmarks.md shows how much of it networks use: 46 % at most.
 # In other precisions it limits the median of a probability: only the caller's examples show what they do to the accuracy.
 LIMITS = {precision: 1e-4 if precision == "float32" else 0.25 for precision in PRECISIONS}

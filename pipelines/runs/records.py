@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from PIL import Image
 
@@ -82,8 +83,13 @@ def write(run: Path, classifier: Classifier, evaluation, figures: dict[str, Any]
     np.save(run / PROBABILITIES, evaluation.probabilities.astype("float32"))
     if preview is not None:
         Image.fromarray(preview).save(run / PREVIEW)
-    with scratch.temporary_files_in(run.parent):  # where what a kill leaves is removed
-        head.model.save(run / "model.keras")
+    save_model(run, head.model)
+
+
+def save_model(run: Path, model: keras.Model) -> None:
+    """Write model.keras into the folder `run`. The temporary files of Keras go next to it: what a kill leaves is removed."""
+    with scratch.temporary_files_in(run.parent):
+        model.save(run / "model.keras")
 
 
 def _finite(score):

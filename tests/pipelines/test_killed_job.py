@@ -2,7 +2,6 @@
 
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -72,12 +71,7 @@ def test_what_keras_makes_while_it_saves_a_model_lies_in_the_staging_folder(tmp_
         return made[-1]
 
     monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
-    catalog = SimpleNamespace(to_csv=lambda path, fingerprints: path.touch(), paths=())
-    images, chosen = SimpleNamespace(fingerprints=lambda count: []), SimpleNamespace(to_dict=dict)
-    learning = SimpleNamespace(
-        model=backbone.model, network=backbone, catalog=catalog, images=images, chosen=chosen, history=[]
-    )
-    records.write(tmp_path / "staging" / "run", learning, {})
+    records.save_model(tmp_path / "staging" / "run", backbone.model)
     assert made and {Path(folder).parent for folder in made} == {tmp_path / "staging"}
     assert [path.name for path in (tmp_path / "staging").iterdir()] == ["run"]
     assert tempfile.gettempdir() == str(tmp_path / "temporary")

@@ -196,7 +196,9 @@ def test_a_symbolic_link_named_like_the_lock_is_not_written_through(tmp_path):
     directory.mkdir()
     thesis.write_text("years of work")
     (directory / ".lock").symlink_to(thesis)
-    with pytest.warns(UserWarning, match=r"cannot be stored in .*: \.lock in it must be a plain file, and is none\."):
+    with pytest.warns(
+        UserWarning, match=r"cannot be stored in .*: \.lock in it must be a plain file, and is not one\."
+    ):
         assert ArrayCache(directory).get_or_compute("a", (2,), "uint8", lambda array: array.fill(7)).tolist() == [7, 7]
     assert thesis.read_text() == "years of work"
 
@@ -245,7 +247,7 @@ def test_without_a_home_downloads_ask_for_a_directory(homeless):
     homeless.delenv("KERAS_CNN_CACHE", raising=False)
     for function in (cache_folder.cache_directory, image_store.default_directory):
         with pytest.raises(
-            ValueError, match=r"^The cache must lie in a home directory, or .* Name a folder by KERAS_CNN_"
+            ValueError, match=r"^The cache must lie in a home directory, or .* Name a directory by KERAS_CNN_"
         ):
             function()
 
