@@ -52,7 +52,13 @@ def rooms(root: Path, folder: str) -> dict[str, set[str]]:
 
 
 def imported_rooms(path: Path, package: str):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    # What only type checkers import is no arrow.
+    checking = (node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+    hints = {id(inner) for node in checking for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in hints:
+            continue
         dotted = []
         if isinstance(node, ast.Import):
             dotted = [alias.name for alias in node.names]

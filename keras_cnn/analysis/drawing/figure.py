@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -14,7 +15,9 @@ from keras_cnn.analysis.drawing.diagram_lines import make_lines
 from keras_cnn.analysis.drawing.style import BLUE, FAINT, GREY, INK, ORANGE, RULE
 from keras_cnn.analysis.drawing.table import format_total, title
 from keras_cnn.analysis.formatting import human_number, shorten_name
-from keras_cnn.analysis.result import Analysis
+
+if TYPE_CHECKING:
+    from keras_cnn.analysis.result import Analysis
 
 MARGIN = 0.3  # inches, as all of these
 # Heights that grow with the page, to be legible when all of it is seen.
