@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/keras-cnn fit sample --out saved_models/sample
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=15
 
 test-all: .venv/installed-test
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -60,7 +60,7 @@ def observed(owner, name, taken):
 
 def turn(handle):
     """Keras' part and ours, by each clock."""
-    owner, name = (applications, "_made") if handle.startswith("keras:") else (efficientnet_lite, "_body")
+    owner, name = (applications, "_build") if handle.startswith("keras:") else (efficientnet_lite, "_body")
     inner = []
     gc.disable()
     with observed(owner, name, inner):

@@ -61,7 +61,7 @@ def objective(features, labels, classes, l2):
     minimise = logistic_regression.minimise
     logistic_regression.minimise = lambda function, start, _: captured.append(function) or start
     start = np.zeros((features.shape[1] + 1, classes), "float32")
-    logistic_regression._minimise(features, labels, start, l2, 0.0)
+    logistic_regression._minimise(features, labels, start, l2, 0.0, None)
     logistic_regression.minimise = minimise
     return captured[0], start.ravel()
 

@@ -1,7 +1,7 @@
 """Is the default `fit` stable and never worse than its linear probe, on image sets of several kinds?
 
     python benchmarks/stability.py [--sets sample gray_textures icons left_or_right] [--seeds 0 1 2] [--size PIXELS]
-        [--table DATA.csv --label LABEL --split SPLIT] [--set learning_rate=0.0003 ...] [--out FILE.json] [--json]
+        [--table DATA.csv --label LABEL --split SPLIT] [--set learning_rate=0.0003 ...] [--verbose] [--json]
 
 For every set and seed: `fine_tune(train="head")` and `fine_tune()` with its defaults, on the embedded EfficientNet-Lite0. The
 sets are the embedded drawings, those of `benchmarks/image_sets.py`, and a table of yours. A row shows means over the seeds:

@@ -60,6 +60,7 @@ def choose(
     if multi_label and overrides.get("class_balance"):
         expected = "None with several labels per image"
         raise ValueError(arguments.message("fit", "class_balance", expected, overrides["class_balance"]))
+    _check_flips(overrides)
     given = {name: value for name, value in overrides.items() if value is not None}
     train = _train(backbone, training_images, gpu, given.get("train"), given.get("epochs"))
     light = train in LIGHT
@@ -82,6 +83,13 @@ def choose(
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
     )
     return replace(defaults, **{**given, "train": train, "epochs": epochs})
+
+
+def _check_flips(overrides):
+    """Flips are part of an augmentation: an `Augmentation` says whether it has them."""
+    if overrides.get("horizontal_flip") is not None and type(overrides.get("augmentation")).__name__ == "Augmentation":
+        expected = "None with an Augmentation, which has a horizontal_flip itself"
+        raise ValueError(arguments.message("fit", "horizontal_flip", expected, overrides["horizontal_flip"]))
 
 
 def _train(backbone, training_images, gpu, train, epochs):

@@ -71,7 +71,8 @@ def fine_tune(
     """Fine-tune a pretrained network on labelled images and export it.
 
     When a job was interrupted while it trained, the same call resumes it; it ends with bit-for-bit the same weights (on a
-    CPU). Seeds Python, NumPy and TensorFlow. A `keras_cnn.Backbone` is trained in place.
+    CPU, unless `callbacks` have a state of their own that changes training). Seeds Python, NumPy and TensorFlow. A
+    `keras_cnn.Backbone` is trained in place.
 
     Args:
         data: A folder with one folder of images per class, a table (`Catalog.from_csv`), or a `Catalog`, which may have
@@ -96,7 +97,8 @@ def fine_tune(
     Raises:
         InputError: If no classifier can be trained on the data, an option is out of range, `out` is not a folder for it, or
             holds an unfinished job with other settings. Nothing is written then.
-        TrainingError: If memory does not suffice for a batch of this size, or a disk is full.
+        FrozenWeightsError: If a frozen weight has changed in training, as a callback may do.
+        TrainingError: If memory does not suffice for a batch of this size, features are not finite, or a disk is full.
         TypeError: If there is no such setting.
     """
     settings.check_names(overrides)

@@ -57,7 +57,7 @@ class Settings:
 
     train: str = _option(
         "what to train: the head only; the last stage too; from a stage on, such as stage3; all",
-        "last below 1,000 training images, else all",
+        "depends on the number of images, the network and the machine",
         metavar="{head,last,all,STAGE}",
     )
     feature_layer: str

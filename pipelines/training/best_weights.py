@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import keras
 
+from pipelines.training.divergence import DivergenceGuard
 from pipelines.training.task import primary_metric, sort_key
 
 
@@ -22,13 +23,14 @@ class RestoreBestWeights(keras.callbacks.Callback):
             cross-entropy in nats.
         patience: Epochs in a row without a better one after which training ends; 0: never.
         averaged: `keras_cnn.training.EMAWeights` whose averages are what validation has seen, or None.
+        guard: `DivergenceGuard`: an epoch in which training diverged is worse than any other. None: without one.
     """
 
-    def __init__(self, start: dict, patience: int = 0, averaged=None):
+    def __init__(self, start: dict, patience: int = 0, averaged=None, guard: DivergenceGuard | None = None):
         super().__init__()
         self._metric, self._weights = primary_metric(start), None
         self._restored, self._best = [start[self._metric], start["loss"]], None
-        self._patience, self._wait, self._averaged = patience, 0, averaged
+        self._patience, self._wait, self._averaged, self._guard = patience, 0, averaged, guard
 
     @property
     def best(self) -> dict | None:
@@ -47,7 +49,8 @@ class RestoreBestWeights(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Remember the weights if they are the best so far."""
         score = [float(logs[f"val_{self._metric}"]), float(logs["val_crossentropy"])]
-        if self.model.stop_training or not math.isfinite(score[1]):  # training diverged within this epoch
+        diverged = self._guard is not None and self._guard.reason is not None
+        if diverged or not math.isfinite(score[1]):
             score[1] = math.inf
         self._wait += 1
         if self._best is None or self._better(score, self._best):

@@ -23,22 +23,18 @@ class Classifier:
         head: Its head as it was fitted; `head.model` holds the weights.
         fitted: What fine-tuning gave, None without fine-tuning.
         selected: "linear_probe" or "fine_tuned".
-        validation_probabilities: `(images, classes)`; of a linear probe those from before it learned from these images.
+        validation_probabilities: `(images, classes)`; for a linear probe, computed before it was fitted to these images.
+        validation: Validation scores: of `linear_probe`, and of `fine_tuned` if there was fine-tuning.
     """
 
     head: HeadFit
     fitted: FitResult | None
     selected: str
     validation_probabilities: np.ndarray
-
-    @property
-    def validation(self) -> dict[str, dict[str, float]]:
-        """The validation scores of the linear probe, and of the fine-tuned network if there is one."""
-        tuned = {} if self.fitted is None else {FINE_TUNED: self.fitted.best}
-        return {LINEAR_PROBE: self.head.score, **tuned}
+    validation: dict[str, dict[str, float]]
 
     def test_probabilities(self, cache: ArrayCache, progress=lambda count: None) -> np.ndarray:
-        """Of the test images, `(images, classes)`, all computed in float32.
+        """Of the test images, `(images, classes)`, computed in float32; features are cached in float16 on the way.
 
         Args:
             cache: Where features are cached.
@@ -59,13 +55,18 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
     Where the probe is selected, the network gets the weights back that it had before fine-tuning, and the probe is fitted to
     the validation images too.
     """
-    if fitted:
+    scores, targets = {LINEAR_PROBE: head.score}, head.data.targets("validation")
+    if fitted and fitted.improved:
         tuned = _validation_probabilities(head)
-        if head.task.is_clearly_better(tuned, head.probabilities, head.data.targets("validation")):
-            return Classifier(head, fitted, FINE_TUNED, tuned)
+        scores[FINE_TUNED] = head.task.score(tuned, targets)
+        if head.task.is_clearly_better(tuned, head.probabilities, targets):
+            return Classifier(head, fitted, FINE_TUNED, tuned, scores)
+    elif fitted:  # no epoch was better than the linear probe: the network is the probe again, but for rounding
+        scores[FINE_TUNED] = fitted.best
+    if fitted:
         head.model.set_weights(fitted.start_weights)
     refit_head(head, progress)
-    return Classifier(head, fitted, LINEAR_PROBE, head.probabilities)
+    return Classifier(head, fitted, LINEAR_PROBE, head.probabilities, scores)
 
 
 def _validation_probabilities(head):

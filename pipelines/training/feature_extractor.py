@@ -18,7 +18,7 @@ from pipelines.errors import TrainingError
 from pipelines.training.fingerprints import network_digest
 from pipelines.training.split_images import BATCH_SIZE
 
-FOLDED_FROM = 1000  # images: to rewrite the network takes time, too
+FOLDED_FROM = 1000  # images; below this, rewriting the network costs more than it saves
 LARGEST_SHARE = 3 / 4  # of the cache that the copies of one job may fill: other jobs and decoded images need room too
 
 
@@ -138,6 +138,6 @@ class FeatureExtractor:
 
     def _not_finite(self):
         return TrainingError(
-            f"What the network gives at layer {self._layer} must be finite and within ±65,504, as numbers of 16 bits are, "
-            "and is not: look for weights that are broken, or cache no features with --train all."
+            f"The features at layer {self._layer} must be finite and at most 65,504 (float16). Received others. Check the "
+            "weights, or use --train all, which caches only pooled features."
         )

@@ -98,11 +98,13 @@ def fit_head(
     probe = _fit_probe([pool(plain)], data, settings, pooled, progress)
     _set_probe(parts, probe)
     if settings.horizontal_flip is None:
-        safe = _flips_are_safe(plain, held_out, probe, data, lambda split: extract(split, flipped=True), pool, predict)
+        # Without augmentation only the last stage learns from flips: for the head alone their features take too long.
+        matters = settings.augments or settings.train == "last"
+        safe = matters and _flips_are_safe(
+            plain, held_out, probe, data, lambda split: extract(split, flipped=True), pool, predict
+        )
         settings = replace(settings, horizontal_flip=safe)
-        flips = safe and settings.train == "last"
-    else:
-        flips = settings.horizontal_flip and settings.light
+    flips = settings.horizontal_flip and settings.light
 
     copies: tuple[np.ndarray, ...] = (plain,)
     preview = None
@@ -111,7 +113,7 @@ def fit_head(
         copies += more
     elif flips:
         copies += (extract("train", flipped=True),)
-    if len(copies) > 1 and settings.light:  # with more to train, the head is only where training starts
+    if len(_probed(copies, settings)) > 1:
         probe = _fit_probe([pool(each) for each in copies], data, settings, pooled, progress)
         _set_probe(parts, probe)
     probabilities = in_batches(predict, pooled)
@@ -134,11 +136,12 @@ def fit_head(
 
 
 def refit_head(head: HeadFit, progress: Progress) -> None:
-    """Fit the probe to the validation images too, once they have decided everything: with few images that is many."""
-    pool = _pooling(head.partition, sum(map(len, head.copies)) + len(head.validation_features))
-    targets = [head.data.targets("train")] * len(head.copies) + [head.data.targets("validation")]
+    """Fit the probe to the validation images too, once they have decided everything: they are many of a few images."""
+    copies = _probed(head.copies, head.settings)
+    pool = _pooling(head.partition, sum(map(len, copies)) + len(head.validation_features))
+    targets = [head.data.targets("train")] * len(copies) + [head.data.targets("validation")]
     with progress.phase("Fitting the head"):
-        features = np.concatenate([pool(each) for each in (*head.copies, head.validation_features)])
+        features = np.concatenate([pool(each) for each in (*copies, head.validation_features)])
         labels = np.concatenate(targets)
         probe = fit_linear_probe(
             features,
@@ -151,6 +154,11 @@ def refit_head(head: HeadFit, progress: Progress) -> None:
             sample_weight=_sample_weight(labels, head.data, head.settings),
         )
         _set_probe(head.partition, probe)
+
+
+def _probed(copies: tuple[np.ndarray, ...], settings: Settings) -> tuple[np.ndarray, ...]:
+    """The copies that the probe is fitted to; where more than the last stage is trained, it is only the start: plain ones."""
+    return copies if settings.light else copies[:1]
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,14 @@ class Start:
         task: What is learned.
         score: The validation score of the weights that training starts with.
         chance: That of always guessing by the class frequencies.
-        examples: Number of validation images.
+        validation_images: Their number.
         report: Called with a sentence that a person should read at once.
     """
 
     task: Task
     score: dict
     chance: dict
-    examples: int
+    validation_images: int
     report: Callable[[str], None] = print
 
 
@@ -46,6 +46,7 @@ class FitResult:
     Attributes:
         history: A dict per epoch, in the order in which they ran.
         best: The validation score of the best epoch.
+        improved: Whether an epoch was better than the start; otherwise the weights are those of the start again.
         restarts: What divergence there was, `pipelines.training.divergence.Restart`s.
         start_weights: The weights of the classifier before.
         preview: A figure of the augmentation, uint8 `(height, width, 3)`, or None.
@@ -53,6 +54,7 @@ class FitResult:
 
     history: list[dict]
     best: dict
+    improved: bool = True
     restarts: tuple[Restart, ...] = ()
     start_weights: Sequence[np.ndarray] = ()
     preview: np.ndarray | None = None
@@ -78,6 +80,7 @@ def fit_with_restarts(
     Raises:
         TrainingError: If memory does not suffice for a batch.
     """
+    first = start.score
     history: list[dict] = []
     restarts: list[Restart] = []
     scores: list[dict] = []
@@ -97,7 +100,7 @@ def fit_with_restarts(
         start.report(restarts[-1].to_text())
         if following is None:
             break
-    return FitResult(history, max(scores, key=sort_key), tuple(restarts))
+    return FitResult(history, max(scores, key=sort_key), best.restored != first, tuple(restarts))
 
 
 def _fit_once(model, batches, validation, start, settings, folder, callbacks):
@@ -108,8 +111,8 @@ def _fit_once(model, batches, validation, start, settings, folder, callbacks):
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
     )
     averaged = kc.training.EMAWeights() if settings.ema_momentum else None
-    best = RestoreBestWeights(start.score, settings.patience, averaged)
-    guard = DivergenceGuard(start.score, start.chance, start.task.uniform_loss, start.examples)
+    guard = DivergenceGuard(start.score, start.chance, start.task.uniform_loss, start.validation_images)
+    best = RestoreBestWeights(start.score, settings.patience, averaged, guard)
     resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best, guard])
     try:
         history = model.fit(

@@ -112,7 +112,7 @@ class SingleLabel(Task):
         return {"accuracy": accuracy, "loss": float(-np.log(likelihood + 1e-12).mean())}
 
     def gain(self, probabilities, others, targets):
-        # Only images on which the two differ count, each as a step of 1 or -1. One more, so that it is never 0 of a few.
+        # Only images on which the two differ count, each as a step of 1 or -1. Adding 1 keeps the error above 0.
         correct, other = (each.argmax(1) == targets for each in (probabilities, others))
         differ = np.count_nonzero(correct != other)
         return float(correct.mean() - other.mean()), math.sqrt(differ + 1) / len(targets)

@@ -108,18 +108,33 @@ def networks(draw, rank, kinds, depth):
     return keras.Model(inputs, x)
 
 
-proof = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+proof = settings(max_examples=30, deadline=None, derandomize=True, database=None)
+ONE_AXIS, TWO_AXES = networks(1, PLAIN + MOVES, depth=6), networks(2, PLAIN * 2 + MOVES, depth=5)
 
 
 @proof
-@given(networks(1, PLAIN + MOVES, depth=6))
+@given(ONE_AXIS)
 def test_random_networks_of_one_axis(model):
     assert_as_observed(model)
 
 
-@settings(proof, max_examples=60)
-@given(networks(2, PLAIN * 2 + MOVES, depth=5))
+@settings(proof, max_examples=12)
+@given(TWO_AXES)
 def test_random_networks_of_two_axes(model):
+    assert_as_observed(model)
+
+
+@pytest.mark.slow
+@settings(proof, max_examples=150)
+@given(ONE_AXIS)
+def test_many_random_networks_of_one_axis(model):
+    assert_as_observed(model)
+
+
+@pytest.mark.slow
+@settings(proof, max_examples=60)
+@given(TWO_AXES)
+def test_many_random_networks_of_two_axes(model):
     assert_as_observed(model)
 
 

@@ -229,7 +229,7 @@ def test_arrays(tmp_path):
     labels = np.arange(36) % 3
     noise = np.random.default_rng(0).integers(0, 20, (36, 16, 16, 3), "uint8")
     images = colours[labels][:, None, None] + noise
-    catalog = Catalog.from_arrays(images, labels, ["red", "green", "blue"], folder=tmp_path / "images")
+    catalog = Catalog.from_arrays(images, labels, ["red", "green", "blue"], directory=tmp_path / "images")
     assert fine_tune(catalog, tmp_path / "out", epochs=0, crop_fraction=1.0, progress=False).accuracy == 1
 
 

@@ -68,7 +68,7 @@ def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, numb
     left = {path.name.split("-")[0] for path in out.iterdir()}
     assert left == {".lock", ".unfinished"} | ({".staging"} if number == signal.SIGKILL else set())
     if number != signal.SIGKILL:
-        assert said == "keras-cnn fit: interrupted; the same command goes on where it was.\n"
+        assert said == "keras-cnn fit: interrupted; run the same command again to resume.\n"
     subprocess.run(command(sample_photos, out), check=True, capture_output=True)
     assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs", "serving"]
     history, weights = outcome(out)

@@ -19,7 +19,7 @@ from pipelines.errors import TrainingError
 from pipelines.runs import output_folder
 from pipelines.training import job_state
 
-JOB = {"epochs": 3, "data": "a" * 64, "mirror": None, "crop": 0.875}
+JOB = {"epochs": 3, "data": "a" * 64, "horizontal_flip": None, "crop_fraction": 0.875}
 EPOCHS = 3
 # From 0, 1, 2: what three epochs of x -> 3 x + epoch give, and two.
 WEIGHTS = np.array([5, 32, 59, 1, 10, 19], "float32").tobytes()

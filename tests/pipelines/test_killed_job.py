@@ -43,7 +43,14 @@ def network():
 
 
 def job(squares, place):
-    options = {"train": "all", "epochs": 2, "batch_size": 8, "crop": 1.0, "mirror": True, "progress": False}
+    options = {
+        "train": "all",
+        "epochs": 2,
+        "batch_size": 8,
+        "crop_fraction": 1.0,
+        "horizontal_flip": True,
+        "progress": False,
+    }
     return fine_tune(squares, place / "out", network(), **options)
 
 

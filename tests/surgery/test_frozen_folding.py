@@ -59,6 +59,7 @@ def test_outputs_and_gradients_are_those_of_the_model(case):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_same():
     def trained(fold):
         keras.utils.set_random_seed(0)

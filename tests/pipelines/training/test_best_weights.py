@@ -4,6 +4,7 @@ import math
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -312,10 +313,11 @@ def test_with_several_labels_the_mean_average_precision_decides(tmp_path):
 
 def test_an_epoch_in_which_training_diverged_is_not_kept_however_accurate_it_was():
     model, start = Weights(), {"accuracy": 0.5, "loss": 1.0}
-    keeper = RestoreBestWeights(start)
+    guard = SimpleNamespace(reason=None)
+    keeper = RestoreBestWeights(start, guard=guard)
     keeper.set_model(model)
     keeper.on_train_begin()
-    model.value, model.stop_training = "diverged", True
+    model.value, guard.reason = "diverged", "the loss is NaN"
     keeper.on_epoch_end(0, {"val_accuracy": 0.9, "val_crossentropy": 40.0})
     keeper.on_train_end()
     assert model.value == "start" and keeper.restored == start

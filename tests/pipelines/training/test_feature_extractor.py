@@ -64,7 +64,7 @@ def test_features_that_do_not_fit_are_refused_and_not_cached(extractor, tmp_path
         model, kc.Backbone(model, (), kc.Preprocessing((4, 6)), "made here"), ArrayCache(tmp_path / "cache"), 0
     )
     with pytest.raises(
-        TrainingError, match=r"^What the network gives at layer \w+ must be finite and within ±65,504, as "
+        TrainingError, match=r"^The features at layer \w+ must be finite and at most 65,504 \(float16\)\."
     ):
         made.features(examples, "two", lambda count: None)
     assert not list((tmp_path / "cache").glob("*/array.npy"))
