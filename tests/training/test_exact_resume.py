@@ -1,5 +1,6 @@
 """A job that is killed and started again ends as one that was never interrupted, bit for bit."""
 
+import functools
 import random
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from keras_cnn.training.checkpoints import Checkpoints
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Per kind of data, the result of a job that runs without interruption."""
-    return {kind: run(kind, tmp_path_factory.mktemp(kind)) for kind in ("dataset", "pydataset", "function")}
+    """A function of the kind of data: the result of a job that runs without interruption, and its folder."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return functools.cache(lambda kind: (run(kind, folder / kind), folder / kind))
 
 
 def killed(kind, folder, step):
@@ -35,12 +37,17 @@ def assert_same(found, expected):
     assert found[1:] == expected[1:]
 
 
-def test_killed_at_three_points_and_started_again(uninterrupted, tmp_path):
-    points = {"dataset": STEPS, "pydataset": STEPS + 3, "function": 3 * STEPS}  # two of them between epochs
-    processes = {kind: killed(kind, tmp_path / kind, step) for kind, step in points.items()}
-    for kind, process in processes.items():
-        assert process.wait() == -9
-        assert_same(run(kind, tmp_path / kind), uninterrupted[kind])
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [
+        ("pydataset", STEPS + 3),
+        pytest.param("dataset", STEPS, marks=pytest.mark.slow),  # between epochs
+        pytest.param("function", 3 * STEPS, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_and_started_again(kind, step, uninterrupted, tmp_path):
+    assert killed(kind, tmp_path, step).wait() == -9
+    assert_same(run(kind, tmp_path), uninterrupted(kind)[0])
 
 
 @pytest.mark.slow
@@ -49,14 +56,14 @@ def test_killed_at_twenty_random_points(uninterrupted, tmp_path):
     for number, step in enumerate(steps):
         kind, folder = ("dataset", "pydataset", "function")[number % 3], tmp_path / str(step)
         assert killed(kind, folder, step).wait() == -9
-        assert_same(run(kind, folder), uninterrupted[kind])
+        assert_same(run(kind, folder), uninterrupted(kind)[0])
 
 
 @pytest.mark.slow
 def test_a_finished_job_is_not_trained_again(uninterrupted, tmp_path):
     first = run("function", tmp_path)
     assert_same(run("function", tmp_path), first)
-    assert_same(first, uninterrupted["function"])
+    assert_same(first, uninterrupted("function")[0])
 
 
 @pytest.mark.slow
@@ -68,13 +75,13 @@ def test_a_damaged_checkpoint_is_skipped(uninterrupted, tmp_path):
     newest.write_bytes(content)
     with pytest.warns(UserWarning, match="damaged"):
         found = run("dataset", tmp_path)
-    assert_same(found, uninterrupted["dataset"])
+    assert_same(found, uninterrupted("dataset")[0])
 
 
-def test_another_job_is_refused(tmp_path):
-    run("function", tmp_path)
+def test_another_job_is_refused(uninterrupted):
+    _, folder = uninterrupted("pydataset")
     with pytest.raises(ValueError, match=r"initial_learning_rate is 0\.02, was 0\.01"):
-        run("function", tmp_path, rate=0.02)
+        run("pydataset", folder, rate=0.02)
 
 
 def test_fit_must_get_the_resumable_data(tmp_path):
