@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit, log_softmax
 
 from keras_cnn import arguments
-from keras_cnn.training.lbfgs import minimise
 
 # From strong to weak, for features of variance 1: from almost no use of the features to full use.
 L2_VALUES = tuple(10.0**exponent for exponent in np.arange(2, -5.01, -0.5))
-# The optimizer stops at this relative decrease of the loss per iteration: in the search for the L2, and in the final fit.
+# L-BFGS stops at this relative decrease of the loss per iteration: in the search for the L2, and in the final fit.
 COARSE_TOLERANCE, FINE_TOLERANCE = 1e-5, 1e-6
+MAX_ITERATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,13 @@ def _check_finite(features):
 
 
 def _minimise(features, labels, start, l2, tolerance, factors):
+    from scipy import optimize  # takes 0.2 s, which `import keras_cnn` does without
+
     shape, likelihood = start.shape, _sigmoids if labels.ndim == 2 else _softmax
     targets = np.asarray(labels, "float32") if labels.ndim == 2 else np.eye(shape[1], dtype="float32")[labels]
 
     def loss_and_gradient(flat):
-        weights, gradient = flat.reshape(shape), np.empty(shape, "float32")
+        weights, gradient = flat.astype("float32").reshape(shape), np.empty(shape, "float32")
         losses, probabilities = likelihood(features @ weights[:-1] + weights[-1], targets)
         residual = (probabilities - targets) / np.float32(len(labels))
         if factors is not None:
@@ -151,9 +153,12 @@ def _minimise(features, labels, start, l2, tolerance, factors):
         np.matmul(features.T, residual, out=gradient[:-1])
         gradient[:-1] += np.float32(l2) * weights[:-1]
         residual.sum(0, out=gradient[-1])
-        return losses.sum() / len(labels) + l2 / 2 * float((weights[:-1] ** 2).sum()), gradient.ravel()
+        loss = losses.sum(dtype="float64") / len(labels) + l2 / 2 * float((weights[:-1] ** 2).sum())
+        return loss, gradient.ravel().astype("float64")
 
-    return minimise(loss_and_gradient, start.ravel().astype("float32"), tolerance).reshape(shape)
+    options = {"maxiter": MAX_ITERATIONS, "ftol": tolerance, "gtol": 0}
+    found = optimize.minimize(loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+    return found.x.reshape(shape).astype("float32")
 
 
 def _softmax(logits, targets):
