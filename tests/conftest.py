@@ -34,6 +34,14 @@ def pytest_collection_finish(session):
     gc.set_threshold(20_000, 20, 20)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def nobody_waits_for_the_disk():
+    """`os.fsync` does nothing: a test cannot see it, and on a busy disk each call takes up to a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """Initial weights are the same in every run: what a test finds, it finds again."""
@@ -85,6 +93,7 @@ def decoded_file_by_file(monkeypatch):
 def job(sample_photos, tmp_path_factory):
     """A job on 24 drawings, two broken files and a text among them: its result, the callback it was given, its photos."""
     import keras
+    from helpers.networks import random_backbone
     from helpers.serving_cases import in_this_process
 
     from keras_cnn.serving import verification
@@ -113,5 +122,6 @@ def job(sample_photos, tmp_path_factory):
     witness = Witness()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "_run", in_this_process)
-        result = fine_tune(photos, photos.parent / "out", callbacks=[witness], epochs=2, progress=False)
+        out, options = photos.parent / "out", {"train": "last", "epochs": 2, "progress": False}
+        result = fine_tune(photos, out, random_backbone(), callbacks=[witness], **options)
     return result, witness, photos

@@ -81,9 +81,12 @@ def prepare_batch(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tuple
     """
     count = tf.size(image_bytes, out_type=tf.int64)
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
-    prepared = files.map(
-        lambda index, content: (index, images.prepare(content, preprocessing)), num_parallel_calls=tf.data.AUTOTUNE
-    ).ignore_errors()
+
+    @tf.autograph.experimental.do_not_convert
+    def prepare(index: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return index, images.prepare(content, preprocessing)
+
+    prepared = files.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     # One image more than the batch, so that there is something to stack when no file is an image.
     nothing = tf.data.Dataset.from_tensors((count, tf.zeros((*preprocessing.size, 3))))
     indices, pixels = prepared.concatenate(nothing).batch(count + 1).get_single_element()

@@ -52,6 +52,7 @@ class FeatureBatches:
         first_copy = tf.random.stateless_uniform([self._examples], [self._seed, 3], 0, len(self._copies), tf.int32)
         copy_of = (first_copy + tf.cast(epoch, tf.int32)) % len(self._copies)
 
+        @tf.autograph.experimental.do_not_convert  # rewriting the Python code takes seconds and changes nothing
         def batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
             chosen = examples[step * self._batch_size : (step + 1) * self._batch_size]
             # Each example is read from one copy only: the batch is divided by copy, read, and put together again.

@@ -87,6 +87,7 @@ class ImageBatches:
         epoch = tf.cast(epoch, tf.int64)
         examples = self._order(epoch)
 
+        @tf.autograph.experimental.do_not_convert  # rewriting the Python code takes seconds and changes nothing
         def batch(step: tf.Tensor) -> tuple:
             first = step * self._batch_size
             return self._batch(epoch, first, examples[first : first + self._batch_size])
@@ -97,7 +98,7 @@ class ImageBatches:
 
     def epochs(self, count: int) -> tf.data.Dataset:
         """The batches of the first epochs, one after another: for `fit(..., steps_per_epoch=batches.steps)`."""
-        dataset = tf.data.Dataset.range(count).flat_map(self)
+        dataset = tf.data.Dataset.range(count).flat_map(tf.autograph.experimental.do_not_convert(self))
         return dataset.apply(tf.data.experimental.assert_cardinality(count * self.steps)).with_options(
             dataset_options()
         )

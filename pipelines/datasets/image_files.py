@@ -37,6 +37,7 @@ def decode_files(
         extra: A function of the bytes of a file and of its float32 image; its results follow in the element.
     """
 
+    @tf.autograph.experimental.do_not_convert  # rewriting the Python code takes seconds and changes nothing
     def prepare(index: tf.Tensor, path: tf.Tensor) -> tuple:
         content = tf.io.read_file(path)
         image = images.prepare(content, preprocessing)

@@ -25,11 +25,6 @@ EPOCHS = 3
 WEIGHTS = np.array([5, 32, 59, 1, 10, 19], "float32").tobytes()
 
 
-@pytest.fixture(autouse=True)
-def without_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda handle: None)
-
-
 def train(directory):
     """Weights after three epochs whose end depends on each of them."""
     checkpoints = Checkpoints(job_state.open_or_create(directory, JOB) / "checkpoints")

@@ -87,7 +87,6 @@ def test_what_keras_makes_while_it_saves_a_model_lies_in_the_staging_folder(tmp_
 @pytest.mark.slow
 def test_killed_at_places_all_over_its_life_a_job_ends_as_if_it_had_not_been(squares, tmp_path, monkeypatch):
     monkeypatch.setattr(verification, "_run", in_this_process)
-    monkeypatch.setattr("os.fsync", lambda handle: None)
 
     def at(number):
         """A place of its own for a job, with its cache and its temporary files."""

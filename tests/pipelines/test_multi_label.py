@@ -19,7 +19,7 @@ from pipelines import Catalog, InputError, cli, fine_tune
 from pipelines.commands import evaluate as evaluate_command
 from pipelines.commands.summary import print_summary
 
-pytestmark = pytest.mark.usefixtures("versions_loaded_once")
+pytestmark = [pytest.mark.usefixtures("versions_loaded_once"), pytest.mark.slow]
 CLASSES = ("blue", "framed", "red")
 SHARES = (0.4, 0.1, 0.4)
 WRONG = 0.04  # share of the labels "blue" that are wrong
@@ -164,7 +164,6 @@ def test_the_summary_names_the_measure(tagged, capsys):
     assert f"Test {ranked:.1f} % mean average precision; {every}" in text
 
 
-@pytest.mark.slow
 def test_the_command_line_and_a_whole_network_that_is_trained(tmp_path, capsys):
     """A job that trains all; what it keeps loads with Keras and is exported again."""
     table, _ = pictures(tmp_path, 120)
@@ -190,7 +189,6 @@ def test_the_command_line_and_a_whole_network_that_is_trained(tmp_path, capsys):
     assert "bfloat16" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_class_that_validation_lacks(tmp_path):
     table, _ = pictures(tmp_path, 60)
     lines = [line.split(",") for line in table.read_text().splitlines()]

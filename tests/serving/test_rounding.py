@@ -125,6 +125,7 @@ def compared(versions, monkeypatch):
 
 # Logits of -8.08, 0.078 and 8.08: probabilities of 0.0003, 0.52 and 0.9997.
 # There a bias off by 0.08 moves a probability by 0.000026, 0.02 and 0.000023: logits show what probabilities hide.
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [76, 128, 179])
 def test_another_network_is_refused_whatever_its_probabilities_are(level, compared):
     content, logit = columns([level] * SIDE), 40 * (level / 255 - 0.5)
@@ -137,6 +138,7 @@ def test_another_network_is_refused_whatever_its_probabilities_are(level, compar
             compared(name, content, logit)
 
 
+@pytest.mark.slow
 def test_another_way_to_resize_is_refused(compared):
     """Four columns become one. Without antialiasing it is the mean of the middle two, which are white: m is 1.
 

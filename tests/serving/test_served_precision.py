@@ -47,6 +47,7 @@ def levels(tmp_path_factory):
     return [folder / f"{level}.png" for level in range(8)], [0] * 4 + [1] * 4
 
 
+@pytest.mark.slow
 def test_a_precision_that_costs_accuracy_is_refused_by_the_names_of_the_images(levels, tmp_path, in_process):
     paths, targets = levels
     expected = (
@@ -61,6 +62,7 @@ def test_a_precision_that_costs_accuracy_is_refused_by_the_names_of_the_images(l
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_loss_of_accuracy_may_be_allowed_but_not_large_differences(levels, tmp_path, in_process):
     paths, targets = levels
     options = {"precision": "bfloat16", "examples": paths, "targets": targets, "max_accuracy_drop": 0.6}

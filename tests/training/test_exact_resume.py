@@ -37,12 +37,13 @@ def assert_same(found, expected):
     assert found[1:] == expected[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "step"),
     [
         ("pydataset", STEPS + 3),
-        pytest.param("dataset", STEPS, marks=pytest.mark.slow),  # between epochs
-        pytest.param("function", 3 * STEPS, marks=pytest.mark.slow),
+        ("dataset", STEPS),  # between epochs
+        ("function", 3 * STEPS),
     ],
 )
 def test_killed_and_started_again(kind, step, uninterrupted, tmp_path):

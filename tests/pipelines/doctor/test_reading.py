@@ -67,6 +67,7 @@ def test_files_of_other_formats_are_excluded_by_the_name_of_the_format(tmp_path)
     assert [reason.split(",")[0] for reason in catalog.exclusion_reasons] == ["a TIFF file", "a HEIF file"]
 
 
+@pytest.mark.slow
 def test_damaged_files_are_included_or_excluded_with_a_reason(tmp_path):
     """Random changes of bytes: nothing crashes, and every file is decoded or has a reason."""
     whole, chance = [path for path in sorted(FILES.iterdir()) if path.is_file()], random.Random(1)

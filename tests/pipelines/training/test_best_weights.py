@@ -126,9 +126,8 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize(
-    "place", [4, pytest.param(3, marks=pytest.mark.slow), pytest.param(11, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [3, 4, 11])
 def test_with_every_setting_an_interrupted_training_goes_on_to_the_bit(tmp_path, place):
     activations = np.random.default_rng(0).normal(size=(8, 4)).astype("float16")
 

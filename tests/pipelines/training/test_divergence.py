@@ -108,6 +108,7 @@ def assert_same_end(straight, folder, *steps):
         np.testing.assert_array_equal(array, other)
 
 
+@pytest.mark.slow
 def test_restarts_are_part_of_exact_resume(straight, tmp_path):
     assert [restart.next_learning_rate is None for restart in straight[0].restarts] == [False, False]
     assert_same_end(straight, tmp_path, 1, 5)

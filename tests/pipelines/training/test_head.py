@@ -72,6 +72,7 @@ def test_images_are_flipped_only_where_that_is_safe():
     assert augmentation_of(defaults.choose(network, 100, train="head", augmentation=given)) == given
 
 
+@pytest.mark.slow
 def test_cached_copies_are_not_mixed(fitted, monkeypatch):
     asked, batches = [], SplitImages.augmented_batches
 
@@ -132,7 +133,7 @@ def test_a_selected_probe_is_fitted_to_the_validation_images_too_once_they_have_
 
 def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(fitted, data):
     """Whatever fine-tuning has done to the weights: a job that selects the probe ends as `train="head"` does."""
-    alone, tuned = fitted(train="head"), fitted(train="stage2")
+    alone, tuned = fitted(train="head"), fitted(train="stage2", augmented_copies=2)
     tuned.model.set_weights([weight.copy() for weight in alone.model.get_weights()])
     before = tuned.model.get_weights()
     tuned.model.set_weights([weight + 1 for weight in before])
@@ -144,7 +145,7 @@ def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(f
     np.testing.assert_array_equal(classifier.validation_probabilities, tuned.probabilities)
 
 
-@pytest.mark.parametrize(("train", "copies"), [("head", 1), ("last", 1), ("stage2", 4), ("all", 1)])
+@pytest.mark.parametrize(("train", "copies"), [("head", 1), ("last", 1), ("stage2", 2), ("all", 1)])
 def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, monkeypatch, train, copies):
     learned, fit_probe = [], heads.fit_linear_probe
 
@@ -153,7 +154,7 @@ def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, mon
         return fit_probe(features, labels, *others, **options)
 
     monkeypatch.setattr(heads, "fit_linear_probe", counted)
-    options = {"augmented_copies": 4} if train == "stage2" else {}
+    options = {"augmented_copies": copies} if train == "stage2" else {}
     head = fitted(train=train, **options)
     assert learned == [12] and len(head.copies) == copies
     select(head, None, QUIET)
@@ -161,7 +162,7 @@ def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, mon
 
 
 def test_training_from_a_stage_on_reads_its_cached_features(fitted):
-    head = fitted(train="stage2")
+    head = fitted(train="stage2", augmented_copies=2)
     set_trainable(head.model, "stage2", head.settings)
     model, batches, validation, _ = _feature_data(head, None, QUIET)
     trained = {weight.path.split("/")[0] for weight in model.trainable_weights}
