@@ -45,6 +45,12 @@ def timed(function: Callable[..., T], *args: Any, **kwargs: Any) -> tuple[T, Sec
     return result, Seconds(time.perf_counter() - elapsed, time.process_time() - processor)
 
 
+def consume(iterable: Iterable[object]) -> None:
+    """Run over all elements, and store none."""
+    for _ in iterable:
+        pass
+
+
 def take_turns(functions: Mapping[str, Callable[[], T]], turns: int, warmup: int = 1) -> dict[str, list[T]]:
     """What each function returns in each turn, without the first `warmup` turns.
 
@@ -64,8 +70,12 @@ def time_in_turns(
     functions: Mapping[str, Callable[[], object]], turns: int, warmup: int = 1
 ) -> dict[str, list[Seconds]]:
     """The seconds of each function in each turn; see `take_turns`."""
-    results = take_turns({name: partial(timed, function) for name, function in functions.items()}, turns, warmup)
-    return {name: [seconds for _, seconds in values] for name, values in results.items()}
+    return take_turns({name: partial(_seconds, function) for name, function in functions.items()}, turns, warmup)
+
+
+def _seconds(function: Callable[[], object]) -> Seconds:
+    _, seconds = timed(function)
+    return seconds
 
 
 def paired_ratios(values: Iterable[float], reference: Iterable[float]) -> list[float]:
@@ -108,7 +118,8 @@ def _column(rows: Sequence[Row], key: str) -> list[str]:
 def echo(rows: Iterable[Row]) -> Iterator[Row]:
     """The same rows; each is also written to standard error as soon as it is measured."""
     for row in rows:
-        print(", ".join(f"{key} {format_value(value)}" for key, value in row.items()), file=sys.stderr, flush=True)
+        texts = {key: format_value(value) for key, value in row.items() if value is not None}
+        print(", ".join(f"{key} {text}" for key, text in texts.items()), file=sys.stderr, flush=True)
         yield row
 
 
