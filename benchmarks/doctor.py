@@ -40,7 +40,7 @@ CHANGES = {
     "colour 1.4": lambda image: (ImageEnhance.Color(image).enhance(1.4), 85),
     "2 % cut off each side": lambda image: (ImageOps.crop(image, image.width // 50), 85),
     "4 % cut off each side": lambda image: (ImageOps.crop(image, image.width // 25), 85),
-    "flipped": lambda image: (ImageOps.mirror(image), 85),
+    "flipped": lambda image: (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 85),
 }
 
 

@@ -1,7 +1,7 @@
-"""Image sets of other kinds than photos of things, made from nothing but NumPy, SciPy and fonts.
+"""Image sets of other kinds than photos of things, made with NumPy, SciPy and fonts.
 
 Each function writes PNG files into a folder per class and is a pure function of its seed. `benchmarks/stability.py` trains on
-them: what works on photos only is no default.
+them, because a default must not work on photos only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def gray_textures(folder: Path, images: int = 1_650, side: int = 160, seed: int 
 
 
 def icons(folder: Path, images: int = 1_650, side: int = 16, seed: int = 0) -> Path:
-    """Letters and digits on 16 x 16 pixels, in fonts, colours and places that vary: twenty classes."""
+    """Letters and digits on 16 x 16 pixels, in random fonts, colours and places: twenty classes."""
     import matplotlib
 
     random = np.random.default_rng(seed)
@@ -52,9 +52,9 @@ def icons(folder: Path, images: int = 1_650, side: int = 16, seed: int = 0) -> P
 
 
 def left_or_right(folder: Path, images: int = 80, side: int = 160, seed: int = 0, test_images: int = 200) -> Path:
-    """Arrows that point to the left, or to the right, in colours, sizes and places that vary: only a flip tells them apart.
+    """Arrows that point to the left, or to the right, in random colours, sizes and places: one is the flip of the other.
 
-    The folders `train` and `test` hold an official split: few images to learn from, enough to tell how well that went.
+    The folders `train` and `test` hold an official split: few training images, and enough test images to measure the result.
     """
     random = np.random.default_rng(seed)
     for number in range(images + test_images):

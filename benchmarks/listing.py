@@ -2,8 +2,8 @@
 
     python benchmarks/listing.py [--files 10000] [--classes 100] [--turns 7] [--json]
 
-The files are empty: only their names are read. Each turn lists them in all of these ways, one after another. Seconds are
-medians, and ratios are those of the medians.
+The files are empty: only their names are read. Each turn calls all functions, one after another. Times are medians, and
+ratios are those of the medians.
 """
 
 import contextlib
