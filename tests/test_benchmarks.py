@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HELPERS = ("harness", "image_sets", "random_weights")
+HELPERS = ("harness", "image_sets", "random_weights")  # what the scripts import
 FILES = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
 SCRIPTS = [name for name in FILES if name not in HELPERS]
 PAGES = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
@@ -20,7 +20,7 @@ spec.loader.exec_module(harness)
 
 
 def imported(path):
-    """The names of the modules that a file imports on its own level, in their order."""
+    """The modules that a file imports when it is imported itself, in their order."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
@@ -28,23 +28,21 @@ def imported(path):
             yield node.module.split(".")[0]
 
 
-def documented_options(text):
+def named_options(text):
     """Options such as `--size` in a text."""
     return set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", text))
 
 
-def options(path):
-    """Options that a script defines, those of the harness included."""
-    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    names = {call.func.attr: call for call in calls if isinstance(call.func, ast.Attribute)}
-    parser = names["parser"]
-    turns = len(parser.args) > 1 or any(keyword.arg == "turns" for keyword in parser.keywords)
-    own = {
-        call.args[0].value
-        for call in calls
-        if isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"
-    }
-    return {"--json", *own} | ({"--turns"} if turns else set())
+def defined_options(path):
+    """The options of a script that its help shows, those of the harness included."""
+    options = {"--json"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        called = getattr(node.func, "attr", None) if isinstance(node, ast.Call) else None
+        if called == "parser" and node.keywords:
+            options.add("--turns")
+        if called == "add_argument" and "argparse.SUPPRESS" not in ast.unparse(node):
+            options.add(node.args[0].value)
+    return {option for option in options if option.startswith("--")}
 
 
 def test_seconds_are_those_of_the_clocks_and_every_turn_begins_with_another_function(monkeypatch):
@@ -119,17 +117,18 @@ def test_there_are_as_many_turns_as_the_script_says_unless_the_user_says_more():
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_benchmark_uses_the_harness(name):
     modules = list(imported(FILES[name]))
-    # TensorFlow reads the level of its log when it is imported.
-    libraries = [modules.index(library) for library in ("keras", "tensorflow", "keras_cnn") if library in modules]
-    assert all(modules.index("harness") < index for index in libraries)
-    assert "argparse" not in modules or name in ("serving_gpu", "transfer")  # options of the processes that they start
+    # The harness says how much TensorFlow logs; TensorFlow reads that when it is imported.
+    libraries = {"keras", "keras_cnn", "pipelines", "tensorflow"} & set(modules)
+    assert all(modules.index("harness") < modules.index(library) for library in libraries)
+    source = FILES[name].read_text(encoding="utf-8")
+    assert "harness.parser(__doc__" in source and "harness.show(" in source and "ArgumentParser" not in source
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_benchmark_stands_with_its_command_in_the_docs(name):
-    document = ast.get_docstring(ast.parse(FILES[name].read_text(encoding="utf-8")))
+    options = defined_options(FILES[name])
     commands = re.findall(rf"python benchmarks/{name}\.py([^`\n]*)", PAGES)
-    assert commands
-    assert documented_options("\n".join(commands)) <= options(FILES[name])
-    in_docstring = documented_options("\n".join(re.findall(r"^    (.*)$", document, re.MULTILINE)))
-    assert options(FILES[name]) - HIDDEN <= in_docstring | {"data", "networks"} <= options(FILES[name]) | {"data", "networks"}
+    assert commands and named_options("\n".join(commands)) <= options
+    # The docstring begins with the commands, indented.
+    usage = ast.get_docstring(ast.parse(FILES[name].read_text(encoding="utf-8"))).split("\n\n")[1]
+    assert f"    python benchmarks/{name}.py" in usage and named_options(usage) == options
