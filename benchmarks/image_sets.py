@@ -44,8 +44,8 @@ def icons(folder: Path, images: int = 1_650, side: int = 16, seed: int = 0) -> P
         paper, ink = _two_colours(random)
         icon = Image.new("RGB", (side, side), paper)
         font = ImageFont.truetype(fonts[random.integers(len(fonts))], int(random.integers(10, 15)))
-        place = tuple(side / 2 + random.uniform(-2, 2, 2))
-        ImageDraw.Draw(icon).text(place, glyph, fill=ink, font=font, anchor="mm")
+        position = tuple(side / 2 + random.uniform(-2, 2, 2))
+        ImageDraw.Draw(icon).text(position, glyph, fill=ink, font=font, anchor="mm")
         noisy = np.asarray(icon, "float32") + random.normal(0, 8, (side, side, 3))
         _save(folder / f"glyph_{ord(glyph)}" / f"{number:04}.png", np.clip(noisy, 0, 255).astype("uint8"))
     return folder
@@ -93,12 +93,12 @@ def _texture(random, side):
 
 def _crack(plate, random, depth):
     side = len(plate)
-    place, heading = random.uniform(0.2, 0.8, 2) * side, random.uniform(0, 2 * np.pi)
+    position, heading = random.uniform(0.2, 0.8, 2) * side, random.uniform(0, 2 * np.pi)
     for _ in range(int(random.integers(side // 4, side // 2))):
-        row, column = (int(value) % side for value in place)
+        row, column = (int(value) % side for value in position)
         plate[row : row + 2, column : column + 2] *= 1 - depth
         heading += random.normal(0, 0.25)
-        place = place + 1.5 * np.array([np.sin(heading), np.cos(heading)])
+        position = position + 1.5 * np.array([np.sin(heading), np.cos(heading)])
 
 
 def _inactive(plate, random, depth):

@@ -1,4 +1,4 @@
-"""Listing and splitting a folder of files, beside `os.walk` alone and Keras' `image_dataset_from_directory`, in one run.
+"""Listing and splitting a folder of files, compared with `os.walk` and Keras' `image_dataset_from_directory`, in one run.
 
     python benchmarks/listing.py [--files 10000] [--classes 100] [--turns 7] [--json]
 
