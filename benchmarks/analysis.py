@@ -1,24 +1,19 @@
 """How long `kc.analyze` takes, and whether its MACs and parameters are those of TensorFlow and Keras.
 
-    python benchmarks/analysis.py [NETWORK …] [--json]
+    python benchmarks/analysis.py [NETWORK …] [--turns 5] [--json]
     python benchmarks/analysis.py --sides
 
-For each network of keras.applications: seconds of one analysis (the median of five, the network is not run), the growth
-of the process's memory during it, and half the floating point operations that `tf.profiler` counts for convolutions and
-matrix products in the network's graph, which must be the MACs. With --sides: the most memory that the analysis of ResNet50
-takes, for small and large images.
+For each network of keras.applications: seconds of the first analysis and the median of all (the network is not run), the
+growth of the process's memory during them, and half the floating point operations that `tf.profiler` counts for convolutions
+and matrix products in the network's graph, which must be the MACs. With --sides: the most memory that the analysis of
+ResNet50 takes, for small and large images.
 """
 
-import argparse
-import json
-import os
 import resource
 import statistics
-import time
 import tracemalloc
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import keras
 import tensorflow as tf
 
@@ -47,21 +42,21 @@ def profiled_macs(model):
     return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops // 2
 
 
-def measured(name):
+def measure(name, turns):
+    """The row of a network."""
     model = getattr(keras.applications, name)(weights=None)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        found = analysis.analyze(model)
-        seconds.append(time.perf_counter() - start)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    for _ in range(turns):
+        found, taken = harness.timed(analysis.analyze, model)
+        seconds.append(taken.elapsed)
+    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {
         "network": name,
         "calls": len(found.rows),
-        "first_seconds": round(seconds[0], 3),
-        "seconds": round(statistics.median(seconds), 3),
-        "megabytes": round(grown / 1024, 1),
+        "first_seconds": seconds[0],
+        "seconds": statistics.median(seconds),
+        "megabytes": growth / 1024,
         "macs": found.macs,
         "profiled_macs": profiled_macs(model),
         "parameters": found.parameters,
@@ -70,7 +65,7 @@ def measured(name):
 
 
 def memory_by_side():
-    """For each side of the image: the peak of what Python allocates in an analysis, and what the activations would take."""
+    """For each side of the image: the most memory that Python allocates in an analysis, and that of the activations."""
     model = keras.applications.ResNet50(weights=None)
     analysis.analyze(model)  # what is made once
     for side in SIDES:
@@ -80,19 +75,19 @@ def memory_by_side():
         tracemalloc.stop()
         yield {
             "side": side,
-            "peak_megabytes": round(peak / 1e6, 1),
-            "activations_megabytes": round(found.memory / 1e6, 1),
+            "peak_megabytes": peak / 1e6,
+            "activations_megabytes": found.memory / 1e6,
         }
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK")
-    parser.add_argument("--json", action="store_true")
+def main():
+    parser = harness.parser(__doc__, turns=5)
+    parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK", help="of keras.applications")
     parser.add_argument("--sides", action="store_true", help="memory for images of several sizes instead")
     options = parser.parse_args()
-    for result in memory_by_side() if options.sides else map(measured, options.networks):
-        if options.json:
-            print(json.dumps(result), flush=True)
-        else:
-            print("  ".join(f"{key} {value}" for key, value in result.items()), flush=True)
+    rows = memory_by_side() if options.sides else (measure(name, options.turns) for name in options.networks)
+    harness.show(harness.echo(rows), options.json)
+
+
+if __name__ == "__main__":
+    main()

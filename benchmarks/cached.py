@@ -1,20 +1,16 @@
-"""Training the last layers of a frozen network: on kept activations, and with the layers before them computed at each step.
+"""Training the last layers of a frozen network: on cached features, and with the earlier layers computed at each step.
 
     python benchmarks/cached.py [--images 256] [--turns 5] [--json]
 
-Both train the same layers of EfficientNet-Lite0 with AdamW on random pictures, in batches of 32, one epoch a turn, in turns.
-The activations are computed once before; how long that takes is told beside.
+Both train the same layers of EfficientNet-Lite0 with AdamW on random images, in batches of 32. They take turns of one epoch.
+All columns are images per second, except the ratio; the features are computed once, before the first turn.
 """
 
-import argparse
-import json
-import os
+import itertools
 import statistics
 import tempfile
-import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import keras
 import numpy as np
 
@@ -26,7 +22,7 @@ from pipelines.datasets.image_batches import ImageBatches
 from pipelines.training import feature_extractor
 
 CLASSES, BATCH, SIZE = 10, 32, (224, 224)
-# What is trained -> the last layer before it, and the first of its own.
+# Trained part -> the last layer before it, and its first layer.
 PARTS = {"last stage (5 blocks)": ("stage4", "stage5"), "last two blocks": ("block14_add", "block15_expand_conv")}
 
 
@@ -36,53 +32,52 @@ def compiled(model):
 
 
 def classifier(backbone, first):
-    """One of which only what begins with a layer is trained."""
+    """A classifier that is trained from the layer `first` to its end."""
     model = kc.attach(backbone.model, kc.heads.classification(CLASSES))
     kc.freeze(model)
     kc.unfreeze(model, starting_at=first)
     return model
 
 
-def measure(part, images, turns):
-    """Images a second: of a step with everything computed, of one on kept activations, and of keeping them once."""
+def compute_features(frozen_part, backbone, batches, folder):
+    """What the frozen layers make of all images."""
+    extractor = feature_extractor.FeatureExtractor(frozen_part, backbone, ArrayCache(folder), 10 * batches.examples)
+    return extractor.features(batches, "random", lambda count: None)
+
+
+def epochs(model, batches):
+    """A function that trains one epoch more at each call."""
+    numbers = itertools.count()
+    return lambda: model.fit(batches(next(numbers), 0), verbose=0, shuffle=False)
+
+
+def measure(part, count, turns):
+    """Images per second: with everything computed at each step, on cached features, and of computing these once."""
     random, backbone, (boundary, first) = np.random.default_rng(0), kc.load_backbone("efficientnet_lite0"), PARTS[part]
-    pictures, labels = random.integers(0, 256, (images, *SIZE, 3), "uint8"), random.integers(0, CLASSES, images)
+    images, labels = random.integers(0, 256, (count, *SIZE, 3), "uint8"), random.integers(0, CLASSES, count)
     whole = compiled(classifier(backbone, first))
-    front, rest = surgery.split(classifier(backbone, first), boundary)
-    plain = ImageBatches(pictures, labels, SIZE, BATCH, classes=CLASSES)
-    in_order = ImageBatches(pictures, labels, SIZE, BATCH, classes=CLASSES, shuffle=False)
+    frozen_part, rest = surgery.split(classifier(backbone, first), boundary)
+    plain = ImageBatches(images, labels, SIZE, BATCH, classes=CLASSES)
+    in_order = ImageBatches(images, labels, SIZE, BATCH, classes=CLASSES, shuffle=False)
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        kept = feature_extractor.FeatureExtractor(front, backbone, ArrayCache(folder), 10 * images)
-        activations = kept.features(in_order, "random", lambda count: None)
-        once = images / (time.perf_counter() - start)
-        cached = FeatureBatches([activations], to_one_hot(labels, CLASSES), BATCH, seed=0)
-        ways = {"recomputed": (whole, plain), "kept": (compiled(rest), cached)}
-        found = {name: [] for name in ways}
-        for turn in range(turns + 1):
-            for name, (model, batches) in ways.items():
-                start = time.perf_counter()
-                model.fit(batches(turn, 0), verbose=0, shuffle=False)
-                found[name].append(images / (time.perf_counter() - start))
-    rates = {name: values[1:] for name, values in found.items()}  # the first epoch compiles
-    ratio = statistics.median(one / other for one, other in zip(rates["kept"], rates["recomputed"], strict=True))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    return {**medians, "once": once, "ratio": ratio}
+        features, once = harness.timed(compute_features, frozen_part, backbone, in_order, folder)
+        cached = FeatureBatches([features], to_one_hot(labels, CLASSES), BATCH, seed=0)
+        functions = {"recomputed": epochs(whole, plain), "cached": epochs(compiled(rest), cached)}
+        times = harness.time_in_turns(functions, turns)  # the first epoch compiles
+    rates = {name: [count / seconds.elapsed for seconds in values] for name, values in times.items()}
+    return {
+        "trained": part,
+        **{name: statistics.median(values) for name, values in rates.items()},
+        "ratio": statistics.median(harness.paired_ratios(rates["cached"], rates["recomputed"])),
+        "computing_features": count / once.elapsed,
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=256, help="in an epoch (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=5, help="epochs of each (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = harness.parser(__doc__, turns=5)
+    parser.add_argument("--images", type=int, default=256, help="images per epoch (default: %(default)s)")
     options = parser.parse_args()
-    found = {part: measure(part, options.images, options.turns) for part in PARTS}
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return
-    print(f"{'images/s, trained':24}{'recomputed':>12}{'kept':>8}{'ratio':>8}{'to keep':>10}")
-    for part, row in found.items():
-        print(f"{part:24}{row['recomputed']:12.1f}{row['kept']:8.1f}{row['ratio']:8.1f}{row['once']:10.1f}")
+    harness.show([measure(part, options.images, options.turns) for part in PARTS], options.json)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,22 @@
-"""How fast the doctor is, and which changed copies of a picture it knows again.
+"""How fast the doctor is, and which modified copies of an image it finds.
 
     python benchmarks/doctor.py [--photos FOLDER] [--files 3000] [--json]
 
 Files of about 100 KB are made of real photos, from scikit-image or from a folder: mosaics of random parts, each different.
 The rate is that of `keras-cnn doctor` on them, in a process that has loaded TensorFlow, from the first byte to the last
-finding. Pictures are compared in numbers, too: thumbnails of so many other mosaics.
+finding. The comparison of images is timed alone too, on thumbnails of 10,000 and 100,000 other mosaics; an empty number
+of pairs means that there are too many to list.
 
-Copies are those of 200 photos, changed in one way each; told is the share of which the doctor says that it is nearly the
-same picture as the original. Of the photos as they are it tells how many pairs it takes for nearly the same.
+The copies are those of 200 photos, with one modification each: the share is that of the copies that the doctor reports as
+near-duplicates of their original. Pairs among the unmodified photos are false alarms.
 """
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 from skimage import data
@@ -43,7 +40,7 @@ CHANGES = {
     "colour 1.4": lambda image: (ImageEnhance.Color(image).enhance(1.4), 85),
     "2 % cut off each side": lambda image: (ImageOps.crop(image, image.width // 50), 85),
     "4 % cut off each side": lambda image: (ImageOps.crop(image, image.width // 25), 85),
-    "mirrored": lambda image: (ImageOps.mirror(image), 85),
+    "flipped": lambda image: (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 85),
 }
 
 
@@ -55,48 +52,47 @@ def photos(folder):
     return [Image.fromarray(getattr(data, name)()) for name in FROM_SKIMAGE]
 
 
-def mosaic(sources, chance):
+def mosaic(sources, random):
     """Random parts of photos, side by side."""
     result = Image.new("RGB", (SIDE, SIDE))
     for top in range(0, SIDE, PART):
         for left in range(0, SIDE, PART):
-            image = sources[chance.integers(len(sources))]
-            x, y = chance.integers(max(1, image.width - PART)), chance.integers(max(1, image.height - PART))
+            image = sources[random.integers(len(sources))]
+            x, y = random.integers(max(1, image.width - PART)), random.integers(max(1, image.height - PART))
             result.paste(image.crop((x, y, x + PART, y + PART)), (left, top))
     return result
 
 
 def rate(sources, count, folder):
-    """What `check_data` gives for so many files, and their mean size in bytes."""
-    chance, warm_up = np.random.default_rng(0), folder / "warm up"
+    """What `check_data` returns for `count` files, and their mean size in bytes."""
+    random, warmup = np.random.default_rng(0), folder / "warmup"
     for label in "ab":
         (folder / "files" / label).mkdir(parents=True)
-        (warm_up / label).mkdir(parents=True)
-        mosaic(sources, chance).save(warm_up / label / "0.jpg")
+        (warmup / label).mkdir(parents=True)
+        mosaic(sources, random).save(warmup / label / "0.jpg")
     sizes = []
     for number in range(count):
         path = folder / "files" / "ab"[number % 2] / f"{number}.jpg"
-        mosaic(sources, chance).save(path, quality=85)
+        mosaic(sources, random).save(path, quality=85)
         sizes.append(path.stat().st_size)
     os.environ["KERAS_CNN_CACHE"] = str(folder / "cache")
-    check_data(Catalog.from_folder(warm_up), SIZE, progress=False)
+    check_data(Catalog.from_folder(warmup), SIZE, progress=False)
     return check_data(Catalog.from_folder(folder / "files"), SIZE, progress=False), statistics.mean(sizes)
 
 
-def comparison(sources, count):
-    """Seconds to compare the thumbnails of so many mosaics."""
-    chance = np.random.default_rng(0)
+def compare(sources, count):
+    """Seconds to compare the thumbnails of `count` mosaics, and the number of pairs found."""
+    random = np.random.default_rng(0)
     parts = [np.asarray(image.resize((32, 32), Image.Resampling.BOX)) for image in sources]
     pool = np.stack([part[y : y + 4, x : x + 4] for part in parts for y in range(0, 29, 4) for x in range(0, 29, 4)])
-    chosen = pool[chance.integers(len(pool), size=(count, 2, 2))]
+    chosen = pool[random.integers(len(pool), size=(count, 2, 2))]
     thumbnails = chosen.transpose(0, 1, 3, 2, 4, 5).reshape(count, 8, 8, 3)
-    start = time.perf_counter()
-    pairs = near_pairs(thumbnails)
-    return time.perf_counter() - start, None if pairs is None else len(pairs)
+    pairs, seconds = harness.timed(near_pairs, thumbnails)
+    return seconds.elapsed, None if pairs is None else len(pairs)
 
 
-def known_again(sources, folder):
-    """change -> share of the copies that are near their original; and pairs among the originals."""
+def copies_found(sources, folder):
+    """change -> share of the copies that are found; and the number of pairs among the originals."""
     originals = sources[:COPIES]
     rows = [(image, 95, f"original {number}") for number, image in enumerate(originals)]
     rows += [
@@ -115,41 +111,33 @@ def known_again(sources, folder):
     found = {tuple(pair) for pair in np.sort(near_pairs(thumbnails), axis=1).tolist()}
     count = len(originals)
     shares = {
-        name: sum((number, count * place + number) in found for number in range(count)) / count
-        for place, name in enumerate(CHANGES, 1)
+        name: sum((number, count * index + number) in found for number in range(count)) / count
+        for index, name in enumerate(CHANGES, 1)
     }
     return shares, sum(max(pair) < count for pair in found)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", help="a folder with photos (default: those of scikit-image)")
-    parser.add_argument("--files", type=int, default=3000, help="to be looked at (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = harness.parser(__doc__)
+    parser.add_argument("--photos", metavar="FOLDER", help="a folder with photos (default: those of scikit-image)")
+    parser.add_argument("--files", type=int, default=3000, help="number of files (default: %(default)s)")
     options = parser.parse_args()
     sources = photos(options.photos)
     with tempfile.TemporaryDirectory() as folder:
         found, size = rate(sources, options.files, Path(folder))
     with tempfile.TemporaryDirectory() as folder:
-        shares, among = known_again(sources, Path(folder))
-    compared = {count: comparison(sources, count) for count in COMPARED}
-    result = {
+        shares, among = copies_found(sources, Path(folder))
+    compared = {count: compare(sources, count) for count in COMPARED}
+    measurements = {
         "files": found["images"],
-        "bytes_per_file": size,
-        "files_per_second": found["images_per_second"],
-        "known_again": shares,
-        "pairs_among_originals": among,
-        "seconds_to_compare": {count: seconds for count, (seconds, _) in compared.items()},
+        "bytes per file": size,
+        "files per second": found["images_per_second"],
+        **{f"share found, {name}": share for name, share in shares.items()},
+        f"pairs found among {min(COPIES, len(sources))} different photos": among,
+        **{f"seconds to compare {count:,} images": seconds for count, (seconds, _) in compared.items()},
+        **{f"pairs found among {count:,} images": pairs for count, (_, pairs) in compared.items()},
     }
-    if options.json:
-        print(json.dumps(result, indent=2))
-        return
-    print(f"{found['images']} files of {size / 1000:.0f} KB: {found['images_per_second']:.0f} a second")
-    for count, (seconds, pairs) in compared.items():
-        print(f"{count:9,} pictures compared in {seconds:6.1f} s, {'too many' if pairs is None else pairs} pairs")
-    for name, share in shares.items():
-        print(f"{name:24}{100 * share:6.1f} % known again")
-    print(f"{among} pairs among {min(COPIES, len(sources))} originals")
+    harness.show([{"measurement": name, "value": value} for name, value in measurements.items()], options.json)
 
 
 if __name__ == "__main__":

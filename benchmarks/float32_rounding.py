@@ -2,25 +2,20 @@
 
     python benchmarks/float32_rounding.py [--networks EfficientNetLite0,MobileNetV2] [--json]
 
-Each network gets a random linear head whose kernel is scaled so that the logits of one photo lie as far apart as the row says,
-is written by `keras_cnn.export`, and run by its fresh process on the synthetic images that a version holds and on photos of
-scikit-image. EfficientNet-Lite0 has its embedded weights. The weights of the others are random, with the statistics of their
-batch norms from one pass over noise, so that their features are neither all alike nor of another size than in training.
+Each network gets a random linear head whose kernel is scaled so that the logits of one photo have at most the range in the
+row. `keras_cnn.export` writes the network, and its fresh process runs it on the synthetic images that a version stores and on
+photos of scikit-image. EfficientNet-Lite0 has its embedded weights. The weights of the others are random, with the statistics
+of their batch norms from one pass over noise, so that features differ between images and are as large as in training.
 
-"limit used" is the largest difference of a logit as a share of what `export` allows: on photos and synthetic images, and on the
-synthetic images alone, as `keras-cnn verify` has it.
+"limit used" is the largest difference of a logit as a share of the limit of `export`, on photos and synthetic images; it
+follows for the synthetic images alone, as in `keras-cnn verify`.
 """
 
-import argparse
 import io
-import json
-import os
-import sys
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import keras
 import numpy as np
 from PIL import Image
@@ -72,7 +67,7 @@ def body(name):
 
 
 def with_head(network, features, classes, size):
-    """A classifier of which the logits of the photos with these features lie `size` apart at most."""
+    """A classifier whose logits have a range of at most `size` for each of the photos with these features."""
     kernel = np.random.default_rng(classes).normal(size=(features.shape[1], classes))
     kernel *= size / np.ptp(features @ kernel, axis=1).max()
     dense = keras.layers.Dense(classes, "softmax")
@@ -81,19 +76,19 @@ def with_head(network, features, classes, size):
     return model
 
 
-def measured(model, contents, folder):
-    """What the fresh process finds of the exported model."""
+def measure(model, contents, folder):
+    """The differences that the fresh process finds in the exported model."""
     preprocessing = kc.Preprocessing(SIDE)
     version = kc.export(model, folder, preprocessing=preprocessing, examples=contents)
     reference = examples.keras_reference(model, preprocessing)
     both = verification._run(version, [reference.record(content) for content in contents])
     pairs = np.array([*both["differences"]["serving_default"], *both["example_differences"]])
     found = {"largest_logit": both["largest_logit"], "probability": pairs[:, 0].max(), "logit": pairs[:, 1].max()}
-    found["relative"] = found["logit"] / found["largest_logit"]
-    found["used"] = found["logit"] / verification.float32_limit(both["largest_logit"])
+    found["logit / largest"] = found["logit"] / found["largest_logit"]
+    found["limit_used"] = found["logit"] / verification.float32_limit(both["largest_logit"])
     synthetic = verification._run(version, ())
     differences = np.array(synthetic["differences"]["serving_default"])[:, 1]
-    found["used_synthetic"] = differences.max() / verification.float32_limit(synthetic["largest_logit"])
+    found["synthetic_alone"] = differences.max() / verification.float32_limit(synthetic["largest_logit"])
     return {**found, "features": both["differences"]["features"][0][0]}
 
 
@@ -104,26 +99,17 @@ def rows(name):
     features = network.predict(images, verbose=0)
     for classes, size in HEADS[name]:
         with tempfile.TemporaryDirectory() as folder:
-            found = measured(with_head(network, features, classes, size), contents, Path(folder, "model"))
+            found = measure(with_head(network, features, classes, size), contents, Path(folder, "model"))
         yield {"network": name, "classes": classes, "range": size, **found}
 
 
-def line(row):
-    texts = [row["network"], str(row["classes"]), str(row["range"]), f"{row['largest_logit']:.0f}"]
-    texts += [f"{row[name]:.1e}" for name in ("probability", "logit", "relative")]
-    texts += [f"{100 * row[name]:.0f} %" for name in ("used", "used_synthetic")]
-    return f"| {' | '.join(texts)} | {row['features']:.1e} |"
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", default=",".join(HEADS), help="(default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = harness.parser(__doc__)
+    parser.add_argument("--networks", default=",".join(HEADS), help="names with commas (default: %(default)s)")
     options = parser.parse_args()
-    for name in options.networks.split(","):
-        for row in rows(name):
-            print(json.dumps(row) if options.json else line(row), flush=True)
+    found = (row for name in options.networks.split(",") for row in rows(name))
+    harness.show(harness.echo(found), options.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

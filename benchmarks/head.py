@@ -6,11 +6,9 @@ The features are positive numbers around one centre per class, as a pooled netwo
 of 200 classes, which take minutes.
 """
 
-import argparse
-import json
 import statistics
-import time
 
+import harness
 import numpy as np
 
 from keras_cnn.training import fit_linear_probe
@@ -29,34 +27,30 @@ def clusters(examples, features, classes):
 
 
 def measure(options):
-    """Medians of wall clock and CPU seconds, and what was fitted."""
+    """Medians of the elapsed and of the processor seconds, and what was fitted."""
     data, labels = clusters(options.examples + VALIDATION, options.features, options.classes)
     training, validation = slice(VALIDATION, None), slice(VALIDATION)
-    seconds, cpu = [], []
-    for _ in range(options.turns):
-        began = time.perf_counter(), time.process_time()
-        probe = fit_linear_probe(
-            data[training], labels[training], options.classes, data[validation], labels[validation]
-        )
-        seconds.append(time.perf_counter() - began[0])
-        cpu.append(time.process_time() - began[1])
-    medians = {"seconds": statistics.median(seconds), "cpu_seconds": statistics.median(cpu)}
-    return {**medians, "l2": probe.l2, "validation_loss": probe.loss}
+    arguments = data[training], labels[training], options.classes, data[validation], labels[validation]
+    probes, times = zip(*(harness.timed(fit_linear_probe, *arguments) for _ in range(options.turns)), strict=True)
+    elapsed, processor = map(statistics.median, zip(*times, strict=True))
+    return {
+        "elapsed_seconds": elapsed,
+        "processor_seconds": processor,
+        "l2": probes[0].l2,
+        "validation_loss": probes[0].loss,
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--examples", type=int, default=2640)
-    parser.add_argument("--features", type=int, default=1280)
-    parser.add_argument("--classes", type=int, default=81)
-    parser.add_argument("--turns", type=int, default=5)
+    parser = harness.parser(__doc__, turns=5)
+    parser.add_argument("--examples", type=int, default=2640, help="training examples (default: %(default)s)")
+    parser.add_argument("--features", type=int, default=1280, help="features per example (default: %(default)s)")
+    parser.add_argument("--classes", type=int, default=81, help="number of classes (default: %(default)s)")
     parser.add_argument("--large", action="store_true", help="20,000 examples of 200 classes")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.large:
         options.examples, options.classes = 20_000, 200
-    found = measure(options)
-    print(json.dumps(found, indent=1) if options.json else "  ".join(f"{name} {x:.4g}" for name, x in found.items()))
+    harness.show([measure(options)], options.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Image sets of other kinds than photos of things, made from nothing but NumPy, SciPy and fonts.
+"""Image sets of other kinds than photos of things, made with NumPy, SciPy and fonts.
 
 Each function writes PNG files into a folder per class and is a pure function of its seed. `benchmarks/stability.py` trains on
-them: what works on photos only is no default.
+them, because a default must not work on photos only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def gray_textures(folder: Path, images: int = 1_650, side: int = 160, seed: int 
 
 
 def icons(folder: Path, images: int = 1_650, side: int = 16, seed: int = 0) -> Path:
-    """Letters and digits on 16 x 16 pixels, in fonts, colours and places that vary: twenty classes."""
+    """Letters and digits on 16 x 16 pixels, in random fonts, colours and places: twenty classes."""
     import matplotlib
 
     random = np.random.default_rng(seed)
@@ -44,17 +44,17 @@ def icons(folder: Path, images: int = 1_650, side: int = 16, seed: int = 0) -> P
         paper, ink = _two_colours(random)
         icon = Image.new("RGB", (side, side), paper)
         font = ImageFont.truetype(fonts[random.integers(len(fonts))], int(random.integers(10, 15)))
-        place = tuple(side / 2 + random.uniform(-2, 2, 2))
-        ImageDraw.Draw(icon).text(place, glyph, fill=ink, font=font, anchor="mm")
+        position = tuple(side / 2 + random.uniform(-2, 2, 2))
+        ImageDraw.Draw(icon).text(position, glyph, fill=ink, font=font, anchor="mm")
         noisy = np.asarray(icon, "float32") + random.normal(0, 8, (side, side, 3))
         _save(folder / f"glyph_{ord(glyph)}" / f"{number:04}.png", np.clip(noisy, 0, 255).astype("uint8"))
     return folder
 
 
 def left_or_right(folder: Path, images: int = 80, side: int = 160, seed: int = 0, test_images: int = 200) -> Path:
-    """Arrows that point to the left, or to the right, in colours, sizes and places that vary: only a flip tells them apart.
+    """Arrows that point to the left, or to the right, in random colours, sizes and places: one is the flip of the other.
 
-    The folders `train` and `test` hold an official split: few images to learn from, enough to tell how well that went.
+    The folders `train` and `test` hold an official split: few training images, and enough test images to measure the result.
     """
     random = np.random.default_rng(seed)
     for number in range(images + test_images):
@@ -93,12 +93,12 @@ def _texture(random, side):
 
 def _crack(plate, random, depth):
     side = len(plate)
-    place, heading = random.uniform(0.2, 0.8, 2) * side, random.uniform(0, 2 * np.pi)
+    position, heading = random.uniform(0.2, 0.8, 2) * side, random.uniform(0, 2 * np.pi)
     for _ in range(int(random.integers(side // 4, side // 2))):
-        row, column = (int(value) % side for value in place)
+        row, column = (int(value) % side for value in position)
         plate[row : row + 2, column : column + 2] *= 1 - depth
         heading += random.normal(0, 0.25)
-        place = place + 1.5 * np.array([np.sin(heading), np.cos(heading)])
+        position = position + 1.5 * np.array([np.sin(heading), np.cos(heading)])
 
 
 def _inactive(plate, random, depth):

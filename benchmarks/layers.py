@@ -1,21 +1,15 @@
-"""Forward and backward time of each layer beside the nearest of Keras, in one run.
+"""Forward and backward time of each layer and of the nearest Keras layer, in one run.
 
-    python benchmarks/layers.py [--pairs 40] [--only conv] [--json]
+    python benchmarks/layers.py [--turns 40] [--only TEXT] [--json]
 
-Both layers of a pair take turns, so that whatever else the machine does falls on both. The ratio is the median over the
-turns; its quartiles stand behind it. One turn is one call of a compiled TensorFlow function: an addition, as layers
-stand behind other operations in a network, then the layer, and the gradients of the sum of squares with respect to the
-input and all weights.
+Both layers of a pair take turns. The ratio is the median over the turns, with its quartiles. One turn is one call of a
+compiled TensorFlow function: an addition, since a layer follows other operations in a network, then the layer, and the
+gradients of the sum of squares with respect to the input and all weights.
 """
 
-import argparse
-import json
-import os
 import statistics
-import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import keras
 import tensorflow as tf
 from keras import layers as keras_layers
@@ -24,7 +18,7 @@ from keras_cnn import layers
 
 
 def padded(rank, padding, *args, **kwargs):
-    """Keras' way to pad by numbers."""
+    """Numeric padding as Keras users write it: a layer before the convolution."""
     padding_layer = getattr(keras_layers, f"ZeroPadding{rank}D")(padding)
     return keras.Sequential([padding_layer, getattr(keras_layers, f"Conv{rank}D")(*args, **kwargs)])
 
@@ -83,7 +77,7 @@ def pairs():
 
 
 def step(layer, shape):
-    """A compiled function that computes the gradients, warm."""
+    """A function that computes the gradients and returns the milliseconds of that; it is compiled already."""
     x = tf.random.stateless_normal(shape, (0, 0))
     takes_training = isinstance(layer, (layers.StochasticDepth, keras_layers.Dropout))
 
@@ -95,11 +89,13 @@ def step(layer, shape):
             loss = tf.reduce_sum(y * y)
         return loss, tape.gradient(loss, [x, *tape.watched_variables()])
 
+    def compute():
+        loss, found = gradients(x)
+        return loss.numpy(), found
+
     def run():
-        start = time.perf_counter()
-        loss, _ = gradients(x)
-        loss.numpy()
-        return 1000 * (time.perf_counter() - start)
+        _, seconds = harness.timed(compute)
+        return 1000 * seconds.elapsed
 
     layer(x)  # makes the weights
     for _ in range(3):
@@ -109,37 +105,23 @@ def step(layer, shape):
 
 def measure(shape, ours, of_keras, turns):
     """Medians: milliseconds of both, and the ratio of ours to Keras' within a turn, with its quartiles."""
-    steps = step(ours, shape), step(of_keras, shape)
-    times = []
-    for turn in range(turns):
-        first = turn % 2
-        pair = {first: steps[first](), 1 - first: steps[1 - first]()}
-        times.append((pair[0], pair[1]))
-    low, middle, high = statistics.quantiles((a / b for a, b in times), n=4)
+    times = harness.take_turns({"ours": step(ours, shape), "Keras": step(of_keras, shape)}, turns, warmup=0)
+    ratios = harness.paired_ratios(times["ours"], times["Keras"])
     return {
-        "ours_ms": statistics.median(a for a, _ in times),
-        "keras_ms": statistics.median(b for _, b in times),
-        "ratio": middle,
-        "quartiles": (low, high),
+        "ours_ms": statistics.median(times["ours"]),
+        "keras_ms": statistics.median(times["Keras"]),
+        "ratio": statistics.median(ratios),
+        "quartiles": harness.quartiles(ratios),
     }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=40, help="turns of each pair (default: 40)")
-    parser.add_argument("--only", default="", help="only the layers whose name holds this text")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = harness.parser(__doc__, turns=40)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only layers with this text in their name")
     options = parser.parse_args()
-    results = {}
-    for name, pair in pairs().items():
-        if options.only in name:
-            results[name] = measure(*pair, options.pairs)
-            if not options.json:
-                row = results[name]
-                times = f"{row['ours_ms']:9.2f} ms{row['keras_ms']:9.2f} ms"
-                print(f"{name:32}{times}{row['ratio']:7.2f}  ({row['quartiles'][0]:.2f}-{row['quartiles'][1]:.2f})")
-    if options.json:
-        print(json.dumps(results, indent=2))
+    chosen = {name: pair for name, pair in pairs().items() if options.only in name}
+    rows = ({"layer": name, **measure(*pair, options.turns)} for name, pair in chosen.items())
+    harness.show(harness.echo(rows), options.json)
 
 
 if __name__ == "__main__":

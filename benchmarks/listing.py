@@ -1,21 +1,18 @@
-"""Listing and splitting a folder of files, beside `os.walk` alone and Keras' `image_dataset_from_directory`, in one run.
+"""Listing and splitting a folder of files, compared with `os.walk` and Keras' `image_dataset_from_directory`, in one run.
 
     python benchmarks/listing.py [--files 10000] [--classes 100] [--turns 7] [--json]
 
-The files are empty: only their names are read. Each turn runs all ways one after another; medians are printed.
+The files are empty: only their names are read. Each turn calls all functions, one after another. Times are medians, and
+ratios are those of the medians.
 """
 
-import argparse
 import contextlib
-import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import keras
 import numpy as np
 
@@ -34,47 +31,44 @@ def walk(folder):
 
 
 def of_keras(folder):
-    """Keras' listing with a validation split; it makes a data set as well, of which no element is asked for."""
+    """Keras' listing with a validation split; it also makes a data set, but nothing is read from it."""
     options = {"validation_split": 0.2, "subset": "training", "seed": 0, "verbose": False}
-    with contextlib.redirect_stdout(sys.stderr):  # it tells of what it found
+    with contextlib.redirect_stdout(sys.stderr):  # it prints what it found
         return keras.utils.image_dataset_from_directory(folder, **options)
 
 
-def timed(function, *arguments):
-    start = time.perf_counter()
-    result = function(*arguments)
-    return time.perf_counter() - start, result
+def time_once(folder, files):
+    """Seconds of one turn: each step needs the result of the one before."""
+    paths, walked = harness.timed(walk, folder)
+    catalog, listed = harness.timed(Catalog.from_folder, folder)
+    catalog, split = harness.timed(catalog.split)
+    _, by_keras = harness.timed(of_keras, folder)
+    assert len(paths) == len(catalog.included()) == files and all(catalog.splits)
+    return {
+        "os.walk": walked.elapsed,
+        "from_folder": listed.elapsed,
+        "split": split.elapsed,
+        "from_folder and split": listed.elapsed + split.elapsed,
+        "Keras": by_keras.elapsed,
+    }
 
 
 def measure(folder, files, turns):
-    rounds = []
-    for _ in range(turns + 1):
-        walked, paths = timed(walk, folder)
-        listed, catalog = timed(Catalog.from_folder, folder)
-        split, catalog = timed(catalog.split)
-        by_keras, _ = timed(of_keras, folder)
-        assert len(paths) == len(catalog.included()) == files and all(catalog.splits)
-        rounds.append((walked, listed, split, listed + split, by_keras))
-    times = np.median(rounds[1:], axis=0)  # the first turn warms up
-    return dict(zip(("os.walk", "from_folder", "split", "from_folder and split", "Keras"), times.tolist(), strict=True))
+    """A row for each function."""
+    found = harness.take_turns({"all": lambda: time_once(folder, files)}, turns)["all"]
+    seconds = {name: float(np.median([turn[name] for turn in found])) for name in found[0]}
+    for name, value in seconds.items():
+        yield {"function": name, "files": files, "milliseconds": 1000 * value, "Keras / this": seconds["Keras"] / value}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=int, default=10000, help="(default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=100, help="(default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=7, help="(default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = harness.parser(__doc__, turns=7)
+    parser.add_argument("--files", type=int, default=10000, help="number of files (default: %(default)s)")
+    parser.add_argument("--classes", type=int, default=100, help="number of classes (default: %(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_files(folder, options.files, options.classes)
-        seconds = measure(folder, options.files, options.turns)
-    if options.json:
-        print(json.dumps({"files": options.files, "seconds": seconds}, indent=2))
-        return
-    for name, value in seconds.items():
-        print(f"{name:24}{1000 * value:9.1f} ms for {options.files} files")
-    print(f"Keras takes {seconds['Keras'] / seconds['from_folder and split']:.1f} times as long")
+        harness.show(measure(folder, options.files, options.turns), options.json)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,21 @@
-"""What another precision costs: `keras-cnn export --precision` after `fit`, judged on images that it has not learned from.
+"""What another precision costs: `keras-cnn export --precision` after `fit`, on images that were not trained on.
 
     python benchmarks/precision.py [--photos FOLDER] [--json]
 
-Data sets: the embedded drawings, textures of random colours made here, and the photos of a folder with a subfolder for each
-class, if one is named. Of each, EfficientNet-Lite0 is trained by `fit --train head` and by `fit`. A difference is an image's
-largest difference of a score. "synthetic" is the largest one on the images made up to be stored with a version, "flat" that
-of the one among them with a single colour, "noisy" the same with noise of four gray levels on it: it shows that flat colours
-are the worst case, for they are rounded alike at all places.
+Data sets: the embedded drawings, textures of random colours made here, and with `--photos` those of a folder with a subfolder
+per class. On each, EfficientNet-Lite0 is trained by `fit --train head` and by `fit`. A difference is an image's largest
+difference of a probability. "synthetic" is the largest one on the synthetic images that a version stores, "flat" that of the
+one among them with a single colour, "noisy" the same with noise of four gray levels on it: it shows that flat colours are the
+worst case, because rounding is the same at all positions.
 """
 
-import argparse
 import contextlib
 import io
 import json
-import os
-import sys
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import keras
 import numpy as np
 from PIL import Image
@@ -32,7 +28,11 @@ from pipelines import cli, fine_tune
 from pipelines.sample import DIRECTORY
 
 PRECISIONS = [precision for precision in ALL_PRECISIONS if precision != "float32"]
-GOLDEN = 9  # images that every version holds
+GOLDEN = 9  # images that every version stores
+SHOWN = (
+    *("data", "fit", "precision", "test_images", "accuracy_before", "accuracy", "agreement"),
+    *("median_difference", "percentile_99_difference", "synthetic", "flat", "noisy", "refused"),
+)
 SIDE, IMAGES = 160, 40
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE]
 
@@ -80,7 +80,7 @@ def textures(folder):
 
 
 def synthetic(run, precision):
-    """The largest difference of the synthetic images, that of the one of a single colour, and the same with noise."""
+    """The largest difference on the synthetic images, that on the one with a single colour, and the same with noise."""
     about, metrics = (json.loads((run / f"{name}.json").read_text()) for name in ("settings", "metrics"))
     model, preprocessing = keras.models.load_model(run / "model.keras"), kc.Preprocessing(**about["preprocessing"])
     reference = examples.keras_reference(model, preprocessing, metrics["temperature"])
@@ -95,48 +95,37 @@ def synthetic(run, precision):
     return {"synthetic": max(found[:-1]), "flat": found[-2], "noisy": found[-1]}
 
 
-def exported(run, precision, out):
-    """What `export` says; the reason, if it refuses."""
-    said, refused = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(refused):
+def export(run, precision, out):
+    """What `export` measures, or why it refuses."""
+    answer, refusal = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(answer), contextlib.redirect_stderr(refusal):
         status = cli.main(["export", str(run), "--precision", precision, "--out", str(out / precision), "--json"])
-    return {"refused": refused.getvalue()} if status else json.loads(said.getvalue())["verification"]
+    if status:
+        return {"refused": refusal.getvalue().strip()}
+    verification = json.loads(answer.getvalue())["verification"]
+    return {"test_images": verification["images"] - GOLDEN, **verification}
 
 
-def measured(name, data, folder):
-    """A row for each way of training and precision."""
-    for way, options in (("head", {"train": "head"}), ("default", {})):
-        out = folder / f"{name} {way}"
+def measure(name, data, folder):
+    """A row for each training and precision."""
+    for training, options in (("head", {"train": "head"}), ("default", {})):
+        out = folder / f"{name} {training}"
         run = fine_tune(data, out, progress=False, **options).run
         for precision in PRECISIONS:
-            found = {**exported(run, precision, out), **synthetic(run, precision)}
-            yield {"data": name, "fit": way, "precision": precision, **found}
-
-
-def line(row):
-    texts = [row[name] for name in ("data", "fit", "precision")]
-    if "refused" in row:
-        return f"| {' | '.join(texts)} | refused: {row['refused'].strip()}"
-    texts += [str(row["images"] - GOLDEN)]
-    texts += [f"{100 * row['accuracy_before']:.1f} / {100 * row['accuracy']:.1f}", f"{100 * row['agreement']:.1f}"]
-    texts += [
-        f"{row[name]:.4f}" for name in ("median_difference", "percentile_99_difference", "synthetic", "flat", "noisy")
-    ]
-    return f"| {' | '.join(texts)} |"
+            found = {**export(run, precision, out), **synthetic(run, precision)}
+            yield {"data": name, "fit": training, "precision": precision, **found}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", metavar="FOLDER")
-    parser.add_argument("--json", action="store_true")
+    parser = harness.parser(__doc__)
+    parser.add_argument("--photos", metavar="FOLDER", help="photos with a subfolder per class, one more data set")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         sets = {"drawings": DIRECTORY, "textures": textures(Path(folder, "images"))}
         sets |= {"photos": options.photos} if options.photos else {}
-        for name, data in sets.items():
-            for row in measured(name, data, Path(folder)):
-                print(json.dumps(row, default=float) if options.json else line(row), flush=True)
+        rows = (row for name, data in sets.items() for row in measure(name, data, Path(folder)))
+        harness.show(harness.echo(rows), options.json, SHOWN)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,9 +1,10 @@
-"""Weights that a benchmark of networks needs: fresh ones, zeros and ones, flatter whoever folds them away."""
+"""Random weights for benchmarks of networks: the initial ones of batch norms, zeros and ones, would be folded away."""
 
+import keras
 import numpy as np
 
 
-def randomise(model):
+def randomise(model: keras.Model) -> keras.Model:
     """Give biases, and the scale, shift and statistics of batch norms, random values; returns the model."""
     random = np.random.default_rng(0)
     for weight in model.weights:

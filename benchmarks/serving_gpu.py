@@ -2,15 +2,15 @@
 
     python benchmarks/serving_gpu.py [--seconds 340] [--only TEXT,...] [--quick] [--json] [--jax NAME=VALUE ...]
 
-Each way runs in a process of its own, one after another, on images that lie on the device already. The weights are
-random, those of the batch norms too: fresh ones, zeros and ones, would be folded away. "latency" is from the call to
-the scores in host memory, "pipelined" the time a call when the calls follow each other without waiting for the scores;
-`serving_xla` gives labels too, for which it always waits. Medians. TensorFlow's reloaded signatures are called by
-keyword (by position, they first format the whole input into an error text).
+Each system runs in a process of its own, one after another, on images that are on the device already. The weights are
+random, those of the batch norms too: initial ones, zeros and ones, would be folded away. "latency" is the time from the call
+until the probabilities are in host memory, "pipelined" the time per call when calls follow each other without waiting for
+the probabilities; `serving_xla` returns labels too, for which it always waits. The values are medians. TensorFlow's reloaded
+signatures are called by keyword (by position, they first format the whole input into an error text).
 
-JAX' processes do without LD_LIBRARY_PATH and XLA_FLAGS; `--jax NAME=VALUE` sets a variable for them (such as PYTHONPATH
+The processes of JAX have no LD_LIBRARY_PATH and XLA_FLAGS; `--jax NAME=VALUE` sets a variable for them (such as PYTHONPATH
 where JAX needs other libraries than TensorFlow), and `--jax NAME=` removes one. `--quick` runs a small network with few
-calls on whatever there is, to try the program.
+calls, with or without a GPU, to try the script.
 """
 
 import argparse
@@ -23,12 +23,12 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import harness
 
 FULL = {"network": "ResNet50", "side": 224, "batches": (1, 32, 256), "calls": {1: 200, 32: 60, 256: 20}}
 QUICK = {"network": "small", "side": 32, "batches": (1, 4), "calls": {1: 10, 4: 5}}
-# name -> (way, precision, variables for its environment); the last ones are tried at batch 1 alone.
-WAYS = {
+# name -> (function, precision, variables for its environment); those of ALONE are measured at batch 1 only.
+SYSTEMS = {
     "plain model.export(), float32": ("plain", "float32", {}),
     "serving_xla, bfloat16": ("ours", "bfloat16", {}),
     "jax.jit, mixed_bfloat16": ("jax", "bfloat16", {}),
@@ -64,7 +64,7 @@ def pixels(case, batch):
 
 
 def plain(case, precision, folder):
-    """What `model.export()` writes."""
+    """The system that `model.export()` writes."""
     import tensorflow as tf
 
     path = folder / f"plain_{precision}"
@@ -76,7 +76,7 @@ def plain(case, precision, folder):
 
 
 def ours(case, precision, folder):
-    """What `keras_cnn` writes: its signature for GPUs."""
+    """The system that `keras_cnn` writes: its signature for GPUs."""
     import tensorflow as tf
 
     import keras_cnn as kc
@@ -106,7 +106,7 @@ def core(case, precision, folder):
 
 
 def products(case, precision, folder):
-    """As `core`, with the 1x1 convolutions as matrix products, which XLA can put into CUDA graphs."""
+    """The same with 1x1 convolutions as matrix products, which XLA can put into CUDA graphs."""
     from keras_cnn.serving import graph_rewriting
 
     rewrite = graph_rewriting.rewrite
@@ -140,7 +140,7 @@ def _tensorflow(call, dtype):
         with tf.device(device):
             return tf.identity(tf.constant(images.astype(dtype)))
 
-    return call, place, lambda scores: scores.numpy()
+    return call, place, lambda probabilities: probabilities.numpy()
 
 
 def jax(case, precision, folder):
@@ -159,51 +159,48 @@ def jax(case, precision, folder):
 
 
 def measure(call, place, to_host, images, calls):
-    """Milliseconds a call: to the host, and pipelined; and the seconds of the first call."""
-    images = place(images)
-    start = time.perf_counter()
-    to_host(call(images))
-    first = time.perf_counter() - start
-    for _ in range(5):
-        to_host(call(images))
-    latencies, windows = [], []
-    for _ in range(calls):
-        start = time.perf_counter()
-        to_host(call(images))
-        latencies.append(1000 * (time.perf_counter() - start))
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(calls // 4 + 1):
-            scores = call(images)
-        to_host(scores)
-        windows.append(1000 * (time.perf_counter() - start) / (calls // 4 + 1))
-    return {"latency_ms": statistics.median(latencies), "pipelined_ms": statistics.median(windows), "first_s": first}
+    """Milliseconds per call, to the host and pipelined, and the seconds of the first call."""
+    images, in_window = place(images), calls // 4 + 1
+
+    def window():
+        for _ in range(in_window):
+            probabilities = call(images)
+        to_host(probabilities)
+
+    def milliseconds(function, turns, warmup):
+        times = harness.time_in_turns({"all": function}, turns, warmup)["all"]
+        return 1000 * statistics.median(seconds.elapsed for seconds in times)
+
+    _, first = harness.timed(lambda: to_host(call(images)))
+    latency = milliseconds(lambda: to_host(call(images)), calls, warmup=5)
+    pipelined = milliseconds(window, turns=5, warmup=0) / in_window
+    return {"latency_ms": latency, "pipelined_ms": pipelined, "first_call_s": first.elapsed}
 
 
-def run_way(name, case, folder):
-    """Measure one way in this process; a line of JSON for each batch size."""
-    way, precision, _ = WAYS[name]
-    (call, place, to_host), _kept = globals()[way](case, precision, folder)
-    for batch in (1,) if way in ALONE else case["batches"]:
+def run_system(name, case, folder):
+    """Measure one system in this process, and print a line of JSON for each batch size."""
+    function, precision, _ = SYSTEMS[name]
+    (call, place, to_host), _model = globals()[function](case, precision, folder)  # calls need the model in memory
+    for batch in (1,) if function in ALONE else case["batches"]:
         found = measure(call, place, to_host, pixels(case, batch), case["calls"][batch])
-        rate = 1000 * batch / found["pipelined_ms"]
-        print("RESULT " + json.dumps({"way": name, "batch": batch, **found, "images_per_s": rate}), flush=True)
+        row = {"system": name, "batch": batch, **found, "images_per_second": 1000 * batch / found["pipelined_ms"]}
+        print("RESULT " + json.dumps(row), flush=True)
 
 
 def run_all(case, options):
-    """All results, until the time is up."""
+    """All rows, until the time is over."""
     end, results = time.monotonic() + options.seconds, []
     with tempfile.TemporaryDirectory() as folder:
-        for name, (way, _, extra) in WAYS.items():
+        for name, (function, _, extra) in SYSTEMS.items():
             if not any(text in name for text in options.only.split(",")):
                 continue
             left = end - time.monotonic()
             if left < 20:
-                print(f"{name}: left out, the time is up", file=sys.stderr)
+                print(f"{name}: excluded, the time is over", file=sys.stderr)
                 continue
-            environment = dict(os.environ, KERAS_BACKEND="jax" if way == "jax" else "tensorflow")
-            if way == "jax":
-                for variable in ("LD_LIBRARY_PATH", "XLA_FLAGS"):  # what is set there is TensorFlow's
+            environment = dict(os.environ, KERAS_BACKEND="jax" if function == "jax" else "tensorflow")
+            if function == "jax":
+                for variable in ("LD_LIBRARY_PATH", "XLA_FLAGS"):  # these are set for TensorFlow
                     environment.pop(variable, None)
                 for assignment in options.jax:
                     variable, _, value = assignment.partition("=")
@@ -211,72 +208,69 @@ def run_all(case, options):
                 environment = {variable: value for variable, value in environment.items() if value}
             for variable, value in extra.items():
                 environment[variable] = f"{environment.get(variable, '')} {value}".strip()
-            command = [sys.executable, __file__, "--way", name, "--folder", folder, *["--quick"] * options.quick]
+            command = [sys.executable, __file__, "--system", name, "--folder", folder, *["--quick"] * options.quick]
             start = time.monotonic()
             try:
                 process = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=left)
                 output, failed = process.stdout, process.returncode
-                said = process.stderr
+                log = process.stderr
             except subprocess.TimeoutExpired as error:
-                output, failed, said = (error.stdout or b"").decode(), True, "the time is up"
+                output, failed, log = (error.stdout or b"").decode(), True, "the time is over"
             lines = [line.removeprefix("RESULT ") for line in output.splitlines() if line.startswith("RESULT ")]
             results += map(json.loads, lines)
-            notes = [line for line in said.splitlines() if failed or line.startswith("written and verified")][-3:]
+            notes = [line for line in log.splitlines() if failed or line.startswith("written and verified")][-3:]
             print(f"{name}: {time.monotonic() - start:.0f} s", *notes, sep="\n    ", file=sys.stderr)
     return results
 
 
-def table(results):
-    """One row a way and batch size, and what is asked of them."""
-    print(f"{'way':44}{'batch':>6}{'latency ms':>12}{'pipelined ms':>14}{'images/s':>10}{'first call s':>14}")
-    for row in results:
-        print(
-            f"{row['way']:44}{row['batch']:6}{row['latency_ms']:12.2f}{row['pipelined_ms']:14.2f}"
-            f"{row['images_per_s']:10.0f}{row['first_s']:14.1f}"
-        )
-    found = {(row["way"], row["batch"]): row for row in results}
+def print_goals(results):
+    """The ratios to the plain export and to JAX, and their goals."""
+    found = {(row["system"], row["batch"]): row for row in results}
     largest, smallest = max(row["batch"] for row in results), min(row["batch"] for row in results)
     if {(PLAIN, largest), (OURS, largest)} <= found.keys():
-        ratio = found[OURS, largest]["images_per_s"] / found[PLAIN, largest]["images_per_s"]
-        print(f"{OURS} / {PLAIN}, images/s at batch {largest}: {ratio:.2f} (goal: 5)")
+        ratio = found[OURS, largest]["images_per_second"] / found[PLAIN, largest]["images_per_second"]
+        print(f"{OURS} / {PLAIN}, images per second at batch {largest}: {ratio:.2f} (goal: 5)")
     if {(JAX, smallest), (OURS, smallest)} <= found.keys():
         ratio = found[OURS, smallest]["latency_ms"] / found[JAX, smallest]["latency_ms"]
         print(f"{OURS} / {JAX}, latency at batch {smallest}: {ratio:.2f} (goal: at most 1)")
 
 
 def has_gpu():
-    """Whether TensorFlow sees a GPU; asked in another process, since whoever asks may take its memory."""
+    """Whether TensorFlow sees a GPU. Another process looks, because TensorFlow may then take the memory of the GPU."""
     check = "import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices('GPU'))"
     return subprocess.run([sys.executable, "-c", check], capture_output=True, check=False).returncode == 0
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=340, help="start nothing new after this time (default: 340)")
+    parser = harness.parser(__doc__)
     parser.add_argument(
-        "--only", default="", metavar="TEXT,...", help="only the ways whose name holds one of these texts"
+        "--seconds", type=float, default=340, help="start no system after this time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT,...", help="only systems with one of these texts in their name"
     )
     parser.add_argument("--quick", action="store_true", help="a small network and few calls, with or without a GPU")
-    parser.add_argument("--jax", action="append", default=[], metavar="NAME=VALUE", help="environment of JAX")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--jax", action="append", default=[], metavar="NAME=VALUE", help="a variable for JAX")
+    parser.add_argument("--system", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     case = QUICK if options.quick else FULL
-    if options.way:
-        run_way(options.way, case, options.folder)
+    if options.system:
+        run_system(options.system, case, options.folder)
         return 0
     if not options.quick and not has_gpu():
         print(
-            "serving_gpu.py: TensorFlow sees no GPU here, and figures of a CPU would say nothing. "
-            "Run it where there is one, or try the program with --quick.",
+            "serving_gpu.py: TensorFlow sees no GPU, and this benchmark is for GPUs. "
+            "Run it on a machine with a GPU, or try the script with --quick.",
             file=sys.stderr,
         )
         return 2
     results = run_all(case, options)
     if not results:
         return 1
-    print(json.dumps(results, indent=1)) if options.json else table(results)
+    harness.show(results, options.json)
+    if not options.json:
+        print_goals(results)
     return 0
 
 

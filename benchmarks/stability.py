@@ -5,28 +5,26 @@
 
 For every set and seed: `fine_tune(train="head")` and `fine_tune()` with its defaults, on the embedded EfficientNet-Lite0. The
 sets are the embedded drawings, those of `benchmarks/image_sets.py`, and a table of yours. A row shows means over the seeds:
-validation accuracy of the linear probe and of what training ended with, test accuracy of both jobs, how often training
-diverged, and the smallest difference of the two test accuracies in standard errors of one of them.
+validation accuracy of the linear probe and of the trained network, test accuracy of both jobs, how often the trained network
+was selected, how often training diverged, and the smallest difference of the two test accuracies in standard errors of one
+of them.
 """
 
-import argparse
 import json
-import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import image_sets
 import numpy as np
 
 SETS = ("sample", "gray_textures", "icons", "left_or_right")
+SHOWN = ("set", "probe", "trained", "head_test", "test", "selected", "restarts", "worst", "seconds")
 
 
-def data_of(name, folder, options):
-    """What `fine_tune` takes as data."""
+def load_set(name, folder, options):
+    """The data of a set, as `fine_tune` takes them."""
     from pipelines import Catalog
     from pipelines.sample import DIRECTORY
 
@@ -37,32 +35,31 @@ def data_of(name, folder, options):
     return getattr(image_sets, name)(folder / name)
 
 
-def job(data, out, options, seed, **settings):
-    """The figures of one `fine_tune`."""
+def run_job(data, out, options, seed, **settings):
+    """The time and the accuracies of one `fine_tune`."""
     from pipelines import fine_tune
 
-    start = time.perf_counter()
-    result = fine_tune(data, out, seed=seed, size=options.size, progress=options.verbose, **settings)
-    found = result.metrics
-    scores = {name: score["accuracy"] for name, score in found["validation"].items()}
+    common = {"seed": seed, "size": options.size, "progress": options.verbose}
+    result, seconds = harness.timed(fine_tune, data, out, **common, **settings)
+    metrics = result.metrics
     return {
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds.elapsed,
         "test": result.accuracy,
-        "test_images": found["images"]["test"],
-        "validation": scores,
-        "selected": found["selected"],
-        "restarts": found["restarts"],
+        "test_images": metrics["images"]["test"],
+        "validation": {name: score["accuracy"] for name, score in metrics["validation"].items()},
+        "selected": metrics["selected"],
+        "restarts": metrics["restarts"],
     }
 
 
-def measured(name, data, folder, options):
+def measure(name, data, folder, options):
     """Both jobs for every seed."""
     rows = []
     settings = dict(pair.split("=") for pair in options.set)
     settings = {key: json.loads(value) for key, value in settings.items()}
     for seed in options.seeds:
-        head = job(data, folder / f"{name}-{seed}-head", options, seed, train="head")
-        fitted = job(data, folder / f"{name}-{seed}", options, seed, **settings)
+        head = run_job(data, folder / f"{name}-{seed}-head", options, seed, train="head")
+        fitted = run_job(data, folder / f"{name}-{seed}", options, seed, **settings)
         rows.append({"set": name, "seed": seed, "head": head, "default": fitted})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
@@ -90,36 +87,28 @@ def summary(rows):
 
 
 def standard_error(share, count):
-    """Of an accuracy, in the middle of what Wilson's interval allows where it is 0 or 1."""
+    """The standard error of an accuracy, smoothed as in Wilson's interval, so that it is not 0 for accuracies 0 and 1."""
     smoothed = (share * count + 1) / (count + 2)
     return float(np.sqrt(smoothed * (1 - smoothed) / count))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
+    parser = harness.parser(__doc__)
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS, help="names of sets (default: all)")
     parser.add_argument("--table", metavar="DATA.csv", help="one more set")
-    parser.add_argument("--label")
-    parser.add_argument("--split")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--size", type=int, help="pixels (default: 224)")
+    parser.add_argument("--label", help="the table's column of labels")
+    parser.add_argument("--split", help="the table's column of splits")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(default: 0 1 2)")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="height and width (default: 224)")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the default job")
-    parser.add_argument("--verbose", action="store_true", help="progress bars")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--verbose", action="store_true", help="show progress bars")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder, found = Path(folder), []
         for name in [*options.sets, *(["table"] if options.table else [])]:
-            found.append(summary(measured(name, data_of(name, folder, options), folder, options)))
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return
-    head = ("set", "probe", "trained", "head_test", "test", "selected", "restarts", "worst", "seconds")
-    print("".join(f"{name:>14}" for name in head))
-    for row in found:
-        print(
-            "".join(f"{row[name]:>14}" if isinstance(row[name], (str, int)) else f"{row[name]:14.3f}" for name in head)
-        )
+            data = load_set(name, folder, options)
+            found.append(summary(measure(name, data, folder, options)))
+    harness.show(found, options.json, SHOWN)
 
 
 if __name__ == "__main__":

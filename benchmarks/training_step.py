@@ -1,18 +1,14 @@
-"""A step of fine-tuning EfficientNet-Lite0: batch norms frozen, then part of the convolutions, then with less to train.
+"""A step of fine-tuning EfficientNet-Lite0: batch norms frozen, batch norms folded, then with fewer trained layers.
 
     python benchmarks/training_step.py [--size 224] [--batch 32] [--turns 7] [--json]
 
-AdamW on random pictures that lie in memory; a step of each way in turns. The first way is what `kc.unfreeze` leaves to train.
+AdamW on random images in memory; each turn is a step of each variant. The first variant trains what `kc.unfreeze` unfreezes.
 """
 
-import argparse
-import json
-import os
 import statistics
-import time
+from functools import partial
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import keras
 import numpy as np
 import tensorflow as tf
@@ -21,7 +17,7 @@ import keras_cnn as kc
 
 CLASSES = 81
 # Name -> whether batch norms are folded, whether depthwise kernels are trained, the first stage that is trained.
-WAYS = {
+VARIANTS = {
     "batch norms frozen": (False, True, None),
     "fold_frozen": (True, True, None),
     "fold_frozen, depthwise kernels frozen": (True, False, None),
@@ -30,7 +26,7 @@ WAYS = {
 
 
 def compiled(size, folded, depthwise, first):
-    """A model that is trained that way."""
+    """The model of a variant."""
     model = kc.attach(kc.load_backbone("efficientnet_lite0", (size, size, 3)).model, kc.heads.classification(CLASSES))
     kc.freeze(model)
     kc.unfreeze(model, starting_at=first)
@@ -45,42 +41,29 @@ def compiled(size, folded, depthwise, first):
 
 
 def measure(size, batch, turns):
-    """Images a second, a number for each turn, by way."""
+    """A row for each variant; the ratio is that of the rates in a turn, to the first variant."""
     images = tf.constant(np.random.default_rng(0).uniform(0, 255, (batch, size, size, 3)), tf.float32)
     targets = tf.one_hot(tf.range(batch) % CLASSES, CLASSES)
-    models = {name: compiled(size, *way) for name, way in WAYS.items()}
-    rates = {name: [] for name in models}
-    for turn in range(turns + 2):
-        for name, model in models.items():
-            start = time.perf_counter()
-            model.train_function(iter([(images, targets)]))
-            if turn > 1:  # the first ones trace, and make room
-                rates[name].append(batch / (time.perf_counter() - start))
-    return rates
+    models = {name: compiled(size, *variant) for name, variant in VARIANTS.items()}
+    steps = {name: partial(train_step, model, images, targets) for name, model in models.items()}
+    times = harness.time_in_turns(steps, turns, warmup=2)  # the first steps trace, and allocate memory
+    rates = {name: [batch / seconds.elapsed for seconds in values] for name, values in times.items()}
+    first = next(iter(rates.values()))
+    for name, values in rates.items():
+        ratio = statistics.median(harness.paired_ratios(values, first))
+        yield {"trained with": name, "images_per_second": statistics.median(values), "ratio": ratio}
+
+
+def train_step(model, images, targets):
+    model.train_function(iter([(images, targets)]))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__, turns=7)
     parser.add_argument("--size", type=int, default=224, help="pixels (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="images a step (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=7, help="steps of each (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--batch", type=int, default=32, help="images per step (default: %(default)s)")
     options = parser.parse_args()
-    rates = measure(options.size, options.batch, options.turns)
-    first = next(iter(rates.values()))
-    found = {
-        name: {
-            "images/s": statistics.median(values),
-            "ratio": statistics.median(one / other for one, other in zip(values, first, strict=True)),
-        }
-        for name, values in rates.items()
-    }
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return
-    print(f"{'trained with':40}{'images/s':>10}{'ratio':>8}")
-    for name, row in found.items():
-        print(f"{name:40}{row['images/s']:10.1f}{row['ratio']:8.2f}")
+    harness.show(measure(options.size, options.batch, options.turns), options.json)
 
 
 if __name__ == "__main__":

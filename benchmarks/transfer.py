@@ -1,12 +1,12 @@
-"""From labelled photos to a classifier: `fine_tune` beside the recipe of Keras' transfer learning guide, in one run.
+"""From labelled photos to a classifier: `fine_tune` and the recipe of Keras' transfer learning guide, in one run.
 
     python benchmarks/transfer.py DATA.csv --label fine --split split [--train head all] [--epochs N] [--size PIXELS] [--json]
 
 Both start from files and from the embedded EfficientNet-Lite0, and end with the accuracy on the official test split. The
 recipe: a frozen network, flips and rotations, `model.fit` of the head for ten epochs on a cached
 `image_dataset_from_directory`. "again" is `fine_tune --train head` a second time, with its features in the cache. Seconds of
-`fine_tune` are those of reading, features, solving, training and testing, without the export that follows. Each way runs in a
-process of its own, one after another, with an empty cache to begin with.
+`fine_tune` are those of reading, features, the linear probe, training and testing, without the export that follows. Each method
+runs in a process of its own, one after another; the cache is empty at first.
 """
 
 import argparse
@@ -18,13 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import harness
 
 SIZE, BATCH, EPOCHS = (224, 224), 32, 10
 NOT_COUNTED = ("Loading the network", "Exporting and verifying")
+SHOWN = ("method", "seconds", "guide / this", "test_accuracy")
 
 
-def opened(options):
+def load_catalog(options):
     """The catalog of the table, with splits."""
     from pipelines import Catalog
 
@@ -38,7 +39,7 @@ def guide(options, folder):
 
     import keras_cnn as kc
 
-    catalog = opened(options)
+    catalog = load_catalog(options)
     for split in ("train", "validation", "test"):
         for label in catalog.classes:  # Keras wants all of them, with images or without
             (folder / split / label).mkdir(parents=True)
@@ -63,58 +64,63 @@ def guide(options, folder):
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(dataset("train"), epochs=EPOCHS, validation_data=dataset("validation"), verbose=0)
     _, accuracy = model.evaluate(dataset("test"), verbose=0)
-    return {"seconds": time.perf_counter() - start, "test": float(accuracy)}
+    return {"seconds": time.perf_counter() - start, "test_accuracy": float(accuracy)}
 
 
 def ours(options, folder, train):
-    """`fine_tune`."""
+    """The seconds and the accuracies of `fine_tune`."""
     from pipelines import fine_tune
 
     more = {} if train == "head" else {"epochs": options.epochs}
-    result = fine_tune(opened(options), folder / "out", train=train, size=options.size, progress=False, **more)
+    result = fine_tune(load_catalog(options), folder / "out", train=train, size=options.size, progress=False, **more)
     seconds = {name: value for name, value in result.metrics["seconds"].items() if name not in NOT_COUNTED}
     validation = {name: score["accuracy"] for name, score in result.metrics["validation"].items()}
-    return {"seconds": sum(seconds.values()), "test": result.accuracy, "validation": validation, "steps": seconds}
+    return {
+        "seconds": sum(seconds.values()),
+        "test_accuracy": result.accuracy,
+        "validation": validation,
+        "steps": seconds,
+    }
 
 
-def in_process(options, way, folder):
-    """One way in a fresh process."""
+def in_process(options, method, folder):
+    """One method in a fresh process."""
     environment = {**os.environ, "KERAS_CNN_CACHE": str(folder / "cache")}
-    command = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--folder", str(folder)]
+    command = [sys.executable, __file__, *sys.argv[1:], "--method", method, "--folder", str(folder)]
     process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(process.stdout.splitlines()[-1])
-    print(f"{way}: {found['seconds']:.1f} s, test {100 * found['test']:.2f} %", found.get("steps", ""), file=sys.stderr)
-    return found
+    return {"method": method, **json.loads(process.stdout.splitlines()[-1])}
+
+
+def rows(options, folder):
+    """A row for each method; the guide is the first."""
+    methods = ["guide"]
+    for train in options.train:
+        methods += [train, "head again"] if train == "head" else [train]
+    seconds_of_guide = None
+    for method in methods:
+        row = in_process(options, method, folder)
+        seconds_of_guide = seconds_of_guide or row["seconds"]
+        yield {**row, "guide / this": seconds_of_guide / row["seconds"]}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", metavar="DATA.csv")
-    parser.add_argument("--label", required=True)
-    parser.add_argument("--split", required=True)
-    parser.add_argument("--train", nargs="*", default=["head"], choices=("head", "last", "all"))
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser = harness.parser(__doc__)
+    parser.add_argument("data", metavar="DATA.csv", help="a table of images")
+    parser.add_argument("--label", required=True, help="its column of labels")
+    parser.add_argument("--split", required=True, help="its column of splits")
+    parser.add_argument("--train", nargs="*", default=["head"], choices=("head", "last", "all"), help="(default: head)")
+    parser.add_argument("--epochs", type=int, help="of fine_tune, except with head (default: that of fine_tune)")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="of fine_tune (default: that of fine_tune)")
+    parser.add_argument("--method", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.way:
-        run = guide(options, options.folder) if options.way == "guide" else None
-        print(json.dumps(run or ours(options, options.folder, options.way.split()[0])))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        ways = [
-            "guide",
-            *(way for train in options.train for way in ([train, "head again"] if train == "head" else [train])),
-        ]
-        found = {way: in_process(options, way, Path(folder)) for way in ways}
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return
-    print(f"{'way':12}{'seconds':>10}{'guide / way':>13}{'test accuracy':>15}")
-    for way, row in found.items():
-        print(f"{way:12}{row['seconds']:10.1f}{found['guide']['seconds'] / row['seconds']:13.1f}{row['test']:15.4f}")
+    if options.method == "guide":
+        print(json.dumps(guide(options, options.folder)))
+    elif options.method:
+        print(json.dumps(ours(options, options.folder, options.method.split()[0])))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            harness.show(harness.echo(rows(options, Path(folder))), options.json, SHOWN)
 
 
 if __name__ == "__main__":

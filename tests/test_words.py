@@ -29,7 +29,7 @@ FORBIDDEN = {
     r"\brenewed\b": "rebuilt",
     r"\blaid open\b": "flattened",
 }
-FOLDERS = ("docs", "keras_cnn", "pipelines", "examples")
+FOLDERS = ("docs", "keras_cnn", "pipelines", "examples", "benchmarks", "tools")
 FILES = [
     ROOT / "README.md",
     *(

@@ -35,7 +35,7 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def exif(orientation: int, big_endian: bool = False) -> bytes:
-    """Exif data with a maker and an orientation, behind the name that stands in front of them in a JPEG file."""
+    """Exif data with a maker and an orientation, after the name that precedes them in a JPEG file."""
     order = ">" if big_endian else "<"
     header = (b"MM" if big_endian else b"II") + struct.pack(order + "HI", 42, 8)
     maker = struct.pack(order + "HHI4s", 0x010F, 2, 4, b"abc\0")
@@ -101,7 +101,7 @@ def gifs(image: Image.Image) -> dict[str, bytes]:
     drawn = image.quantize(16)
     turned = [image.rotate(angle).quantize(16) for angle in (90, 180)]
     plain = encoded(drawn, "GIF", interlace=0, optimize=False)
-    # The descriptor of the image stands behind header and colours: it is moved on a canvas of 30 by 20 pixels.
+    # The descriptor of the image follows header and colours: it is moved on a canvas of 30 by 20 pixels.
     canvas = plain[:6] + struct.pack("<HH", 30, 20) + plain[10:]
     place = plain.index(b"\x2c\0\0\0\0") + 1
     return {
@@ -114,7 +114,7 @@ def gifs(image: Image.Image) -> dict[str, bytes]:
 
 
 def bmp(pixels: np.ndarray, header: int = 40, height: int | None = None, compression: int = 0, fields=()) -> bytes:
-    """An uncompressed file with the bytes of the pixels as they are."""
+    """An uncompressed file with the unchanged bytes of the pixels."""
     rows, columns, channels = pixels.shape
     information = struct.pack("<IiiHHI", header, columns, height or rows, 1, 8 * channels, compression)
     information += struct.pack("<IiiII", pixels.size, 0, 0, 0, 0) + b"".join(
@@ -169,7 +169,7 @@ def refused(image: Image.Image, whole: dict[str, bytes]) -> dict[str, bytes]:
     truncated = {f"truncated{Path(name).suffix}": whole[name][: len(whole[name]) * 9 // 10] for name in examples}
     return truncated | {
         "empty.jpg": b"",
-        "text.jpg": b"This is no picture.\n",
+        "text.jpg": b"This is not an image.\n",
         "tiff.tif": encoded(image, "TIFF"),
         "header_alone.jpg": whole["rgb.jpg"][:40],
         "header_alone.gif": gif[: place - 5],

@@ -3,10 +3,10 @@
     apt install openclipart-png
     python tools/make_sample_data.py
 
-What is taken stands in `sample_data.txt` beside this file, chosen by eye. Each drawing is cut to its visible part,
+`sample_data.txt` lists what is taken, chosen by eye. Each drawing is cut to its visible part,
 scaled down (never up) to a longest side of 224 pixels with its transparency, and stored without metadata, with a
 palette where that cannot be seen. A file that is missing, unreadable, empty or nearly the same as an earlier one is
-left out and named. The images already in the target folder are replaced. The same source gives the same images again.
+excluded and reported. The images already in the target folder are replaced. The same source gives the same images again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ LONGEST_SIDE = 224  # pixels
 VISIBLE = 8  # alpha, of 255: fainter pixels at the border are cut off
 PALETTE_ERROR = 2.0  # root mean square difference on white, in levels of 255 (42 dB): above it, no palette
 # Of 512 bits. Of 13 drawings that the package has in two colourings, 10 differ by 2 to 30 and 3 by 37, 45 and 78, which
-# only the eye can leave out: the two most alike of the different drawings in the list differ by 38.
+# only the eye can exclude: the two most alike of the different drawings in the list differ by 38.
 NEAR_DUPLICATE = 32
 
-COLUMNS = 9  # images a class on the contact sheet
+COLUMNS = 9  # images per class on the contact sheet
 CELL, GAP, LABEL = 74, 12, 104  # pixels
 
 
@@ -97,22 +97,22 @@ def with_palette(image: Image.Image) -> Image.Image:
 
 
 def gather(wanted: dict[str, str], source: Path) -> tuple[dict[str, Image.Image], dict[str, str]]:
-    """The prepared images by "class/name", and the reason for each one left out."""
-    images, prints, left_out = {}, {}, {}
+    """The prepared images by "class/name", and the reason for each one that is excluded."""
+    images, prints, excluded = {}, {}, {}
     for name, file in wanted.items():
         try:
             image = prepare(source / file)
         except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's word for a broken PNG chunk
-            left_out[name] = f"cannot be used: {error}"
+            excluded[name] = f"cannot be used: {error}"
             continue
         bits = fingerprint(image)
         differences = {other: int((bits != known).sum()) for other, known in prints.items()}
         closest = min(differences, key=differences.get, default=None)
         if closest is not None and differences[closest] <= NEAR_DUPLICATE:
-            left_out[name] = f"nearly the same as {closest}: {differences[closest]} of {bits.size} bits differ"
+            excluded[name] = f"nearly the same as {closest}: {differences[closest]} of {bits.size} bits differ"
         else:
             images[name], prints[name] = image, bits
-    return images, left_out
+    return images, excluded
 
 
 def by_class(images: dict[str, Image.Image]) -> dict[str, list[Image.Image]]:
@@ -124,7 +124,7 @@ def by_class(images: dict[str, Image.Image]) -> dict[str, list[Image.Image]]:
 
 
 def contact_sheet(classes: dict[str, list[Image.Image]]) -> Image.Image:
-    """The first images of each class in a row behind its name, on white."""
+    """The first images of each class in a row after its name, on white."""
     pitch = CELL + GAP
     sheet = Image.new("RGB", (LABEL + COLUMNS * pitch + GAP, len(classes) * pitch + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(17)
@@ -154,7 +154,7 @@ def write(images: dict[str, Image.Image], target: Path) -> int:
 
 
 def main() -> None:
-    """Read the list, make the images, say what was left out."""
+    """Read the list, make the images, print what was excluded."""
     parser = argparse.ArgumentParser(description="Make the sample data set from Debian's package openclipart-png.")
     parser.add_argument(
         "--source", type=Path, default=SOURCE, metavar="DIR", help="the drawings (default: %(default)s)"
@@ -168,14 +168,14 @@ def main() -> None:
             f"{options.source} is not a folder: install the package openclipart-png, or name its folder by --source."
         )
     wanted = read_list(LIST)
-    images, left_out = gather(wanted, options.source)
+    images, excluded = gather(wanted, options.source)
     if not images:
         sys.exit(
             f"{options.source} holds none of the {len(wanted)} drawings in {LIST.name}: it must contain animals/birds."
         )
     total = write(images, options.out)
-    for name, reason in left_out.items():
-        print(f"left out {name} ({wanted[name]}): {reason}")
+    for name, reason in excluded.items():
+        print(f"excluded: {name} ({wanted[name]}): {reason}")
     counts = ", ".join(f"{label} {len(members)}" for label, members in by_class(images).items())
     print(f"{len(images)} of {len(wanted)} images, {total / 1e6:.2f} MB, in {options.out}: {counts}")
 

@@ -1,0 +1,134 @@
+"""The benchmarks share one harness, and each of them stands with its command in the docs."""
+
+import ast
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HELPERS = ("harness", "image_sets", "random_weights")  # what the scripts import
+FILES = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
+SCRIPTS = [name for name in FILES if name not in HELPERS]
+PAGES = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
+
+spec = importlib.util.spec_from_file_location("harness", FILES["harness"])
+harness = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(harness)
+
+
+def imported(path):
+    """The modules that a file imports when it is imported itself, in their order."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]
+
+
+def named_options(text):
+    """Options such as `--size` in a text."""
+    return set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", text))
+
+
+def defined_options(path):
+    """The options of a script that its help shows, those of the harness included."""
+    options = {"--json"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        called = getattr(node.func, "attr", None) if isinstance(node, ast.Call) else None
+        if called == "parser" and node.keywords:
+            options.add("--turns")
+        if called == "add_argument" and "argparse.SUPPRESS" not in ast.unparse(node):
+            options.add(node.args[0].value)
+    return {option for option in options if option.startswith("--")}
+
+
+def test_seconds_are_those_of_the_clocks_and_every_turn_begins_with_another_function(monkeypatch):
+    now, calls = [0.0], []
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(harness.time, "process_time", lambda: 2 * now[0])
+
+    def lasts(name, seconds):
+        def function():
+            calls.append(name)
+            now[0] += seconds[calls.count(name) - 1]
+
+        return function
+
+    functions = {"a": lasts("a", [100, 1, 2, 3]), "b": lasts("b", [100, 4, 4, 3])}
+    times = harness.time_in_turns(functions, turns=3, warmup=1)
+    assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert times == {"a": [(1, 2), (2, 4), (3, 6)], "b": [(4, 8), (4, 8), (3, 6)]}
+
+
+def test_ratios_are_those_within_a_turn():
+    # The median of the ratios, 2, is not the ratio of the medians, 3 / 2.
+    assert harness.paired_ratios([2, 3, 30], [1, 2, 10]) == [2, 1.5, 3]
+    # By hand, as in `statistics.quantiles`: positions 4/4 and 12/4 of three sorted values.
+    assert harness.quartiles([3, 1, 2]) == [1, 3]
+    assert harness.quartiles([5]) == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (15470264320, "15,470,264,320"),
+        (1234.5, "1,234"),
+        (812.04, "812.0"),
+        (0.0043, "0.004300"),
+        (4.4e-6, "4.400e-06"),
+        ([0.5, 2.25], "0.5000 – 2.250"),
+        (None, ""),
+        ("ours", "ours"),
+    ],
+)
+def test_numbers_are_formatted_by_one_rule(value, text):
+    assert harness.format_value(value) == text
+
+
+def test_a_table_is_aligned_and_has_the_columns_of_all_rows(capsys):
+    rows = [{"layer": "conv", "images_per_second": 1200.0}, {"layer": "pooling 2x2", "images_per_second": 7, "l2": 1}]
+    harness.show(iter(rows), as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "| layer       | images per second |  l2 |",
+        "| ----------- | ----------------: | --: |",
+        "| conv        |             1,200 |     |",
+        "| pooling 2x2 |                 7 |   1 |",
+    ]
+    harness.show(rows, as_json=False, columns=["l2"])
+    assert capsys.readouterr().out == "|  l2 |\n| --: |\n|     |\n|   1 |\n"
+
+
+def test_json_has_all_columns_and_rows_are_shown_as_they_come(capsys):
+    harness.show(harness.echo({"n": n, "runs": [n]} for n in (1, 2)), as_json=True, columns=["n"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == [{"n": 1, "runs": [1]}, {"n": 2, "runs": [2]}]
+    assert printed.err == "n 1, runs 1\nn 2, runs 2\n"
+
+
+def test_there_are_as_many_turns_as_the_script_says_unless_the_user_says_more():
+    assert vars(harness.parser("What it does.\n\nMore.", turns=7).parse_args([])) == {"json": False, "turns": 7}
+    assert harness.parser("What it does.", turns=7).parse_args(["--turns", "9", "--json"]).turns == 9
+    assert not hasattr(harness.parser("What it does.").parse_args([]), "turns")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_benchmark_uses_the_harness(name):
+    modules = list(imported(FILES[name]))
+    # The harness says how much TensorFlow logs; TensorFlow reads that when it is imported.
+    libraries = {"keras", "keras_cnn", "pipelines", "tensorflow"} & set(modules)
+    assert all(modules.index("harness") < modules.index(library) for library in libraries)
+    source = FILES[name].read_text(encoding="utf-8")
+    assert "harness.parser(__doc__" in source and "harness.show(" in source and "ArgumentParser" not in source
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_benchmark_stands_with_its_command_in_the_docs(name):
+    options = defined_options(FILES[name])
+    commands = re.findall(rf"python benchmarks/{name}\.py([^`\n]*)", PAGES)
+    assert commands and named_options("\n".join(commands)) <= options
+    # The docstring begins with the commands, indented.
+    usage = ast.get_docstring(ast.parse(FILES[name].read_text(encoding="utf-8"))).split("\n\n")[1]
+    assert f"    python benchmarks/{name}.py" in usage and named_options(usage) == options
