@@ -9,7 +9,11 @@ import hashlib
 import random
 import shutil
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # which a busy machine would miss
+hypothesis.settings.load_profile("no deadline")
 
 USING_JOB = ("test_cli.py", "test_fine_tuning.py")
 

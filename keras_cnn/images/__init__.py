@@ -16,13 +16,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_cnn.images import decoding
 from keras_cnn.images.checks import MAX_PIXELS
-from keras_cnn.images.decoding import decode_rgb
 from keras_cnn.images.formats import SUFFIXES
 from keras_cnn.images.resizing import downscale_factor, resize
 from keras_cnn.preprocessing import Preprocessing
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "prepare", "resize"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "decode", "prepare", "read_orientation", "resize"]
 
 
 def prepare(content: bytes | tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
@@ -62,18 +62,37 @@ def decode(content: bytes | tf.Tensor, background: int = 255) -> tf.Tensor:
     return _with_short_errors(_decode_function(background), content)
 
 
+def read_orientation(content: bytes | tf.Tensor) -> tf.Tensor:
+    """The orientation in the Exif data of a file, which `prepare` and `decode` apply.
+
+    Args:
+        content: Scalar string tensor (or bytes) with a file.
+
+    Returns:
+        Int32 scalar, 1 to 8 as in the Exif standard: 1 where the image is stored upright, and where the file says nothing.
+    """
+    return _with_short_errors(_orientation_function(), content)
+
+
 # Traced once per record: tracing takes as long as some hundred images, and a run starts many pipelines.
 @functools.cache
 def _prepare_function(preprocessing: Preprocessing) -> Callable:
     def allowed_factor(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         return downscale_factor(height, width, preprocessing)
 
-    return _on_cpu(lambda content: resize(decode_rgb(content, preprocessing.background, allowed_factor), preprocessing))
+    return _on_cpu(
+        lambda content: resize(decoding.decode_rgb(content, preprocessing.background, allowed_factor), preprocessing)
+    )
 
 
 @functools.cache
 def _decode_function(background: int) -> Callable:
-    return _on_cpu(lambda content: decode_rgb(content, background))
+    return _on_cpu(lambda content: decoding.decode_rgb(content, background))
+
+
+@functools.cache
+def _orientation_function() -> Callable:
+    return _on_cpu(decoding.read_orientation)
 
 
 def _on_cpu(function: Callable) -> Callable:

@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 from PIL import Image
 
+from keras_cnn import images
 from keras_cnn.images import formats
-from keras_cnn.images.decoding import read_orientation
 
 HEAD = 2**16  # bytes; if a header is longer, the file is opened again
 # The formats that can be decoded, as named by Pillow.
@@ -59,7 +59,7 @@ def read_header(path: str, head: bytes | None = None, orientation: int | None = 
 
 
 def _orientation(path: str) -> int:
-    return int(read_orientation(tf.io.read_file(os.fsencode(path))))
+    return int(images.read_orientation(tf.io.read_file(os.fsencode(path))))
 
 
 def _describe(image: Any, orientation: int) -> Header:

@@ -10,8 +10,8 @@ import numpy as np
 import PIL
 import tensorflow as tf
 
-from keras_cnn import Preprocessing
-from keras_cnn.images import decoding, png
+from keras_cnn import Preprocessing, images
+from keras_cnn.images import png
 from pipelines import doctor
 from pipelines.catalog import Catalog
 from pipelines.datasets import image_files
@@ -143,12 +143,12 @@ def _fill(files: ImageFiles, records: np.ndarray, pixels: np.ndarray | None, pro
     records["readable"] = False
     end = 0
     batches = image_files.decode_files(files.paths, files.preprocessing, tf.uint8, _properties).batch(BATCH).prefetch(1)
-    for indices, images, *properties in batches:
+    for indices, pixels_of_batch, *properties in batches:
         indices = indices.numpy()
         start, end = end, int(indices[-1]) + 1
         if pixels is not None:
             pixels[np.setdiff1d(np.arange(start, end), indices)] = 0
-            pixels[indices] = images
+            pixels[indices] = pixels_of_batch
         heads, orientations, *values = (value.numpy() for value in properties)
         for name, value in zip(FROM_PIXELS, values, strict=True):
             records[name][indices] = value
@@ -176,7 +176,7 @@ def _properties(content: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, ...]:
         deepest = png.range_of_16_bits(content)
     return (
         tf.strings.substr(content, 0, HEAD),
-        decoding.read_orientation(content),
+        images.read_orientation(content),
         fingerprint(content),
         extent,
         brightest,

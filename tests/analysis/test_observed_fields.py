@@ -108,7 +108,7 @@ def networks(draw, rank, kinds, depth):
     return keras.Model(inputs, x)
 
 
-proof = settings(max_examples=30, deadline=None, derandomize=True, database=None)
+proof = settings(max_examples=30, derandomize=True, database=None)
 ONE_AXIS, TWO_AXES = networks(1, PLAIN + MOVES, depth=6), networks(2, PLAIN * 2 + MOVES, depth=5)
 
 

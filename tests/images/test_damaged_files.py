@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_cnn import Preprocessing, images
 
+COUNT = 2_000
 FILES = Path(__file__).parent.parent / "data" / "images"
 
 
@@ -53,11 +54,11 @@ def with_checksums(content):
     return result
 
 
-@pytest.mark.parametrize("count", [80, pytest.param(2_000, marks=pytest.mark.slow)])
-def test_damaged_files_give_an_image_or_a_reason(count):
+@pytest.mark.slow
+def test_damaged_files_give_an_image_or_a_reason():
     whole = [path.read_bytes() for path in sorted(FILES.iterdir()) if path.is_file()]
     chance = random.Random(0)
-    contents = [damaged(chance, whole) for _ in range(count)]
+    contents = [damaged(chance, whole) for _ in range(COUNT)]
     record = Preprocessing((12, 20), "cover")
 
     alone = []
@@ -66,7 +67,7 @@ def test_damaged_files_give_an_image_or_a_reason(count):
             alone.append(images.prepare(content, record).numpy())
         except tf.errors.InvalidArgumentError as error:
             assert error.message and len(error.message) < 200, error.message
-    assert count / 5 < len(alone) < count * 4 / 5
+    assert COUNT / 5 < len(alone) < COUNT * 4 / 5
     assert all(image.min() > -1e-3 and image.max() < 255 + 1e-3 for image in alone)
 
     dataset = tf.data.Dataset.from_tensor_slices(contents)

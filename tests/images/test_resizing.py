@@ -39,7 +39,7 @@ def difference(content, rule, size):
     return np.abs(ours - np.asarray(by_pillow(image, rule, size), "float32")).mean()
 
 
-@pytest.mark.parametrize("rule", ["squash", "fit", "cover"])
+@pytest.mark.parametrize("rule", ["fit", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("squash", "cover"))])
 def test_photos_are_close_to_pillow(rule):
     differences = {name: difference(jpeg(Image.fromarray(getattr(data, name)())), rule, 224) for name in PHOTOS}
     assert max(differences.values()) < 2, differences

@@ -277,6 +277,7 @@ def test_several_layers_shared_nested_and_cloned(conv_net):
     assert moved(shared, dict.fromkeys(before, 0)) == PARAMETERS | STATISTICS  # and has weights of its own
 
 
+@pytest.mark.slow
 def test_a_subclassed_model_is_built_by_fit_and_saved(conv_net, tmp_path):
     model = Subclassed(vector(conv_net, trainable=True))
     model.compile("adam", "mse")

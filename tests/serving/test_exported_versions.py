@@ -174,6 +174,7 @@ def test_verify_notices_other_weights(version, tmp_path, in_process):
         kc.verify(broken)
 
 
+@pytest.mark.slow
 def test_nan_is_not_a_small_difference(version, in_process):
     probabilities = np.full(len(LABELS), np.nan, "float32")
     given = verification.Examples(

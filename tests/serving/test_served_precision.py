@@ -72,6 +72,7 @@ def test_a_loss_of_accuracy_may_be_allowed_but_not_large_differences(levels, tmp
         kc.export(delicate(), tmp_path / "out", ["dark", "bright"], **options)
 
 
+@pytest.mark.slow
 def test_without_examples_synthetic_images_are_compared(tmp_path, in_process):
     with pytest.raises(serving.VerificationError, match=r"within 0\.25, in the median of 7 synthetic images"):
         kc.export(delicate(), tmp_path / "out", ["dark", "bright"], precision="bfloat16")

@@ -92,7 +92,8 @@ def loss_of_file(path):
     return loss(model)
 
 
-@pytest.mark.parametrize("first", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False])
 def test_other_callbacks_keep_the_weights_that_were_validated(first, tmp_path):
     best = keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), save_best_only=True)
     weights = keras.callbacks.ModelCheckpoint(
@@ -118,6 +119,7 @@ def test_other_callbacks_keep_the_weights_that_were_validated(first, tmp_path):
         assert loss_of_file(tmp_path / f"{epoch}.weights.h5") == pytest.approx(history[epoch - 1], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_saving_the_averages_does_not_change_training(first, tmp_path):
     histories = []
@@ -152,6 +154,7 @@ def test_a_separate_evaluation_or_one_within_an_epoch_restores_the_weights():
     np.testing.assert_allclose(looked.get_weights()[0], weights[0] + 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_loss_scale_around_the_optimizer_changes_nothing(tmp_path):
     inner = keras.optimizers.Adam(0.3, use_ema=True, ema_momentum=0.9)
     model = classifier(keras.optimizers.LossScaleOptimizer(inner))

@@ -95,6 +95,7 @@ def test_a_model_without_anything_to_train_is_refused():
             find_learning_rate(model, (X, np.arange(64) % 2), steps=10)
 
 
+@pytest.mark.slow
 def test_a_loss_that_never_falls_has_no_suggestion(tmp_path):
     curve = find_learning_rate(classifier(), (np.zeros((32, 1)), np.zeros(32) + [0, 1] * 16), steps=10)
     assert len(curve.losses) == 10  # nothing to learn from zeros and as many of each class: log 2 for ever
@@ -116,6 +117,7 @@ def test_a_loss_that_diverges_at_once_has_no_suggestion():
         curve.suggestion
 
 
+@pytest.mark.slow
 def test_a_loss_below_zero_is_followed_to_the_end():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.set_weights([np.array([[1, 0.5], [-0.5, 1]]), np.zeros(2)])  # turns x by 27 degrees: the loss is -0.89

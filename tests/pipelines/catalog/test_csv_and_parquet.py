@@ -348,7 +348,7 @@ NAMES = st.text(
 
 
 @given(labels=st.lists(NAMES, min_size=1, max_size=4), group=NAMES | st.just(""), reason=NAMES | st.just(""))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 def test_any_text_in_a_table_of_a_run_is_read_again_and_is_no_formula(photos, labels, group, reason):
     paths = tuple(str(photos / "a" / f"{number}.jpg") for number in range(len(labels)))
     count = len(paths)
@@ -368,7 +368,7 @@ def test_any_text_in_a_table_of_a_run_is_read_again_and_is_no_formula(photos, la
 
 
 @given(NAMES, NAMES)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_name_of_several_labels_is_read_again(photos, first, second):
     paths = tuple(str(photos / "a" / f"{number}.jpg") for number in range(3))
     catalog = Catalog(paths, ((first,), (second,), ()), ("train",) * 3, ("",) * 3, ("",) * 3)

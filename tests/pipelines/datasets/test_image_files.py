@@ -93,6 +93,7 @@ def test_a_file_that_is_deleted_is_named(photos, tmp_path):
         tf.io.decode_image(b"")  # an error that has nothing to do with the files
 
 
+@pytest.mark.slow
 def test_a_truncated_file_is_named(photos, tmp_path):
     Path(photos[3]).write_bytes(Path(photos[3]).read_bytes()[:100])
     with pytest.raises(InputError, match=f"^{photos[3]} was readable"):

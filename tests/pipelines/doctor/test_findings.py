@@ -16,6 +16,7 @@ from pipelines import Catalog, doctor
 pytestmark = pytest.mark.usefixtures("decoded_file_by_file")
 
 
+@pytest.mark.slow
 def test_traits_of_files_are_found(tmp_path):
     shutil.copytree(FILES, tmp_path / "data" / "a")
     found = findings_by_kind(Catalog.from_folder(tmp_path / "data"), tmp_path)

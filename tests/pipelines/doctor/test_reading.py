@@ -43,6 +43,7 @@ def test_a_header_longer_than_the_first_bytes(tmp_path):
     assert read_header(str(path), path.read_bytes()[:65_536]).width == 96
 
 
+@pytest.mark.slow
 def test_each_unreadable_file_has_its_reason(tmp_path):
     shutil.copytree(FILES / "refused", tmp_path / "data" / "a")
     catalog, _ = read(Catalog.from_folder(tmp_path / "data"), tmp_path)
@@ -107,6 +108,7 @@ def test_records_and_images_are_read_once(tmp_path, monkeypatch):
     assert again[0] == first[0] and again[0].exclusion_reasons[2] == "an empty file"
 
 
+@pytest.mark.slow
 def test_without_room_for_the_images_the_records_are_still_read_only_once(tmp_path, monkeypatch):
     rows = [(save(random_image(n), tmp_path / f"{n}.png"), "a", "") for n in range(5)]
     cache, counts = ArrayCache(tmp_path / "cache", limit=10_000), []  # bytes: enough for the records only

@@ -215,19 +215,21 @@ def interrupted(tmp_path_factory):
     return folder / "cut", whole
 
 
+@pytest.mark.slow
 def test_the_best_weights_come_back_with_the_checkpoint(interrupted, tmp_path):
     cut, whole = interrupted
     shutil.copytree(cut, tmp_path / "copy")
     assert best_of_five(tmp_path / "copy") == whole
 
 
-@pytest.mark.parametrize("suffix", [".npz", pytest.param(".json", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
 @pytest.mark.parametrize(
     "damage",
     [
         Path.unlink,
-        pytest.param(lambda path: path.write_bytes(b""), marks=pytest.mark.slow),
-        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), marks=pytest.mark.slow),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"),
     ],
     ids=["missing", "empty", "a byte"],
 )
@@ -243,6 +245,7 @@ def test_whatever_file_of_a_job_is_lost_the_best_weights_are_never_others(interr
             assert best_of_five(copy) == whole
 
 
+@pytest.mark.slow
 def test_a_copy_of_an_unfinished_job_is_one_of_its_own(interrupted, tmp_path):
     """It resumes without the original, and without a change to it: no file says where it lies."""
     cut, whole = interrupted

@@ -71,6 +71,7 @@ def test_nan_ends_training_with_the_weights_it_began_with_after_two_restarts(tmp
     assert reported[2].endswith("Training stopped with the best weights so far. A lower --learning-rate may help.")
 
 
+@pytest.mark.slow
 def test_a_lower_rate_carries_on_where_a_higher_one_diverged(tmp_path):
     fitted, weights = trained(tmp_path, ONES, learning_rate=DIVERGING)
     assert [restart.next_learning_rate for restart in fitted.restarts] == [DIVERGING / 4, DIVERGING / 16]

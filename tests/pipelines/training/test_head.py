@@ -145,7 +145,9 @@ def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(f
     np.testing.assert_array_equal(classifier.validation_probabilities, tuned.probabilities)
 
 
-@pytest.mark.parametrize(("train", "copies"), [("head", 1), ("last", 1), ("stage2", 2), ("all", 1)])
+@pytest.mark.parametrize(
+    ("train", "copies"), [("head", 1), ("last", 1), pytest.param("stage2", 2, marks=pytest.mark.slow), ("all", 1)]
+)
 def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, monkeypatch, train, copies):
     learned, fit_probe = [], heads.fit_linear_probe
 
