@@ -49,8 +49,15 @@ def nobody_waits_for_the_disk():
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """Initial weights are the same in every run: what a test finds, it finds again."""
-    # Keras draws the seeds of its layers from `random`. TensorFlow's own seed would empty its caches each time.
-    random.seed(0)
+    random.seed(0)  # from which Keras draws the seeds of its layers
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_operations_stay():
+    """`keras.utils.set_random_seed` sets all seeds but TensorFlow's own, which would empty TensorFlow's caches each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tensorflow.random.set_seed", lambda seed: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reas
 
 @pytest.fixture(params=CASES)
 def case(request):
-    keras.utils.set_random_seed(0)
     return CASES[request.param]
 
 

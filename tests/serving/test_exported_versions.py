@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.serving_cases import LABELS, RECORD, encoded_image, in_this_process, make_model
+from helpers.slow import slow_but
 
 import keras_cnn as kc
 from keras_cnn import serving
@@ -83,7 +84,7 @@ def test_tensorflow_alone_gets_labels_from_bytes(model, version, tmp_path):
         assert labels[row] == [LABELS[k] for k in order]
 
 
-@pytest.mark.parametrize("batch", [0, 1, 3, 33, 257])
+@pytest.mark.parametrize("batch", slow_but([0, 3], [0, 1, 3, 33, 257]))
 def test_every_signature_takes_any_batch(model, signatures, batch):
     images = np.random.default_rng(0).integers(0, 256, (batch, 16, 24, 3), "uint8")
     expected = (
@@ -156,6 +157,7 @@ def test_labels_and_preprocessing_are_optional(in_process, tmp_path):
     assert card["preprocessing"] == kc.Preprocessing((16, 24)).to_dict()
 
 
+@pytest.mark.slow
 def test_verify_finds_what_export_found(version, in_process):
     found = kc.verify(version.parent)  # the folder of versions
     assert found.images == 9 and found.warm_up_requests == 2 and found.largest_difference <= 1e-5

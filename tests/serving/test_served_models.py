@@ -206,6 +206,7 @@ def test_what_gives_no_probabilities_is_refused_with_a_way_out(case):
         accepted(model_of(*NO_PROBABILITIES[case]))
 
 
+@pytest.mark.slow
 def test_a_refused_model_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="`model` must give probabilities"):
         kc.export(model_of(L.Dense(3)), tmp_path / "photos", labels=["a", "b", "c"])

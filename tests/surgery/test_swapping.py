@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers.slow import slow_but
 
 import keras_cnn as kc
 
@@ -192,7 +193,7 @@ FREEZE = {
 }
 
 
-@pytest.mark.parametrize("freeze", FREEZE)
+@pytest.mark.parametrize("freeze", slow_but(["kc.freeze"], FREEZE))
 @pytest.mark.parametrize("case", TO_FREEZE)
 def test_only_the_new_head_of_a_frozen_model_learns(case, freeze):
     model = TO_FREEZE[case]()

@@ -275,7 +275,7 @@ INTERRUPTIONS = {
     "within an epoch": [("on_train_batch_end", 4, 1)],
     "at its last batch": [("on_train_batch_end", 2, 2)],
 }
-QUICK = ("twice", "within an epoch")
+QUICK = ("twice",)
 CASES = [
     pytest.param(stops, id=case, marks=[] if case in QUICK else pytest.mark.slow)
     for case, stops in INTERRUPTIONS.items()

@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from helpers.slow import slow_but
 
 import keras_cnn as kc
 
@@ -243,10 +244,10 @@ OPTIMIZERS = {
 }
 
 
-FAST = ("momentum", "adamw", "own schedule", "accumulation", "average", "loss scale")
+QUICK = ("momentum", "adamw", "loss scale")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in OPTIMIZERS])
+@pytest.mark.parametrize("name", slow_but(QUICK, OPTIMIZERS))
 def test_training_continues_as_if_nothing_else_had_changed(name):
     reference, model = two_branches(), two_branches()
     for each in (reference, model):

@@ -31,6 +31,7 @@ def test_text_page_and_json(tmp_path, capsys, monkeypatch):
     assert found["findings"][0]["kind"] == "leak" and found["findings"][0]["count"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("decoded_file_by_file")
 def test_files_that_differ_within_a_set_are_shown_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("KERAS_CNN_CACHE", str(tmp_path / "cache"))

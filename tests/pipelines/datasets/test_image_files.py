@@ -63,6 +63,7 @@ def test_images_are_decoded_again_when_anything_changes(photos, tmp_path, monkey
     assert len(decoded) == (1 if change == "nothing" else 2)
 
 
+@pytest.mark.slow
 def test_files_are_decoded_in_every_epoch_if_nothing_can_be_stored(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda name: 1)  # almost no memory
     with pytest.warns(UserWarning, match=r"^The images are decoded again in every epoch. 0.0 GiB cannot be stored"):

@@ -83,6 +83,7 @@ def test_the_history_and_the_best_epoch(tmp_path):
     assert trained(tmp_path, np.ones((8, 4), "float16")) == fitted
 
 
+@pytest.mark.slow
 def test_the_score_of_the_start_is_what_training_says_of_the_same_weights(tmp_path):
     """With a learning rate of next to nothing: the linear probe and every epoch are measured alike."""
     random = np.random.default_rng(0)

@@ -54,7 +54,8 @@ ONES = np.ones((8, 4), "float16")
 DIVERGING = 3.0  # and so does a quarter of it, but not a quarter of that
 
 
-@pytest.mark.parametrize("objective", [SingleLabel(2), pytest.param(MultiLabel(2), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [SingleLabel(2), MultiLabel(2)])
 def test_nan_ends_training_with_the_weights_it_began_with_after_two_restarts(tmp_path, objective):
     inputs, reported = ONES.copy(), []
     inputs[5] = np.nan

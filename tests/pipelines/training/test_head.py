@@ -133,7 +133,7 @@ def test_a_selected_probe_is_fitted_to_the_validation_images_too_once_they_have_
 
 def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(fitted, data):
     """Whatever fine-tuning has done to the weights: a job that selects the probe ends as `train="head"` does."""
-    alone, tuned = fitted(train="head"), fitted(train="stage2", augmented_copies=2)
+    alone, tuned = fitted(train="head"), fitted(train="all")
     tuned.model.set_weights([weight.copy() for weight in alone.model.get_weights()])
     before = tuned.model.get_weights()
     tuned.model.set_weights([weight + 1 for weight in before])
