@@ -12,18 +12,19 @@ from keras_cnn import Backbone, arguments, keras_internals, surgery
 from pipelines.settings import FEWEST_COPIES, LIGHT, TRAIN, Settings, check_names
 
 MOST_COPIES = 8
-FEW, MANY = 1_000, 20_000  # training images
+WHOLE_NETWORK_FROM = 1_000  # training images; with fewer it overfits
+WHOLE_NETWORK_ON_CPU_TO = 20_000  # training images; with more an epoch takes too long
 # Networks were pretrained on random crops and tested on the centre: 224 of 256 pixels.
 CROP_FRACTION = 0.875
-QUICK = 1_500  # images; up to here it takes seconds to compare two crop fractions on validation
-IMAGES = 27_000  # that pass through the whole network in training, where the data do not need more or fewer
+COMPARE_CROPS_BELOW = 1_500  # images; it then takes seconds to compare two crop fractions on validation
+IMAGES_IN_ALL = 27_000  # that pass through the whole network in training, where the data do not need more or fewer
 
 
 def crop_fractions(images: int, crop_fraction: float | None = None) -> tuple[float, ...]:
     """Which crop fractions to compare: the one that is given; with few images 7/8 and the whole image."""
     if crop_fraction is not None:
         return (crop_fraction,)
-    return (CROP_FRACTION, 1.0) if images < QUICK else (CROP_FRACTION,)
+    return (CROP_FRACTION, 1.0) if images < COMPARE_CROPS_BELOW else (CROP_FRACTION,)
 
 
 def choose(
@@ -54,7 +55,8 @@ def choose(
 
     Raises:
         TypeError: If there is no such setting.
-        ValueError: If a value is out of range, or "last" or a stage shall be trained and the network cannot be cut before it.
+        ValueError: If a value is out of range, if "last" or a stage shall be trained and the network cannot be cut before it,
+            if epochs are given and only the head is trained, or none and more than the head.
     """
     check_names(overrides)
     if multi_label and overrides.get("class_balance"):
@@ -63,6 +65,9 @@ def choose(
     _check_flips(overrides)
     given = {name: value for name, value in overrides.items() if value is not None}
     train = _train(backbone, training_images, gpu, given.get("train"), given.get("epochs"))
+    if train == "head" and given.get("epochs"):
+        expected = "0 or None where only the head is trained, which takes no epochs: see `train`"
+        raise ValueError(arguments.message("fit", "epochs", expected, given["epochs"]))
     light = train in LIGHT
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
     accumulated = given.get("gradient_accumulation_steps", 1)
@@ -97,6 +102,8 @@ def _train(backbone, training_images, gpu, train, epochs):
         arguments.one_of("fit", "train", train, TRAIN + tuple(stage.name for stage in backbone.stages[1:]))
     if epochs is not None:
         arguments.integer("fit", "epochs", epochs, 0)
+    if epochs == 0 and train not in (None, "head"):
+        raise ValueError(arguments.message("fit", "epochs", f"at least 1 with train={train!r}", epochs))
     if epochs == 0:
         return "head"
     from_a_stage = train not in (None, "head", "all")
@@ -108,7 +115,8 @@ def _train(backbone, training_images, gpu, train, epochs):
         raise ValueError(arguments.message("fit", "train", expected, train))
     if train:
         return train
-    if len(backbone.stages) > 1 and training_images >= FEW and (gpu or training_images <= MANY):
+    trains_quickly = gpu or training_images <= WHOLE_NETWORK_ON_CPU_TO
+    if len(backbone.stages) > 1 and training_images >= WHOLE_NETWORK_FROM and trains_quickly:
         return "all"
     return "last" if divides else "head"
 
@@ -132,4 +140,4 @@ def _learning_rate(backbone, training_images, train, train_depthwise):
 def _epochs(training_images, update, light):
     if light:
         return min(12, max(5, 1500 // math.ceil(training_images / update)))
-    return min(20, max(5, round(IMAGES / training_images)))
+    return min(20, max(5, round(IMAGES_IN_ALL / training_images)))

@@ -107,9 +107,9 @@ class SingleLabel(Task):
         }
 
     def score(self, probabilities, targets):
-        likelihood = probabilities[np.arange(len(targets)), targets]
+        likelihood = _as_in_losses(probabilities)[np.arange(len(targets)), targets]
         accuracy = float((probabilities.argmax(1) == targets).mean())
-        return {"accuracy": accuracy, "loss": float(-np.log(likelihood + 1e-12).mean())}
+        return {"accuracy": accuracy, "loss": float(-np.log(likelihood).mean())}
 
     def gain(self, probabilities, others, targets):
         # Only images on which the two differ count, each as a step of 1 or -1. Adding 1 keeps the error above 0.
@@ -153,7 +153,8 @@ class MultiLabel(Task):
     def score(self, probabilities, targets):
         metric = MultiLabelAveragePrecision(self.num_classes)  # as in `compile_arguments`
         metric.update_state(targets, probabilities)
-        loss = -np.log(np.where(targets, probabilities, 1 - probabilities) + 1e-12).mean()
+        clipped = _as_in_losses(probabilities)
+        loss = -np.log(np.where(targets, clipped, 1 - clipped)).mean()
         return {self.primary_metric: float(metric.result()), "loss": float(loss)}
 
     def gain(self, probabilities, others, targets):
@@ -174,6 +175,12 @@ TASKS = {task.name: task for task in (SingleLabel, MultiLabel)}
 def _mean_precision_gain(probabilities, others, targets):
     one, other = (np.nanmean(average_precision(each, targets)) for each in (probabilities, others))
     return float(one - other)
+
+
+def _as_in_losses(probabilities):
+    """Clipped as in the losses of Keras, so that the loss of the start is comparable to that of each epoch."""
+    smallest = np.float32(keras.config.epsilon())
+    return np.clip(probabilities, smallest, 1 - smallest)
 
 
 def _constant(counts, targets):

@@ -32,20 +32,20 @@ def test_what_is_trained(network, images, gpu, train, feature_layer):
     assert defaults.choose(network, images, gpu=gpu, train="all", epochs=3).epochs == 3
 
 
-def test_from_a_stage_on_it_is_trained_like_the_whole_but_on_kept_activations():
+def test_from_a_stage_on_it_is_trained_like_the_whole_but_on_cached_features():
     chosen, whole = defaults.choose(STAGES, 2_640, train="stage2"), defaults.choose(STAGES, 2_640)
     assert (
         chosen == dataclasses.replace(whole, train="stage2", feature_layer="stage1") and chosen.augmentation == "light"
     )
     assert (chosen.trains_on_images, chosen.light, whole.trains_on_images, whole.light) == (False, False, True, False)
-    # A view for each epoch, but not any number of them.
-    views = [defaults.choose(STAGES, 2_640, train="stage2", epochs=epochs).augmented_copies for epochs in (1, 5, 30)]
-    assert views == [2, 5, 8]
+    # A copy for each epoch, but not any number of them.
+    copies = [defaults.choose(STAGES, 2_640, train="stage2", epochs=epochs).augmented_copies for epochs in (1, 5, 30)]
+    assert copies == [2, 5, 8]
 
 
 def test_depthwise_kernels_are_trained_where_it_costs_little():
     assert [defaults.choose(STAGES, 5_000, gpu=gpu).train_depthwise for gpu in (False, True)] == [False, True]
-    assert defaults.choose(STAGES, 100).train_depthwise  # on kept activations
+    assert defaults.choose(STAGES, 100).train_depthwise  # on cached features
     assert defaults.choose(STAGES, 5_000, train_depthwise=True).train_depthwise
 
 
@@ -55,6 +55,20 @@ def test_the_rate_is_higher_where_a_stage_is_trained_without_its_depthwise_kerne
         defaults.choose(network, 5_000, train=train, train_depthwise=depthwise).learning_rate
         for train, depthwise in (("all", None), ("stage4", None), ("stage4", True))
     ] == [6e-4, 1.2e-3, 6e-4]
+
+
+@pytest.mark.parametrize(
+    ("network", "given", "received"),
+    [
+        (STAGES, {"train": "head", "epochs": 5}, "epochs=5"),
+        (STAGES, {"train": "all", "epochs": 0}, "epochs=0"),
+        (STAGES, {"train": "stage2", "epochs": 0}, "epochs=0"),
+        (ONE, {"epochs": 5}, "epochs=5"),  # its head only is trained by default
+    ],
+)
+def test_epochs_that_would_have_no_effect_are_refused(network, given, received):
+    with pytest.raises(ValueError, match=rf"^fit: `epochs` must be .*Received: {received}"):
+        defaults.choose(network, 100, **given)
 
 
 @pytest.mark.parametrize("network", [ONE, AROUND])

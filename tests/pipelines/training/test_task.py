@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 
@@ -53,3 +54,17 @@ def test_the_standard_error_of_a_gain_in_average_precision():
     gain, error = MultiLabel(1).gain(targets.astype(float), equal, targets)
     assert gain == pytest.approx(0.75)
     assert error == pytest.approx(math.sqrt(0.25 * 0.75 / 400), rel=4 * math.sqrt(1 / 200))
+
+
+@pytest.mark.parametrize(
+    ("task", "targets", "loss"),
+    [
+        (SingleLabel(2), np.array([0, 1, 1]), keras.losses.sparse_categorical_crossentropy),
+        (MultiLabel(2), np.array([[1, 0], [0, 1], [1, 1]]), keras.losses.binary_crossentropy),
+    ],
+)
+def test_the_loss_of_the_start_is_the_one_that_keras_gives_each_epoch(task, targets, loss):
+    """Also where the network is certain and wrong: there the floor of the logarithm is all that counts."""
+    probabilities = np.array([[0.7, 0.3], [1.0, 0.0], [0.0, 1.0]], "float32")
+    expected = keras.ops.convert_to_numpy(loss(targets, probabilities)).mean()
+    assert task.score(probabilities, targets)["loss"] == pytest.approx(expected, rel=1e-5)
