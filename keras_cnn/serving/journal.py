@@ -24,16 +24,16 @@ def is_pending(directory: Path) -> bool:
     return steps is not None and (directory / steps["staging"]).exists()
 
 
-def begin(staging: Path, number: int, job: dict[str, Any] | None, unfinished: bool) -> None:
+def begin(staging: Path, number: int, job: dict[str, Any] | None, remove_checkpoints: bool) -> None:
     """Write down that everything in `staging` gets its name: from now on it is decided.
 
     Args:
         staging: A directory next to the versions, on disk with all its content.
         number: The number of the version.
         job: Plain values by which the job recognizes itself.
-        unfinished: Whether the folder that an interrupted run resumes from belongs to this job and is removed with it.
+        remove_checkpoints: Whether the folder with checkpoints belongs to this job and is removed with it.
     """
-    steps = {"staging": staging.name, "number": number, "job": job, "unfinished": unfinished}
+    steps = {"staging": staging.name, "number": number, "job": job, "remove_checkpoints": remove_checkpoints}
     durable.write_record(staging / JOURNAL, steps)
     _move(staging / JOURNAL, staging.parent / JOURNAL)
 
@@ -57,7 +57,7 @@ def finish(directory: Path) -> dict[str, Any] | None:
     if staging.exists():
         for source, target in _moves(staging, directory, number):
             _move(source, target)
-        if steps["unfinished"] and (directory / UNFINISHED).exists():
+        if steps["remove_checkpoints"] and (directory / UNFINISHED).exists():
             shutil.rmtree(directory / UNFINISHED)
         # Once no directory has this name, all steps have been taken.
         done = staging.with_name(f"{STAGING}done-{number}")

@@ -179,7 +179,7 @@ def write(
     return found
 
 
-def publish(staging: Path, number: int, job: dict[str, Any] | None = None, unfinished: bool = False) -> None:
+def publish(staging: Path, number: int, job: dict[str, Any] | None = None, remove_checkpoints: bool = False) -> None:
     """Give what is finished in a staging folder its name: the version, and the run and its report where they are there.
 
     From then on TF Serving loads it. Everything is on disk before the first name changes. A kill in between changes nothing,
@@ -189,11 +189,11 @@ def publish(staging: Path, number: int, job: dict[str, Any] | None = None, unfin
         staging: From `version_folder.open_staging`, whose lock is held.
         number: The number of the version.
         job: Plain values by which the job recognizes itself when it runs again after such a kill.
-        unfinished: Whether the folder that an interrupted run resumes from belongs to this job and is removed.
+        remove_checkpoints: Whether the folder with checkpoints belongs to this job and is removed.
     """
     server_files.write(staging.parent, staging / layout.SERVING)
     durable.sync_tree(staging)
-    journal.begin(staging, number, job, unfinished)
+    journal.begin(staging, number, job, remove_checkpoints)
     journal.finish(staging.parent)
     journal.forget(staging.parent)
 

@@ -267,7 +267,7 @@ def test_a_damaged_journal_is_refused_and_nothing_removed(tmp_path, monkeypatch,
     content[20] ^= 1
     changed = {"a bit": bytes(content), "half": content[: len(content) // 2], "empty": b""}
     if damage == "elsewhere":  # made by somebody else, with a right checksum
-        durable.write_record(journal, {"staging": "../precious", "number": 1, "job": None, "unfinished": False})
+        durable.write_record(journal, {"staging": "../precious", "number": 1, "job": None, "remove_checkpoints": False})
     else:
         journal.write_bytes(changed[damage])
     before = sorted(tmp_path.rglob("*"))
