@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 
 from pipelines.commands import analyze, doctor, evaluate, export, fit, predict, report, verify
 from pipelines.commands.quiet import load_tensorflow
@@ -15,7 +16,7 @@ from pipelines.errors import InputError, TrainingError
 from pipelines.names import printable
 
 
-def main(arguments=None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for wrong use or bad input, 130 if interrupted, 1 for anything else."""
     if arguments is None:  # as a program of its own
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `docker stop` leaves nothing either

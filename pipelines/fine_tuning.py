@@ -27,6 +27,7 @@ from pipelines.training.fitting import fit
 from pipelines.training.head import HeadFit, fit_head
 from pipelines.training.pretrained import load_network
 from pipelines.training.split_images import SplitImages
+from pipelines.training.task import Evaluation
 
 EXAMPLES_TO_VERIFY = 16
 IN_METRICS = 20  # sets of files per finding
@@ -213,7 +214,9 @@ def fit_head_on(
     return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, phases)
 
 
-def leak_report(evaluation, catalog: Catalog, duplicates: Duplicates, findings: Sequence[Finding]) -> dict[str, Any]:
+def leak_report(
+    evaluation: Evaluation, catalog: Catalog, duplicates: Duplicates, findings: Sequence[Finding]
+) -> dict[str, Any]:
     """What to know beside the accuracy: what the doctor found, and the accuracy without test images that leaked."""
     found: dict[str, Any] = {"findings": [finding.to_dict(IN_METRICS) for finding in findings]}
     clean = ~np.isin(catalog.included("test"), doctor.cross_split_test_images(catalog, duplicates))

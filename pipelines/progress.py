@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 from rich import progress as bars
@@ -33,7 +35,7 @@ class Progress:
         )
 
     @contextmanager
-    def shown(self):
+    def shown(self) -> Iterator[Progress]:
         """Show bars within the `with` block."""
         with self._bars:
             yield self
@@ -43,7 +45,7 @@ class Progress:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def phase(self, name: str, total: int = 1):
+    def phase(self, name: str, total: int = 1) -> Iterator[Callable[..., None]]:
         """One phase; gives a function `advance(count=1, note="")`. What is not counted inside is counted at the end."""
         task = self._bars.add_task(name, total=total, note="")
         start = time.perf_counter()
@@ -66,10 +68,10 @@ class EpochBar(keras.callbacks.Callback):
         super().__init__()
         self._advance, self._metric = advance, metric
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._advance(1)
 
-    def on_epoch_end(self, epoch, logs=None):
-        value = logs.get(f"val_{self._metric}")
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        value = (logs or {}).get(f"val_{self._metric}")
         if value is not None:
             self._advance(0, note=f"validation {self._metric.replace('_', ' ')} {value:.3f}")

@@ -9,7 +9,7 @@ Nothing here imports Keras before it is called: `keras-cnn fit --help` answers a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,7 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def with_setting_keywords(function):
+def with_setting_keywords(function: Callable) -> Callable:
     """A decorator: the `**settings` of a function become keywords in its signature, and its docstring names them.
 
     The docstring holds a line `{settings}` where they are to be listed.
@@ -187,12 +187,12 @@ def with_setting_keywords(function):
         for each in options()
         if each.name not in known
     ]
-    function.__signature__ = signature.replace(parameters=[*own, *more])
+    function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
     lines = [
         f"        {each.name}: {option_of(each).help[0].upper()}{option_of(each).help[1:]}. None: {option_of(each).default}."
         for each in options()
     ]
-    function.__doc__ = function.__doc__.replace("        {settings}", "\n".join(lines))
+    function.__doc__ = (function.__doc__ or "").replace("        {settings}", "\n".join(lines))
     return function
 
 

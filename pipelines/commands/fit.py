@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from pipelines.commands import argument_types, data_options
 
@@ -11,7 +12,7 @@ TYPES = {"int": argument_types.count, "float": argument_types.number, "str": str
 METAVARS = {"int": "N", "float": "X"}
 
 
-def add_to(commands) -> None:
+def add_to(commands: Any) -> None:
     """Add the subcommand to the ones of `argparse`."""
     fit = commands.add_parser("fit", help="fine-tune a pretrained network on labelled images and export it")
     data_options.add_to(fit)

@@ -8,13 +8,14 @@ import json
 import os
 import sys
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from pipelines.commands import argument_types
 from pipelines.errors import InputError
 from pipelines.names import path_to_cell, printable, to_cell
 
 
-def add_to(commands) -> None:
+def add_to(commands: Any) -> None:
     """Add the subcommand to the ones of `argparse`."""
     predict = commands.add_parser("predict", help="label images with an exported version")
     predict.add_argument(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 
-def add_to(commands) -> None:
+def add_to(commands: Any) -> None:
     """Add the subcommand to the ones of `argparse`."""
     report = commands.add_parser("report", help="make the HTML report of a run again, from the files in its folder")
     report.add_argument("run_folder", metavar="RUN", help="such as saved_models/photos/runs/1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,13 +14,16 @@ from pipelines.training.classifier import FINE_TUNED
 from pipelines.training.divergence import Restart
 from pipelines.training.task import TASKS
 
+if TYPE_CHECKING:
+    from pipelines.fine_tuning import Result
+
 FEW = 20
 MOST_NAMES = 10
 WIDTH = len("For TF Serving")
 NAMES = {"linear_probe": "linear probe", "fine_tuned": "fine-tuned network"}
 
 
-def print_summary(result) -> None:
+def print_summary(result: Result) -> None:
     """Print classes, images, seconds per phase, how good the model is on the test images, and where the files are.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,6 @@ def _most_confused(evaluation):
     return [(names[row], names[column], int(matrix[row, column])) for row, column in pairs if matrix[row, column]]
 
 
-def run_title(classes) -> str:
+def run_title(classes: Sequence[str]) -> str:
     """The classes in a few words: all names, or the first ones and how many more."""
     return join_some(classes, MOST_NAMES)

@@ -14,14 +14,22 @@ from PIL import Image
 
 from keras_cnn import scratch
 from keras_cnn.serving import model_card
+from keras_cnn.serving.verification import Verification
 from pipelines.names import to_json
 from pipelines.training.classifier import Classifier
+from pipelines.training.task import Evaluation
 
 PROBABILITIES = "test_probabilities.npy"
 PREVIEW = "augmentation.png"
 
 
-def metrics(classifier: Classifier, evaluation, temperature: float, proof, seconds: dict[str, float]) -> dict[str, Any]:
+def metrics(
+    classifier: Classifier,
+    evaluation: Evaluation,
+    temperature: float,
+    proof: Verification,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
     """All figures of a run, as plain values.
 
     Args:
@@ -50,7 +58,7 @@ def metrics(classifier: Classifier, evaluation, temperature: float, proof, secon
     }
 
 
-def write(run: Path, classifier: Classifier, evaluation, figures: dict[str, Any]) -> None:
+def write(run: Path, classifier: Classifier, evaluation: Evaluation, figures: dict[str, Any]) -> None:
     """Write the records of a run into the folder `run`.
 
     These are settings.json, metrics.json, catalog.csv, history.csv, model.keras, and test_probabilities.npy: float32

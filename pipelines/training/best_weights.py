@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from typing import Any
 
 import keras
 
@@ -29,7 +30,8 @@ class RestoreBestWeights(keras.callbacks.Callback):
     def __init__(self, start: dict, patience: int = 0, averaged=None, guard: DivergenceGuard | None = None):
         super().__init__()
         self._metric, self._weights = primary_metric(start), None
-        self._restored, self._best = [start[self._metric], start["loss"]], None
+        self._restored = [start[self._metric], start["loss"]]
+        self._best: list[float] | None = None
         self._patience, self._wait, self._averaged, self._guard = patience, 0, averaged, guard
 
     @property
@@ -42,11 +44,11 @@ class RestoreBestWeights(keras.callbacks.Callback):
         """The score of the weights that are put back: of the best epoch, or of the start where no epoch was better."""
         return self._named(self._restored)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Remember where training begins. A job that is resumed gets back what it had remembered."""
         self._weights = self.model.get_weights()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Remember the weights if they are the best so far."""
         score = [float(logs[f"val_{self._metric}"]), float(logs["val_crossentropy"])]
         diverged = self._guard is not None and self._guard.reason is not None
@@ -62,7 +64,7 @@ class RestoreBestWeights(keras.callbacks.Callback):
         if self._wait >= self._patience > 0:
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the best weights back."""
         self.model.set_weights(self._weights)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,9 @@ class Classifier:
     validation_probabilities: np.ndarray
     validation: dict[str, dict[str, float]]
 
-    def test_probabilities(self, cache: ArrayCache, progress=lambda count: None) -> np.ndarray:
+    def test_probabilities(
+        self, cache: ArrayCache, progress: Callable[[int], object] = lambda count: None
+    ) -> np.ndarray:
         """Of the test images, `(images, classes)`, computed in float32; features are cached in float16 on the way.
 
         Args:

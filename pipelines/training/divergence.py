@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import keras
 
@@ -74,14 +75,14 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._chance = chance[self._metric]
         error = math.sqrt(self._chance * (1 - self._chance) / examples)
         self._was_above_chance = start[self._metric] - self._chance > 2 * error
-        self._smoothed = self._limit = self._mean = None
-        self._batch = 0
+        self._smoothed: float | None = None
+        self._limit, self._mean, self._batch = math.inf, 0.0, 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keras' running mean of the loss begins again with every epoch."""
         self._mean, self._batch = 0.0, 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         """Look at the loss of this batch."""
         loss = self._batch_loss(float(logs["loss"]))
         if self._smoothed is None:
@@ -92,7 +93,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         elif self._smoothed > self._limit:
             self._stop(f"the training loss rose to {self._smoothed:.3g}, above {self._limit:.3g}")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Look at what validation says, unless training has diverged already."""
         if self.reason:
             return

@@ -14,6 +14,7 @@ from keras_cnn import Backbone, surgery
 from keras_cnn.serving.network import with_constants
 from pipelines import device
 from pipelines.datasets.array_cache import ArrayCache, digest
+from pipelines.datasets.image_batches import ImageBatches
 from pipelines.errors import TrainingError
 from pipelines.training.fingerprints import network_digest
 from pipelines.training.split_images import BATCH_SIZE
@@ -102,7 +103,14 @@ class FeatureExtractor:
         """How many augmented copies of so many images the cache has room for."""
         return int(LARGEST_SHARE * self._cache.limit / (2 * images * math.prod(self._shape)))
 
-    def features(self, batches, key: str, progress, flipped: bool = False, epoch: int = 0) -> np.ndarray:
+    def features(
+        self,
+        batches: ImageBatches,
+        key: str,
+        progress: Callable[[int], object],
+        flipped: bool = False,
+        epoch: int = 0,
+    ) -> np.ndarray:
         """The features of some images, float16 `(images, ...)`, from the cache where they are there.
 
         Float16 is half the size, with a rounding (2^-11) far below the noise of training.

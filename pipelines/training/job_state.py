@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from keras_cnn.serving.layout import UNFINISHED
 from pipelines.errors import InputError
 
 
-def open_or_create(directory, job: dict, restart: bool = False) -> Path:
+def open_or_create(directory: str | os.PathLike, job: dict, restart: bool = False) -> Path:
     """The folder for the state of a job in `directory`: that of the same job, interrupted, or a new one.
 
     Args:
@@ -43,12 +44,12 @@ def open_or_create(directory, job: dict, restart: bool = False) -> Path:
     return folder
 
 
-def exists(directory) -> bool:
+def exists(directory: str | os.PathLike) -> bool:
     """Whether an interrupted job is in `directory`, or one that was stopped while it published."""
     return (Path(directory) / UNFINISHED).is_dir() or journal.is_pending(Path(directory))
 
 
-def remove(directory) -> None:
+def remove(directory: str | os.PathLike) -> None:
     """Discard the interrupted job in `directory`."""
     shutil.rmtree(Path(directory) / UNFINISHED, ignore_errors=True)
 

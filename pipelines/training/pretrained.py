@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +22,12 @@ OTHER_FLOATS = {"float16", "bfloat16", "float64"}
 WHITE = 255
 
 
-def load_network(backbone, weights="default", size: int | None = None, input_range=None) -> kc.Backbone:
+def load_network(
+    backbone: str | os.PathLike | kc.Backbone,
+    weights: str | None = "default",
+    size: int | None = None,
+    input_range: tuple[float, float] | None = None,
+) -> kc.Backbone:
     """A backbone that can be trained, tested and exported on RGB images.
 
     What comes from a file is made so: one of gray images gets a kernel for each colour, by which R = G = B is what gray was;
@@ -55,7 +61,7 @@ def load_network(backbone, weights="default", size: int | None = None, input_ran
             f"fine_tune: `backbone` must be a handle of load_backbone, or a Backbone. Received: {backbone!r}."
         )
     try:
-        options = {} if input_range is None else {"input_range": input_range}
+        options: dict[str, Any] = {} if input_range is None else {"input_range": input_range}
         shape = None if size is None else (size, size, None)
         network = _of_colours(_in_float32(kc.load_backbone(backbone, shape, weights, **options)))
     except (ValueError, TypeError, FileNotFoundError) as error:

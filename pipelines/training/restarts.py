@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +14,8 @@ import tensorflow as tf
 
 import keras_cnn as kc
 from pipelines import device
+from pipelines.datasets.feature_batches import FeatureBatches
+from pipelines.datasets.image_batches import ImageBatches
 from pipelines.errors import TrainingError
 from pipelines.settings import Settings
 from pipelines.training.best_weights import RestoreBestWeights
@@ -61,7 +64,13 @@ class FitResult:
 
 
 def fit_with_restarts(
-    model: keras.Model, batches, validation, start: Start, settings: Settings, folder: Path, callbacks=()
+    model: keras.Model,
+    batches: ImageBatches | FeatureBatches,
+    validation: Any,
+    start: Start,
+    settings: Settings,
+    folder: Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> FitResult:
     """Train what is trainable in `model`, and put the weights of the best epoch in it.
 

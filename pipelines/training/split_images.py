@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -70,13 +72,15 @@ class SplitImages:
         larger = replace(self.preprocessing, size=size, crop_fraction=1.0)
         return [self.catalog.paths[index] for index in self.indices("train")], larger
 
-    def load_larger(self, augmentation: Augmentation, cache: ArrayCache, progress):
+    def load_larger(
+        self, augmentation: Augmentation, cache: ArrayCache, progress: Callable[[int], object]
+    ) -> np.ndarray | image_files.ImageFiles:
         """The training images, large enough to take random crops from: an array, or `ImageFiles` where there is no room."""
         return image_files.load_images(*self.larger(augmentation), cache, progress)
 
     def augmented_batches(
         self,
-        source,
+        source: np.ndarray | image_files.ImageFiles,
         augmentation: Augmentation,
         batch_size: int,
         seed: int,
@@ -101,7 +105,9 @@ class SplitImages:
         files = image_files.ImageFiles(*self.larger(augmentation)).key
         return digest(files, augmentation.to_dict(), image_files.code_version(augment), seed)
 
-    def preview(self, source, augmentation: Augmentation, seed: int) -> np.ndarray | None:
+    def preview(
+        self, source: np.ndarray | image_files.ImageFiles, augmentation: Augmentation, seed: int
+    ) -> np.ndarray | None:
         """A figure of some training images and how training sees them, uint8; None where they are not in memory."""
         if isinstance(source, image_files.ImageFiles):
             return None
@@ -109,6 +115,6 @@ class SplitImages:
         return augment.augmentation_preview(some, self.preprocessing.size, augmentation, seed)
 
 
-def naming_files(source) -> AbstractContextManager:
+def naming_files(source: Any) -> AbstractContextManager:
     """A context in which an error in reading a file names that file."""
     return source.naming_changed_files() if isinstance(source, image_files.ImageFiles) else nullcontext()

@@ -12,9 +12,11 @@ import numpy as np
 from keras_cnn import heads
 from keras_cnn.training import MultiLabelAveragePrecision
 from keras_cnn.training.metrics import average_precision
+from pipelines.catalog import Catalog
 from pipelines.evaluation.multi_label import MultiLabelEvaluation
 from pipelines.evaluation.single_label import SingleLabelEvaluation
 
+Evaluation = SingleLabelEvaluation | MultiLabelEvaluation
 RESAMPLES = 100  # of the bootstrap
 
 
@@ -41,7 +43,7 @@ class Task:
     errors: str
     class_columns: tuple[tuple[str, str], ...]
     has_confusion_matrix: bool
-    evaluation: type
+    evaluation: type[Evaluation]
     uniform_loss: float
 
     def __init__(self, num_classes: int):
@@ -97,27 +99,27 @@ class SingleLabel(Task):
         super().__init__(num_classes)
         self.uniform_loss = float(np.log(num_classes))
 
-    def head(self, dropout):
+    def head(self, dropout: float) -> Callable[[Any], Any]:
         return heads.classification(self.num_classes, dropout)
 
-    def compile_arguments(self, label_smoothing):
+    def compile_arguments(self, label_smoothing: float) -> dict[str, Any]:
         return {
             "loss": keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
             "metrics": ["accuracy", keras.metrics.CategoricalCrossentropy(name="crossentropy")],
         }
 
-    def score(self, probabilities, targets):
+    def score(self, probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         likelihood = _as_in_losses(probabilities)[np.arange(len(targets)), targets]
         accuracy = float((probabilities.argmax(1) == targets).mean())
         return {"accuracy": accuracy, "loss": float(-np.log(likelihood).mean())}
 
-    def gain(self, probabilities, others, targets):
+    def gain(self, probabilities: np.ndarray, others: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
         # Only images on which the two differ count, each as a step of 1 or -1. Adding 1 keeps the error above 0.
         correct, other = (each.argmax(1) == targets for each in (probabilities, others))
         differ = np.count_nonzero(correct != other)
         return float(correct.mean() - other.mean()), math.sqrt(differ + 1) / len(targets)
 
-    def chance(self, training_targets, targets):
+    def chance(self, training_targets: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         return self.score(_constant(np.bincount(training_targets, minlength=self.num_classes), targets), targets)
 
 
@@ -138,10 +140,10 @@ class MultiLabel(Task):
     evaluation = MultiLabelEvaluation
     uniform_loss = float(np.log(2))
 
-    def head(self, dropout):
+    def head(self, dropout: float) -> Callable[[Any], Any]:
         return heads.multi_label(self.num_classes, dropout)
 
-    def compile_arguments(self, label_smoothing):
+    def compile_arguments(self, label_smoothing: float) -> dict[str, Any]:
         return {
             "loss": keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing),
             "metrics": [
@@ -150,21 +152,21 @@ class MultiLabel(Task):
             ],
         }
 
-    def score(self, probabilities, targets):
+    def score(self, probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         metric = MultiLabelAveragePrecision(self.num_classes)  # as in `compile_arguments`
         metric.update_state(targets, probabilities)
         clipped = _as_in_losses(probabilities)
         loss = -np.log(np.where(targets, clipped, 1 - clipped)).mean()
         return {self.primary_metric: float(metric.result()), "loss": float(loss)}
 
-    def gain(self, probabilities, others, targets):
+    def gain(self, probabilities: np.ndarray, others: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
         # The bootstrap: images drawn with replacement.
         drawn = np.random.default_rng(0).integers(len(targets), size=(RESAMPLES, len(targets)))
         resamples = [rows for rows in drawn if targets[rows].any()]
         gains = [_mean_precision_gain(probabilities[rows], others[rows], targets[rows]) for rows in resamples]
         return _mean_precision_gain(probabilities, others, targets), float(np.std(gains))
 
-    def chance(self, training_targets, targets):
+    def chance(self, training_targets: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         frequencies = training_targets.mean(0)
         return self.score(np.broadcast_to(frequencies, targets.shape).astype("float32"), targets)
 
@@ -188,7 +190,7 @@ def _constant(counts, targets):
     return np.broadcast_to(counts / counts.sum(), (len(targets), len(counts)))
 
 
-def task_for(catalog) -> Task:
+def task_for(catalog: Catalog) -> Task:
     """The task of a `Catalog`."""
     return (MultiLabel if catalog.multi_label else SingleLabel)(len(catalog.classes))
 
