@@ -95,7 +95,7 @@ def format_value(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return " – ".join(map(format_value, value))
     if isinstance(value, Real) and not isinstance(value, Integral):
-        return f"{value:,.0f}" if abs(float(value)) >= 1000 else f"{value:#.4g}"
+        return f"{value:,.0f}" if abs(float(value)) >= 999.95 else f"{value:#.4g}"
     return f"{value:,}" if isinstance(value, Integral) else str(value)
 
 

@@ -12,12 +12,14 @@ from keras_cnn import Backbone, arguments, keras_internals, surgery
 from pipelines.settings import FEWEST_COPIES, LIGHT, TRAIN, Settings, check_names
 
 MOST_COPIES = 8
-WHOLE_NETWORK_FROM = 1_000  # training images; with fewer it overfits
-WHOLE_NETWORK_ON_CPU_TO = 20_000  # training images; with more an epoch takes too long
+MIN_IMAGES_WHOLE_NETWORK = 1_000  # training images; with fewer it overfits
+MAX_IMAGES_WHOLE_NETWORK_CPU = 20_000  # training images; with more an epoch takes too long
 # Networks were pretrained on random crops and tested on the centre: 224 of 256 pixels.
 CROP_FRACTION = 0.875
 COMPARE_CROPS_BELOW = 1_500  # images; it then takes seconds to compare two crop fractions on validation
-IMAGES_IN_ALL = 27_000  # that pass through the whole network in training, where the data do not need more or fewer
+IMAGES_PER_TRAINING = (
+    27_000  # that pass through the whole network in training, where the data do not need more or fewer
+)
 
 
 def crop_fractions(images: int, crop_fraction: float | None = None) -> tuple[float, ...]:
@@ -66,7 +68,7 @@ def choose(
     given = {name: value for name, value in overrides.items() if value is not None}
     train = _train(backbone, training_images, gpu, given.get("train"), given.get("epochs"))
     if train == "head" and given.get("epochs"):
-        expected = "0 or None where only the head is trained, which takes no epochs: see `train`"
+        expected = "0 or None where only the head is trained, without epochs; train='all' takes them"
         raise ValueError(arguments.message("fit", "epochs", expected, given["epochs"]))
     light = train in LIGHT
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
@@ -115,8 +117,8 @@ def _train(backbone, training_images, gpu, train, epochs):
         raise ValueError(arguments.message("fit", "train", expected, train))
     if train:
         return train
-    trains_quickly = gpu or training_images <= WHOLE_NETWORK_ON_CPU_TO
-    if len(backbone.stages) > 1 and training_images >= WHOLE_NETWORK_FROM and trains_quickly:
+    trains_quickly = gpu or training_images <= MAX_IMAGES_WHOLE_NETWORK_CPU
+    if len(backbone.stages) > 1 and training_images >= MIN_IMAGES_WHOLE_NETWORK and trains_quickly:
         return "all"
     return "last" if divides else "head"
 
@@ -140,4 +142,4 @@ def _learning_rate(backbone, training_images, train, train_depthwise):
 def _epochs(training_images, update, light):
     if light:
         return min(12, max(5, 1500 // math.ceil(training_images / update)))
-    return min(20, max(5, round(IMAGES_IN_ALL / training_images)))
+    return min(20, max(5, round(IMAGES_PER_TRAINING / training_images)))

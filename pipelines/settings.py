@@ -11,11 +11,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pipelines.augment import Augmentation
 
+F = TypeVar("F", bound=Callable)
 LIGHT = ("head", "last")
 TRAIN = (*LIGHT, "all")  # or the name of a stage, but not of the first
 FEWEST_COPIES = 2
@@ -62,7 +63,9 @@ class Settings:
     )
     feature_layer: str
     epochs: int = _option(
-        "passes over the training images; 0 trains the head only", "depends on the number of images", 0
+        "passes over the training images; 0, without --train, trains the head only",
+        "depends on the number of images",
+        0,
     )
     seed: int = _option("seed of the split, the order, augmentation and dropout", "0", 0, value=0)
     batch_size: int = _option("images per step", "32", 1, value=32)
@@ -174,7 +177,7 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def with_setting_keywords(function: Callable) -> Callable:
+def with_setting_keywords(function: F) -> F:
     """A decorator: the `**settings` of a function become keywords in its signature, and its docstring names them.
 
     The docstring holds a line `{settings}` where they are to be listed.

@@ -69,7 +69,8 @@ def read_orientation(content: bytes | tf.Tensor) -> tf.Tensor:
         content: Scalar string tensor (or bytes) with a file.
 
     Returns:
-        Int32 scalar, 1 to 8 as in the Exif standard: 1 where the image is stored upright, and where the file says nothing.
+        Int32 scalar, 1 to 8 as in the Exif standard: 1 where the image is stored upright, where the file says nothing, and
+        where it is no image.
     """
     return _with_short_errors(_orientation_function(), content)
 

@@ -79,7 +79,8 @@ def _read(directory: Path) -> dict[str, Any] | None:
     except ValueError:
         steps = {}
     name, number = steps.get("staging", ""), steps.get("number", 0)
-    if not (name.startswith(STAGING) and os.path.basename(name) == name and isinstance(number, int) and number > 0):
+    is_name = name.startswith(STAGING) and os.path.basename(name) == name
+    if not (is_name and isinstance(number, int) and number > 0 and "remove_checkpoints" in steps):
         raise OSError(
             errno.EINVAL,
             f"its file {JOURNAL}, which says what a killed job was about to publish, is damaged. Remove that file and run the "

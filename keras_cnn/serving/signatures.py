@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from keras_cnn import images
+from keras_cnn.autograph import without_autograph
 from keras_cnn.preprocessing import Preprocessing
 from keras_cnn.serving.network import Network
 from keras_cnn.serving.server_files import BATCH_SIZES
@@ -82,7 +83,7 @@ def prepare_batch(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tuple
     count = tf.size(image_bytes, out_type=tf.int64)
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
 
-    @tf.autograph.experimental.do_not_convert
+    @without_autograph
     def prepare(index: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return index, images.prepare(content, preprocessing)
 

@@ -18,9 +18,10 @@ from keras_cnn import arguments
 
 # From strong to weak, for features of variance 1: from almost no use of the features to full use.
 L2_VALUES = tuple(10.0**exponent for exponent in np.arange(2, -5.01, -0.5))
-# L-BFGS stops at this relative decrease of the loss per iteration: in the search for the L2, and in the final fit.
+# L-BFGS stops at this decrease of the loss per iteration, relative to the loss or to 1 if it is smaller: in the search for the
+# L2, and in the final fit.
 COARSE_TOLERANCE, FINE_TOLERANCE = 1e-5, 1e-6
-MAX_ITERATIONS = 200
+MAX_ITERATIONS = 200  # where it ends as well: all that counts is the validation loss
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ def _minimise(features, labels, start, l2, tolerance, factors):
         loss = losses.sum(dtype="float64") / len(labels) + l2 / 2 * float((weights[:-1] ** 2).sum())
         return loss, gradient.ravel().astype("float64")
 
+    # `gtol` is 0 because the size of a gradient says little about the loss.
     options = {"maxiter": MAX_ITERATIONS, "ftol": tolerance, "gtol": 0}
     found = optimize.minimize(loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B", options=options)
     return found.x.reshape(shape).astype("float32")

@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import tree
 
 from keras_cnn import arguments
+from keras_cnn.autograph import without_autograph
 
 # How much of the data is read to recognise them.
 ELEMENTS = 256
@@ -44,7 +45,7 @@ class _Stream:
     def __init__(self):
         self._epoch, self._step = tf.Variable(0, dtype=tf.int64), tf.Variable(0, dtype=tf.int64)
         # The position is read when the first batch is asked for, not when Keras makes an iterator.
-        rest = tf.autograph.experimental.do_not_convert(lambda _: self._rest())
+        rest = without_autograph(lambda _: self._rest())
         self.dataset = tf.data.Dataset.from_tensors(0).flat_map(rest)
         batches = self._cardinality()
         if batches > 0:  # for the progress bar; skipped steps count, and read no batch

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from keras_cnn.autograph import without_autograph
 from pipelines.datasets import order
 from pipelines.datasets.image_batches import as_tensor, dataset_options
 
@@ -52,7 +53,7 @@ class FeatureBatches:
         first_copy = tf.random.stateless_uniform([self._examples], [self._seed, 3], 0, len(self._copies), tf.int32)
         copy_of = (first_copy + tf.cast(epoch, tf.int32)) % len(self._copies)
 
-        @tf.autograph.experimental.do_not_convert  # rewriting the Python code takes seconds and changes nothing
+        @without_autograph
         def batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
             chosen = examples[step * self._batch_size : (step + 1) * self._batch_size]
             # Each example is read from one copy only: the batch is divided by copy, read, and put together again.

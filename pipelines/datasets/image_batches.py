@@ -14,6 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from keras_cnn import arguments
+from keras_cnn.autograph import without_autograph
 from pipelines.augment import PRESETS, Augmentation, augment_batch
 from pipelines.datasets import order
 from pipelines.datasets.image_files import ImageFiles
@@ -87,7 +88,7 @@ class ImageBatches:
         epoch = tf.cast(epoch, tf.int64)
         examples = self._order(epoch)
 
-        @tf.autograph.experimental.do_not_convert  # rewriting the Python code takes seconds and changes nothing
+        @without_autograph
         def batch(step: tf.Tensor) -> tuple:
             first = step * self._batch_size
             return self._batch(epoch, first, examples[first : first + self._batch_size])
@@ -98,7 +99,7 @@ class ImageBatches:
 
     def epochs(self, count: int) -> tf.data.Dataset:
         """The batches of the first epochs, one after another: for `fit(..., steps_per_epoch=batches.steps)`."""
-        dataset = tf.data.Dataset.range(count).flat_map(tf.autograph.experimental.do_not_convert(self))
+        dataset = tf.data.Dataset.range(count).flat_map(without_autograph(self))
         return dataset.apply(tf.data.experimental.assert_cardinality(count * self.steps)).with_options(
             dataset_options()
         )

@@ -105,11 +105,11 @@ class SingleLabel(Task):
     def compile_arguments(self, label_smoothing: float) -> dict[str, Any]:
         return {
             "loss": keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
-            "metrics": ["accuracy", keras.metrics.CategoricalCrossentropy(name="crossentropy")],
+            "metrics": ["accuracy", _crossentropy_metric(keras.losses.categorical_crossentropy)],
         }
 
     def score(self, probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        likelihood = _as_in_losses(probabilities)[np.arange(len(targets)), targets]
+        likelihood = _clip_probabilities(probabilities)[np.arange(len(targets)), targets]
         accuracy = float((probabilities.argmax(1) == targets).mean())
         return {"accuracy": accuracy, "loss": float(-np.log(likelihood).mean())}
 
@@ -148,14 +148,14 @@ class MultiLabel(Task):
             "loss": keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing),
             "metrics": [
                 MultiLabelAveragePrecision(self.num_classes),
-                keras.metrics.BinaryCrossentropy(name="crossentropy"),
+                _crossentropy_metric(keras.losses.binary_crossentropy),
             ],
         }
 
     def score(self, probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         metric = MultiLabelAveragePrecision(self.num_classes)  # as in `compile_arguments`
         metric.update_state(targets, probabilities)
-        clipped = _as_in_losses(probabilities)
+        clipped = _clip_probabilities(probabilities)
         loss = -np.log(np.where(targets, clipped, 1 - clipped)).mean()
         return {self.primary_metric: float(metric.result()), "loss": float(loss)}
 
@@ -179,10 +179,20 @@ def _mean_precision_gain(probabilities, others, targets):
     return float(one - other)
 
 
-def _as_in_losses(probabilities):
-    """Clipped as in the losses of Keras, so that the loss of the start is comparable to that of each epoch."""
+def _clip_probabilities(probabilities):
+    """Keeps logarithms finite. The start is scored in NumPy and each epoch by Keras: both must clip alike to be comparable."""
     smallest = np.float32(keras.config.epsilon())
     return np.clip(probabilities, smallest, 1 - smallest)
+
+
+def _crossentropy_metric(crossentropy):
+    """A metric `crossentropy` of clipped probabilities; Keras' own finds the logits behind a softmax, and does not clip."""
+
+    def clipped(truth, probabilities):
+        smallest = keras.config.epsilon()
+        return crossentropy(truth, keras.ops.clip(probabilities, smallest, 1 - smallest))
+
+    return keras.metrics.MeanMetricWrapper(clipped, name="crossentropy")
 
 
 def _constant(counts, targets):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from helpers.analyzed_models import application, last_row
-from helpers.slow import slow_but
+from helpers.slow import mark_slow
 from keras import layers, ops
 
 import keras_cnn as kc
@@ -87,7 +87,7 @@ PUBLISHED = {  # billions of multiply-adds: arXiv:1512.03385 table 1, arXiv:1704
 }
 
 
-@pytest.mark.parametrize("name", slow_but(["ResNet50"], PUBLISHED))
+@pytest.mark.parametrize("name", mark_slow(PUBLISHED, except_for=["ResNet50"]))
 def test_published_totals(name):
     model = application(name)
     found, (macs, field) = analyze(model), PUBLISHED[name]

@@ -158,9 +158,8 @@ def preset(keras_hub, tmp_path_factory):
     preprocessor = models.ResNetImageClassifierPreprocessor(converter)
     folder = tmp_path_factory.mktemp("presets")
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", r"`build\(\)` was called on layer 'res_net_image_classifier'"
-        )  # keras-hub 0.29
+        # Of keras-hub 0.29 with Keras 3.15.
+        warnings.filterwarnings("ignore", r"`build\(\)` was called on layer 'res_net_image_classifier'")
         models.ResNetImageClassifier(backbone, 3, preprocessor).save_to_preset(str(folder / "whole"))
     backbone.save_to_preset(str(folder / "bare"))
     return folder, backbone, converter

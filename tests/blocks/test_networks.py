@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers.slow import slow_but
+from helpers.slow import mark_slow
 
 from keras_cnn.backbones import efficientnet_lite
 
@@ -37,14 +37,14 @@ def count(weights):
     return sum(int(np.prod(weight.shape)) for weight in weights)
 
 
-@pytest.mark.parametrize("name", slow_but(["resnet50"], TRAINED))
+@pytest.mark.parametrize("name", mark_slow(TRAINED, except_for=["resnet50"]))
 def test_trained_parameters_are_as_published(name):
     model = NETWORKS[name]()
     assert count(model.trainable_weights) == TRAINED[name]
     assert model.get_layer("c5").output.shape[1:3] == (7, 7)
 
 
-@pytest.mark.parametrize("name", slow_but(["mobilenet_v2"], ALL))
+@pytest.mark.parametrize("name", mark_slow(ALL, except_for=["mobilenet_v2"]))
 def test_all_parameters_are_as_in_keras_applications(name):
     assert NETWORKS[name]().count_params() == ALL[name]
 

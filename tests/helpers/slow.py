@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable
 import pytest
 
 
-def slow_but(quick: Collection, values: Iterable) -> list:
-    """`values` for `pytest.mark.parametrize`: those in `quick` stay in the default suite, the others are marked slow."""
+def mark_slow(values: Iterable, except_for: Collection) -> list:
+    """`values` for `pytest.mark.parametrize`: only those in `except_for` stay in the default suite."""
     values = list(values)
-    assert set(quick) <= set(values), f"{set(quick) - set(values)} must be among {values}"
-    return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
+    assert set(except_for) <= set(values), f"{except_for} must be among {values}"
+    return [value if value in except_for else pytest.param(value, marks=pytest.mark.slow) for value in values]

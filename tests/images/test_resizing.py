@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.slow import mark_slow
 from PIL import Image, ImageOps
 from skimage import data
 
@@ -39,7 +40,7 @@ def difference(content, rule, size):
     return np.abs(ours - np.asarray(by_pillow(image, rule, size), "float32")).mean()
 
 
-@pytest.mark.parametrize("rule", ["fit", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("squash", "cover"))])
+@pytest.mark.parametrize("rule", mark_slow(["squash", "fit", "cover"], except_for=["fit"]))
 def test_photos_are_close_to_pillow(rule):
     differences = {name: difference(jpeg(Image.fromarray(getattr(data, name)())), rule, 224) for name in PHOTOS}
     assert max(differences.values()) < 2, differences

@@ -161,7 +161,9 @@ def test_the_last_stage_is_trained_and_nothing_else(job, saved_model):
     last = layers[layers.index(saved_model.get_layer("stage2")) :]
     convolutions = {layer.name for layer in last if isinstance(layer, keras.layers.Conv2D)}
     assert len(convolutions) == 1 and job[1].moved == convolutions | {"logits"}
-    for before, after in zip(random_backbone().model.layers, layers, strict=False):
+    backbone = random_backbone().model.layers
+    for before, after in zip(backbone, layers[: len(backbone)], strict=True):
+        assert type(before) is type(after)
         if after.name not in job[1].moved:
             for ours, theirs in zip(before.get_weights(), after.get_weights(), strict=True):
                 np.testing.assert_array_equal(ours, theirs)

@@ -41,7 +41,7 @@ def outcome(out):
     [
         (signal.SIGINT, 130, "checkpoints/1.json"),
         (signal.SIGTERM, 130, "checkpoints/3.json"),
-        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/5.npz.part"),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/2.json"),
     ],
 )
 def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, number, status, files):

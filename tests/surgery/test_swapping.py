@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers.slow import slow_but
+from helpers.slow import mark_slow
 
 import keras_cnn as kc
 
@@ -193,7 +193,7 @@ FREEZE = {
 }
 
 
-@pytest.mark.parametrize("freeze", slow_but(["kc.freeze"], FREEZE))
+@pytest.mark.parametrize("freeze", mark_slow(FREEZE, except_for=["kc.freeze"]))
 @pytest.mark.parametrize("case", TO_FREEZE)
 def test_only_the_new_head_of_a_frozen_model_learns(case, freeze):
     model = TO_FREEZE[case]()

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers.slow import slow_but
+from helpers.slow import mark_slow
 
 import keras_cnn as kc
 
@@ -247,7 +247,7 @@ OPTIMIZERS = {
 QUICK = ("momentum", "adamw", "loss scale")
 
 
-@pytest.mark.parametrize("name", slow_but(QUICK, OPTIMIZERS))
+@pytest.mark.parametrize("name", mark_slow(OPTIMIZERS, except_for=QUICK))
 def test_training_continues_as_if_nothing_else_had_changed(name):
     reference, model = two_branches(), two_branches()
     for each in (reference, model):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.slow import slow_but
+from helpers.slow import mark_slow
 
 from keras_cnn.training import ExactResume, resumable_data
 from keras_cnn.training.job_identity import check_same, describe
@@ -194,7 +194,7 @@ SOURCES = {
 QUICK = ("batched", "shuffled", "PyDataset", "function")
 
 
-@pytest.mark.parametrize("kind", slow_but(QUICK, SOURCES))
+@pytest.mark.parametrize("kind", mark_slow(SOURCES, except_for=QUICK))
 def test_other_labels_or_images_are_refused(kind):
     make = SOURCES[kind]
     old = job(sequential(), data=make(X, Y))

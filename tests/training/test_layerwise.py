@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers.slow import slow_but
+from helpers.slow import mark_slow
 
 from keras_cnn.training import layerwise_optimizer
 
@@ -41,7 +41,7 @@ def gradients(model, step):
     return [random.normal(size=variable.shape).astype("float32") for variable in model.trainable_variables]
 
 
-@pytest.mark.parametrize("name", slow_but(["AdamW"], OPTIMIZERS))
+@pytest.mark.parametrize("name", mark_slow(OPTIMIZERS, except_for=["AdamW"]))
 def test_each_variable_learns_at_the_rate_of_its_depth(name):
     model, depths = network()
     start = model.get_weights()
