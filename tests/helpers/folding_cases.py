@@ -76,7 +76,7 @@ FOLDS = {
     "shared": shared,
     "nested": nested,
     "nested, called twice": lambda x: nested(x, twice=True),
-    "sequence": lambda x: keras.Sequential([L.Conv2D(4, 3), bn(), L.ReLU()])(x),
+    "sequence": lambda x: keras.Sequential([L.Conv2D(4, 3), bn(), L.LeakyReLU()])(x),
 }
 
 
