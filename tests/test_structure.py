@@ -22,6 +22,7 @@ ROOMS = (
         "cache_folder",
         "downloads",
         "archives",
+        "autograph",
         "saved_model_handles",
         "durable",
         "scratch",
@@ -49,6 +50,7 @@ ROOMS_OF_PIPELINES = (
 )
 LEVEL_IN_PIPELINES = {room: level for level, rooms in enumerate(ROOMS_OF_PIPELINES) for room in rooms}
 MAY_USE_TENSORFLOW = {
+    "autograph",
     "safety",
     "images",
     "layers/hub/module",

@@ -186,7 +186,7 @@ def _clip_probabilities(probabilities):
 
 
 def _crossentropy_metric(crossentropy):
-    """A metric `crossentropy` of clipped probabilities; Keras' own finds the logits behind a softmax, and does not clip."""
+    """A metric `crossentropy` of clipped probabilities; Keras' own uses the logits if it can, and does not clip."""
 
     def clipped(truth, probabilities):
         smallest = keras.config.epsilon()

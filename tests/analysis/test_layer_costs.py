@@ -69,6 +69,7 @@ def test_memory_is_the_bytes_of_the_output():
     assert last_row(layers.Conv2D(8, 3, dtype="mixed_float16"), (6, 5, 4)).memory == 4 * 3 * 8 * 2
 
 
+@pytest.mark.slow
 def test_the_size_of_the_image_takes_no_memory():
     """4,096 times the pixels, and at most twice what Python allocates."""
     peaks = []

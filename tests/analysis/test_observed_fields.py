@@ -112,6 +112,7 @@ proof = settings(max_examples=30, derandomize=True, database=None)
 ONE_AXIS, TWO_AXES = networks(1, PLAIN + MOVES, depth=6), networks(2, PLAIN * 2 + MOVES, depth=5)
 
 
+@pytest.mark.slow
 @proof
 @given(ONE_AXIS)
 def test_random_networks_of_one_axis(model):

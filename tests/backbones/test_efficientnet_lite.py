@@ -72,6 +72,7 @@ def test_stages_have_the_strides_and_channels_of_the_paper():
     assert backbone.preprocessing.size == (96, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "millions"),
     # The table in README.md of tensorflow/tpu, models/official/efficientnet/lite.
@@ -88,6 +89,7 @@ def test_larger_variants_have_the_published_sizes(name, size, millions):
     assert round(sum(int(np.prod(v.shape)) for v in model.trainable_weights) / 1e6, 1) == millions
 
 
+@pytest.mark.slow
 def test_weights_of_a_local_file(tmp_path):
     path = tmp_path / "own.npz"
     with np.load(efficientnet_lite.EMBEDDED) as arrays:

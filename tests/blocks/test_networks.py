@@ -77,13 +77,14 @@ def logits_of_both(ours, theirs, size):
     return [keras.ops.convert_to_numpy(model(images, training=False)) for model in (ours, theirs)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "original", "size", "options"),
     [
         ("mobilenet_v2", "MobileNetV2", 32, {}),
-        pytest.param("mobilenet_v1", "MobileNet", 32, {}, marks=pytest.mark.slow),
-        pytest.param("resnet50", "ResNet50", 64, LIKE_KERAS, marks=pytest.mark.slow),
-        pytest.param("xception", "Xception", 75, {}, marks=pytest.mark.slow),
+        ("mobilenet_v1", "MobileNet", 32, {}),
+        ("resnet50", "ResNet50", 64, LIKE_KERAS),
+        ("xception", "Xception", 75, {}),
     ],
 )
 def test_outputs_equal_those_of_keras_applications(name, original, size, options):

@@ -166,9 +166,8 @@ def test_fit_trains_as_tensorflow_does(conv_net):
         np.testing.assert_allclose(weight.numpy(), value, rtol=1e-4, atol=1e-6, err_msg=weight.name)
 
 
-@pytest.mark.parametrize(
-    "kwargs", [{"jit_compile": True}, pytest.param({"run_eagerly": True}, marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kwargs", [{"jit_compile": True}, {"run_eagerly": True}], ids=str)
 def test_every_way_to_run_gives_the_same(conv_net, kwargs):
     layer = vector(conv_net, trainable=True, freeze="moving")
     before = values(layer)
@@ -177,6 +176,7 @@ def test_every_way_to_run_gives_the_same(conv_net, kwargs):
     assert moved(layer, before) == PARAMETERS
 
 
+@pytest.mark.slow
 def test_nothing_moves_in_a_frozen_layer(conv_net):
     layer = vector(conv_net)
     model = compiled(layer, keras.layers.Dense(4))

@@ -141,6 +141,7 @@ def test_the_batch_norm_is_folded_and_the_weights_are_constants(version):
     assert "Rsqrt" not in operations and not any("Variable" in name for name in operations)
 
 
+@pytest.mark.slow
 def test_versions_count_up_and_are_never_overwritten(model, version, in_process):
     assert kc.export(model, version.parent, LABELS, RECORD).name == "2"
     before = files(version.parent)

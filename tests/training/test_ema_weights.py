@@ -134,6 +134,7 @@ def test_saving_the_averages_does_not_change_training(first, tmp_path):
     assert loss(model) == histories[1].history["val_loss"][-1]  # at the end the averages stay
 
 
+@pytest.mark.slow
 def test_a_separate_evaluation_or_one_within_an_epoch_restores_the_weights():
     averaged = kc.training.EMAWeights()
 

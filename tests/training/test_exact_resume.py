@@ -79,6 +79,7 @@ def test_a_damaged_checkpoint_is_skipped(uninterrupted, tmp_path):
     assert_same(found, uninterrupted("dataset")[0])
 
 
+@pytest.mark.slow
 def test_another_job_is_refused(uninterrupted):
     _, folder = uninterrupted("pydataset")
     with pytest.raises(ValueError, match=r"initial_learning_rate is 0\.02, was 0\.01"):

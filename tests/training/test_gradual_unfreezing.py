@@ -35,6 +35,7 @@ class Moves(keras.callbacks.Callback):
         self.found.append(moved)
 
 
+@pytest.mark.slow
 def test_layers_change_from_their_epoch_on():
     model, moves = network(), Moves()
     callbacks = [GradualUnfreezing({1: "second", 3: "first"}), moves]

@@ -87,6 +87,7 @@ def test_averages_of_weights_and_loss_scaling_work_on_it():
     assert np.isfinite(model.fit(images, labels, callbacks=[swap], verbose=0).history["loss"][0])
 
 
+@pytest.mark.slow
 def test_wrong_use_is_refused():
     model, _ = network()
     for decay in (0, 1.5, True, "a"):

@@ -32,6 +32,7 @@ def trained(model):
     return model.get_weights()
 
 
+@pytest.mark.slow
 def test_it_trains_as_keras_does_under_its_policy():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -76,6 +76,7 @@ def test_files_are_decoded_in_every_epoch_if_nothing_can_be_stored(photos, tmp_p
     assert len(found[0]) == 6 and batches_are_equal(*found)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_deleted_is_named(photos, tmp_path):
     preprocessing = kc.Preprocessing((20, 30))
     files = image_files.ImageFiles(photos, preprocessing)

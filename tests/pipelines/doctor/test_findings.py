@@ -35,6 +35,7 @@ def test_traits_of_files_are_found(tmp_path):
     assert len(found["small"].files) == 47  # all readable files: 24 pixels are less than half of 64
 
 
+@pytest.mark.slow
 def test_good_images_have_no_finding(tmp_path):
     rows = [(save(random_image(n), tmp_path / f"{n}.png"), "ab"[n % 2], "train") for n in range(40)]
     assert findings_by_kind(catalog_of(rows), tmp_path) == {}

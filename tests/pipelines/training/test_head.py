@@ -171,6 +171,7 @@ def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, mon
     assert learned == [12, 24]
 
 
+@pytest.mark.slow
 def test_training_from_a_stage_on_reads_its_cached_features(fitted):
     head = fitted(train="stage2", augmented_copies=2)
     set_trainable(head.model, "stage2", head.settings)
