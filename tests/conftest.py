@@ -55,9 +55,22 @@ def same_random_numbers():
 @pytest.fixture(autouse=True, scope="session")
 def compiled_operations_stay():
     """`keras.utils.set_random_seed` sets all seeds but TensorFlow's own, which would empty TensorFlow's caches each time."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        yield None
+        return
+    import tensorflow as tf
+
+    real = tf.random.set_seed
     with pytest.MonkeyPatch.context() as patch:
-        if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-            patch.setattr("tensorflow.random.set_seed", lambda seed: None)
+        patch.setattr(tf.random, "set_seed", lambda seed: None)
+        yield real
+
+
+@pytest.fixture(scope="module")
+def seed_of_tensorflow(compiled_operations_stay):
+    """`keras.utils.set_random_seed` sets it after all, for tests that shuffle by it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tensorflow.random.set_seed", compiled_operations_stay)
         yield
 
 

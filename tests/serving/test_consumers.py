@@ -16,6 +16,7 @@ from helpers.serving_cases import LABELS, RECORD, encoded_image, make_model
 
 import keras_cnn as kc
 from keras_cnn.serving.server_files import BATCH_SIZES
+from pipelines import fine_tune
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -299,9 +300,9 @@ def test_a_full_disk(version, tmp_path):
     assert left == before
 
 
-def test_the_whole_way_by_the_command_line(job, tmp_path, capsys):
+def test_the_whole_way_by_the_command_line(sample_photos, tmp_path, capsys):
     """`export` of a run in 8 bits, `verify` of what it wrote, and its card."""
-    result, _, _ = job
+    result = fine_tune(sample_photos, tmp_path / "out", epochs=0, progress=False)
     capsys.readouterr()
     assert run_command("export", result.run, "--precision", "int8", "--out", tmp_path / "8") == 0
     assert "accuracy" in capsys.readouterr().out

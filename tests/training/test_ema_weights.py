@@ -6,6 +6,8 @@ import pytest
 
 import keras_cnn as kc
 
+pytestmark = pytest.mark.usefixtures("seed_of_tensorflow")
+
 
 class Witness(keras.callbacks.Callback):
     """The weights after every step, and those with which validation computes."""

@@ -16,6 +16,8 @@ from helpers.resumable_job import EPOCHS, STEPS, run
 from keras_cnn.training import EMAWeights, ExactResume
 from keras_cnn.training.checkpoints import Checkpoints
 
+pytestmark = pytest.mark.usefixtures("seed_of_tensorflow")
+
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
