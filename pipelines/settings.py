@@ -31,7 +31,7 @@ class Option:
         help: What it does, in which unit; one line.
         default: What the default is, in words.
         low: The smallest number allowed; None for no numbers.
-        high: The largest number allowed.
+        high: The largest number allowed; a float needs one.
         choices: The words allowed.
         metavar: What stands for a value in the help of the command line.
     """
