@@ -17,9 +17,8 @@ MAX_IMAGES_WHOLE_NETWORK_CPU = 20_000  # training images; with more an epoch tak
 # Networks were pretrained on random crops and tested on the centre: 224 of 256 pixels.
 CROP_FRACTION = 0.875
 COMPARE_CROPS_BELOW = 1_500  # images; it then takes seconds to compare two crop fractions on validation
-IMAGES_PER_TRAINING = (
-    27_000  # that pass through the whole network in training, where the data do not need more or fewer
-)
+# Images that pass through the whole network in training, where the limits of the epochs do not ask for more or fewer.
+IMAGES_PER_TRAINING = 27_000
 
 
 def crop_fractions(images: int, crop_fraction: float | None = None) -> tuple[float, ...]:

@@ -64,7 +64,7 @@ class EpochBar(keras.callbacks.Callback):
         metric: The name of the metric to show.
     """
 
-    def __init__(self, advance, metric: str):
+    def __init__(self, advance: Callable[..., None], metric: str):
         super().__init__()
         self._advance, self._metric = advance, metric
 

@@ -40,7 +40,7 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(autouse=True, scope="session")
 def nobody_waits_for_the_disk():
-    """`os.fsync` only checks its argument: a test cannot see more, and on a busy disk each call takes up to a second."""
+    """`os.fsync` only checks its argument: a test cannot see more, and a busy disk lets it wait."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", os.fstat)
         yield

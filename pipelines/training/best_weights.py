@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_cnn.training import EMAWeights
 from pipelines.training.divergence import DivergenceGuard
 from pipelines.training.task import primary_metric, sort_key
 
@@ -27,7 +28,13 @@ class RestoreBestWeights(keras.callbacks.Callback):
         guard: `DivergenceGuard`: an epoch in which training diverged is worse than any other. None: without one.
     """
 
-    def __init__(self, start: dict, patience: int = 0, averaged=None, guard: DivergenceGuard | None = None):
+    def __init__(
+        self,
+        start: dict,
+        patience: int = 0,
+        averaged: EMAWeights | None = None,
+        guard: DivergenceGuard | None = None,
+    ):
         super().__init__()
         self._metric, self._weights = primary_metric(start), None
         self._restored = [start[self._metric], start["loss"]]

@@ -42,6 +42,8 @@ def outcome(out):
         (signal.SIGINT, 130, "checkpoints/1.json"),
         (signal.SIGTERM, 130, "checkpoints/3.json"),
         (signal.SIGKILL, -signal.SIGKILL, "checkpoints/2.json"),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/4.json"),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/5.npz.part"),
     ],
 )
 def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, number, status, files):

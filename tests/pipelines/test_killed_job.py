@@ -16,7 +16,7 @@ from keras_cnn.serving import verification
 from pipelines import fine_tune
 from pipelines.runs import records
 
-PLACES = 5
+PLACES = 8
 
 
 @pytest.fixture(scope="module")

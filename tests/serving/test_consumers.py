@@ -267,7 +267,7 @@ def test_killed_at_any_moment_and_read_meanwhile(version, tmp_path):
     directory = tmp_path / "photos"
     shutil.copytree(version, directory / "1")
     size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
-    seconds = np.random.default_rng(0).uniform(0, 8, 8)
+    seconds = np.random.default_rng(0).uniform(0, 8, 20)
     for number, wait in enumerate(seconds):
         with exporting(directory, stderr=subprocess.DEVNULL) as process:
             try:

@@ -54,8 +54,8 @@ def test_killed_and_started_again(kind, step, uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_random_points(uninterrupted, tmp_path):
-    steps = random.Random(0).sample(range(1, EPOCHS * STEPS), 6)
+def test_killed_at_twenty_random_points(uninterrupted, tmp_path):
+    steps = random.Random(0).sample(range(1, EPOCHS * STEPS), 20)
     for number, step in enumerate(steps):
         kind, folder = ("dataset", "pydataset", "function")[number % 3], tmp_path / str(step)
         assert killed(kind, folder, step).wait() == -9
