@@ -348,7 +348,7 @@ NAMES = st.text(
 
 
 @given(labels=st.lists(NAMES, min_size=1, max_size=4), group=NAMES | st.just(""), reason=NAMES | st.just(""))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_in_a_table_of_a_run_is_read_again_and_is_no_formula(photos, labels, group, reason):
     paths = tuple(str(photos / "a" / f"{number}.jpg") for number in range(len(labels)))
     count = len(paths)

@@ -30,8 +30,8 @@ def test_each_epoch_holds_every_example_once_with_its_target(batches):
 
 def test_order_and_copies_change_with_the_epoch_and_depend_on_the_seed(batches):
     first, again, other = batches(), batches(), batches(seed=1)
-    epochs = [epoch(first, number)[0] for number in range(6)]
-    np.testing.assert_array_equal(epochs, [epoch(again, number)[0] for number in range(6)])
+    epochs = [epoch(first, number)[0] for number in range(20)]
+    np.testing.assert_array_equal(epochs, [epoch(again, number)[0] for number in range(20)])
     assert not np.array_equal(epochs[0], epochs[1]) and not np.array_equal(epochs[0], epoch(other, 0)[0])
     # Some examples begin with copy 0, some with copy 1; then each alternates.
     shown = np.array([values[np.argsort(values % 100)] >= 100 for values in epochs])

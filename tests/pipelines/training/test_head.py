@@ -154,7 +154,7 @@ def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(f
 
 
 @pytest.mark.parametrize(
-    ("train", "copies"), [("head", 1), ("last", 1), pytest.param("stage2", 2, marks=pytest.mark.slow), ("all", 1)]
+    ("train", "copies"), [("head", 1), ("last", 1), pytest.param("stage2", 4, marks=pytest.mark.slow), ("all", 1)]
 )
 def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, monkeypatch, train, copies):
     learned, fit_probe = [], heads.fit_linear_probe
@@ -173,7 +173,7 @@ def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, mon
 
 @pytest.mark.slow
 def test_training_from_a_stage_on_reads_its_cached_features(fitted):
-    head = fitted(train="stage2", augmented_copies=2)
+    head = fitted(train="stage2")
     set_trainable(head.model, "stage2", head.settings)
     model, batches, validation, _ = _feature_data(head, None, QUIET)
     trained = {weight.path.split("/")[0] for weight in model.trainable_weights}
