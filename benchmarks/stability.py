@@ -1,13 +1,14 @@
 """Is the default `fit` stable and never worse than its linear probe, on image sets of several kinds?
 
-    python benchmarks/stability.py [--sets sample gray_textures icons left_or_right] [--seeds 0 1 2] [--size PIXELS]
+    python benchmarks/stability.py [--sets sample gray_textures digits ...] [--images N] [--seeds 0 1 2] [--size PIXELS]
         [--table DATA.csv --label LABEL --split SPLIT] [--set learning_rate=0.0003 ...] [--verbose] [--json]
 
 For every set and seed: `fine_tune(train="head")` and `fine_tune()` with its defaults, on the embedded EfficientNet-Lite0. The
-sets are the embedded drawings, those of `benchmarks/image_sets.py`, and a table of yours. A row shows means over the seeds:
-validation accuracy of the linear probe and of the trained network, test accuracy of both jobs, how often the trained network
-was selected, how often training diverged, and the smallest difference of the two test accuracies in standard errors of one
-of them.
+sets are the embedded drawings, those of `image_sets.py` and `registry_sets.py`, and a table of yours. `--images` takes that
+many training and validation images of each set, other ones for each seed, and all test images. A row shows means over the
+seeds: validation accuracy of the linear probe and of the trained network, test accuracy of both jobs, how often the trained
+network was selected, how often training diverged, and the smallest difference of the two test accuracies in standard errors
+of one of them.
 """
 
 import json
@@ -18,8 +19,10 @@ from pathlib import Path
 import harness
 import image_sets
 import numpy as np
+import registry_sets
 
-SETS = ("sample", "gray_textures", "icons", "left_or_right")
+MADE = ("gray_textures", "icons", "left_or_right")
+SETS = ("sample", *MADE, *registry_sets.PACKAGES)
 SHOWN = ("set", "probe", "trained", "head_test", "test", "selected", "restarts", "worst", "seconds")
 
 
@@ -28,11 +31,24 @@ def load_set(name, folder, options):
     from pipelines import Catalog
     from pipelines.sample import DIRECTORY
 
-    if name == "sample":
-        return DIRECTORY
     if name == "table":
         return Catalog.from_csv(options.table, label=options.label, split=options.split)
-    return getattr(image_sets, name)(folder / name)
+    if name == "sample":
+        return Catalog.from_folder(DIRECTORY)
+    return Catalog.from_folder(getattr(image_sets if name in MADE else registry_sets, name)(folder / name))
+
+
+def with_few_images(catalog, images, seed):
+    """A catalog with so many training and validation images; each class has its share of them, and three at least."""
+    catalog = catalog.split()
+    labels, splits = np.array(catalog.labels), np.array(catalog.splits)
+    learned = np.flatnonzero((splits != "test") & (splits != ""))
+    order = np.random.default_rng(seed).permutation(learned)
+    taken = {}
+    for name in catalog.classes:
+        own = order[labels[order] == name]
+        taken |= dict.fromkeys(own[: max(3, round(images * len(own) / len(learned)))])
+    return catalog.exclude({index: "not drawn" for index in learned if index not in taken})
 
 
 def run_job(data, out, options, seed, **settings):
@@ -52,12 +68,13 @@ def run_job(data, out, options, seed, **settings):
     }
 
 
-def measure(name, data, folder, options):
+def measure(name, everything, folder, options):
     """Both jobs for every seed."""
     rows = []
     settings = dict(pair.split("=") for pair in options.set)
     settings = {key: json.loads(value) for key, value in settings.items()}
     for seed in options.seeds:
+        data = with_few_images(everything, options.images, seed) if options.images else everything
         head = run_job(data, folder / f"{name}-{seed}-head", options, seed, train="head")
         fitted = run_job(data, folder / f"{name}-{seed}", options, seed, **settings)
         rows.append({"set": name, "seed": seed, "head": head, "default": fitted})
@@ -95,6 +112,7 @@ def standard_error(share, count):
 def main():
     parser = harness.parser(__doc__)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS, help="names of sets (default: all)")
+    parser.add_argument("--images", type=int, metavar="N", help="training and validation images (default: all)")
     parser.add_argument("--table", metavar="DATA.csv", help="one more set")
     parser.add_argument("--label", help="the table's column of labels")
     parser.add_argument("--split", help="the table's column of splits")

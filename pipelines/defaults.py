@@ -17,6 +17,9 @@ MAX_IMAGES_WHOLE_NETWORK_CPU = 20_000  # training images; with more an epoch tak
 # Networks were pretrained on random crops and tested on the centre: 224 of 256 pixels.
 CROP_FRACTION = 0.875
 COMPARE_CROPS_BELOW = 1_500  # images; it then takes seconds to compare two crop fractions on validation
+# Peak learning rates of the last stage, of which a race on the data selects one (`pipelines.training.race`).
+RATES = (3e-4, 1e-3)
+MIN_STEPS = 60  # of training the last stage: with a few dozen images an epoch is only one or two steps
 # Images that pass through the whole network in training, where the limits of the epochs do not ask for more or fewer.
 IMAGES_PER_TRAINING = 27_000
 
@@ -39,9 +42,8 @@ def choose(
 ) -> Settings:
     """The settings of a job: defaults for these data, this network and this machine, and what the user overrides.
 
-    With fewer than 1,000 training images the last stage is trained at a low rate: more would overfit. With more, the whole
-    network; without a GPU only up to 20,000 images, and the last stage again with more, where an epoch of the whole network
-    takes too long.
+    With fewer than 1,000 training images the last stage is trained: more would overfit. With more, the whole network; without
+    a GPU only up to 20,000 images, and the last stage again with more, where an epoch of the whole network takes too long.
 
     A network that cannot be cut before its last stage (a module of TF Hub, which is one stage; NASNet, whose paths run beside
     each other) has only its head trained instead of the last stage; so has one of one stage, whatever the data.
@@ -79,12 +81,13 @@ def choose(
         train=train,
         feature_layer="pool" if train in ("head", "all") else _stage_before(backbone, train),
         epochs=epochs,
-        learning_rate=_learning_rate(backbone, training_images, train, train_depthwise),
+        learning_rate=_learning_rate(backbone, train, train_depthwise),
         warmup_fraction=0.1 if light else 0.07,
         # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
         label_smoothing=0.0 if multi_label else 0.1,
-        augmentation="none" if light else "light",
-        augmented_copies=4 if light else min(max(FEWEST_COPIES, epochs), MOST_COPIES),
+        # For the head alone, features of augmented copies take several times as long as all the rest.
+        augmentation="none" if train == "head" and training_images >= MIN_IMAGES_WHOLE_NETWORK else "light",
+        augmented_copies=5 if light else min(max(FEWEST_COPIES, epochs), MOST_COPIES),
         train_depthwise=train_depthwise,
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
     )
@@ -128,9 +131,9 @@ def _stage_before(backbone, train):
     return names[-2] if train == "last" else names[names.index(train) - 1]
 
 
-def _learning_rate(backbone, training_images, train, train_depthwise):
+def _learning_rate(backbone, train, train_depthwise):
     if train in LIGHT:
-        return 3e-5 if training_images < 500 else 1e-4
+        return None  # a race decides
     if train == "all":  # twice that diverges on images unlike those of pretraining
         return 6e-4
     layers = keras_internals.sublayers(backbone.model)
@@ -140,5 +143,6 @@ def _learning_rate(backbone, training_images, train, train_depthwise):
 
 def _epochs(training_images, update, light):
     if light:
-        return min(12, max(5, 1500 // math.ceil(training_images / update)))
+        steps = math.ceil(training_images / update)
+        return max(min(10, max(5, 1500 // steps)), math.ceil(MIN_STEPS / steps))
     return min(20, max(5, round(IMAGES_PER_TRAINING / training_images)))

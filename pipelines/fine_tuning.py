@@ -23,6 +23,7 @@ from pipelines.report import write_report
 from pipelines.runs import output_folder, records
 from pipelines.training import job_state
 from pipelines.training.classifier import select
+from pipelines.training.decisions import Decision
 from pipelines.training.fitting import fit
 from pipelines.training.head import HeadFit, fit_head
 from pipelines.training.pretrained import load_network
@@ -128,8 +129,7 @@ def fine_tune(
         classifier = select(head, fitted, phases)
         catalog = head.data.catalog
         with phases.phase("Testing", len(catalog.included("test"))) as advance:
-            validated, truth = classifier.validation_probabilities, head.data.targets("validation")
-            temperature = calibration.fit_temperature(validated, truth)
+            temperature = calibration.fit_temperature(classifier.validation_probabilities, head.truth)
             tested = classifier.test_probabilities(cache, advance)
             tested = calibration.calibrated(tested, temperature, independent=catalog.multi_label)
             evaluation = head.task.evaluation(tested, head.data.targets("test"), catalog.classes)
@@ -146,7 +146,8 @@ def fine_tune(
                 temperature=temperature,
                 metadata={**evaluation.metrics(), "data": head.data.images.key},
             )
-        metrics = records.metrics(classifier, evaluation, temperature, proof, phases.seconds)
+        decisions = crop_decision(heads, head)
+        metrics = records.metrics(classifier, evaluation, temperature, proof, phases.seconds, decisions)
         metrics |= leak_report(evaluation, catalog, duplicates, findings)
         records.write(files.run, classifier, evaluation, metrics)
         write_report(files.run)
@@ -212,6 +213,17 @@ def fit_head_on(
     chosen = choose_settings(network, catalog, len(catalog.included("train")), overrides)
     keras.utils.set_random_seed(chosen.seed)
     return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, phases)
+
+
+def crop_decision(heads: Sequence[HeadFit], chosen: HeadFit) -> list[Decision]:
+    """The choice of the crop fraction, if there was one."""
+    if len(heads) < 2:
+        return []
+    losses = {each.backbone.preprocessing.crop_fraction: each.score["loss"] for each in heads}
+    listed = ", ".join(f"{loss:.3g} at {fraction:g}" for fraction, loss in losses.items())
+    return [
+        Decision("crop_fraction", chosen.backbone.preprocessing.crop_fraction, f"loss of the linear probe: {listed}")
+    ]
 
 
 def leak_report(

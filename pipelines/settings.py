@@ -69,9 +69,9 @@ class Settings:
     )
     seed: int = _option("seed of the split, the order, augmentation and dropout", "0", 0, value=0)
     batch_size: int = _option("images per step", "32", 1, value=32)
-    learning_rate: float = _option(
+    learning_rate: float | None = _option(
         "peak learning rate; it rises during the warm-up and falls to zero along a cosine",
-        "depends on what is trained",
+        "depends on what is trained; for last the better of two in a race",
         0,
         1e6,
     )
@@ -83,12 +83,12 @@ class Settings:
     dropout: float = _option("share of the pooled features dropped in training", "0.2", 0, 0.99, value=0.2)
     augmentation: str | Augmentation = _option(
         "data augmentation; strong adds MixUp and CutMix with --train all",
-        "none for head and last, else light",
+        "light; none for head with 1,000 training images or more",
         choices=AUGMENTATIONS,
     )
     augmented_copies: int = _option(
         "augmented copies of each training image whose features are cached, the plain one included",
-        "4; from a stage on one per epoch, 2 to 8",
+        "5; from a stage on one per epoch, 2 to 8",
         FEWEST_COPIES,
     )
     horizontal_flip: bool | None = _option(
@@ -128,7 +128,7 @@ class Settings:
 
         for each in options():
             _check(each, getattr(self, each.name))
-        if not self.learning_rate > 0:
+        if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(arguments.message("fit", "learning_rate", "a positive number", self.learning_rate))
 
     @property
@@ -138,7 +138,7 @@ class Settings:
 
     @property
     def light(self) -> bool:
-        """Whether at most the last stage is trained: at a low learning rate, on images as they are."""
+        """Whether at most the last stage is trained."""
         return self.train in LIGHT
 
     @property

@@ -12,7 +12,6 @@ from scipy.special import entr, expit, softmax
 
 from keras_cnn.training import fit_linear_probe
 
-FOLDS = 5
 MIN_RETAINED = 0.9
 MAX_INCREASE = 1.0  # nats: the probability of the class falls to 1/e of what it was
 
@@ -42,7 +41,7 @@ class FlipCheck:
 
 
 def check_flips_by_cross_validation(
-    plain: np.ndarray, flipped: np.ndarray, targets: np.ndarray, classes: int, l2: float
+    plain: np.ndarray, flipped: np.ndarray, targets: np.ndarray, classes: int, l2: float, fold_of: np.ndarray
 ) -> FlipCheck:
     """`check_flips` for data sets with few validation images: each fold is judged by a head fitted to the other folds.
 
@@ -52,24 +51,16 @@ def check_flips_by_cross_validation(
         targets: As in `check_flips`.
         classes: Number of classes.
         l2: L2 penalty of the heads, as in `keras_cnn.training.fit_linear_probe`.
+        fold_of: The fold of each image, `(images,)`, from 0.
     """
-    fold_of = _assign_folds(targets)
     probabilities = np.empty((2, len(targets), classes))
     activation = expit if targets.ndim == 2 else lambda logits: softmax(logits, axis=1)
-    for fold in range(FOLDS):
+    for fold in np.unique(fold_of):
         test, train = fold_of == fold, fold_of != fold
         head = fit_linear_probe(plain[train], targets[train], classes, plain[train], targets[train], (l2,))
         for k, features in enumerate((plain, flipped)):
             probabilities[k, test] = activation(head.logits(features[test].astype("float32")))
     return check_flips(probabilities[0], probabilities[1], targets)
-
-
-def _assign_folds(targets: np.ndarray) -> np.ndarray:
-    """The fold of each example. The examples of one class, or of one set of labels, are spread evenly over the folds."""
-    order = np.argsort(targets, kind="stable") if targets.ndim == 1 else np.lexsort(targets.T)
-    fold_of = np.empty(len(targets), int)
-    fold_of[order] = np.arange(len(targets)) % FOLDS
-    return fold_of
 
 
 def check_flips(plain: np.ndarray, flipped: np.ndarray, targets: np.ndarray) -> FlipCheck:

@@ -11,6 +11,7 @@ from rich.table import Table
 from keras_cnn.arguments import join_some
 from pipelines.names import printable
 from pipelines.training.classifier import FINE_TUNED
+from pipelines.training.decisions import Decision
 from pipelines.training.divergence import Restart
 from pipelines.training.task import TASKS
 
@@ -33,12 +34,17 @@ def print_summary(result: Result) -> None:
     images, validation, metric = metrics["images"], metrics["validation"], metrics["primary_metric"]
     excluded = f", {metrics['excluded']} excluded (see catalog.csv)" if metrics["excluded"] else ""
     compared = ", ".join(f"{NAMES[name]} {_percent(score[metric])}" for name, score in validation.items())
-    # The linear probe is fitted to them too, once it is selected.
-    also = "" if metrics["selected"] == FINE_TUNED else " (then also for training)"
+    judged = metrics["judged"]
+    judge = f"cross-validation of {judged['images']} images, " if judged["cross_validation"] else ""
+    # Where they do not decide, they are training images too. The linear probe is fitted to them, once it is selected.
+    learned = judged["cross_validation"] or metrics["selected"] != FINE_TUNED
+    also = " (then also for training)" if learned else ""
+    chosen = [Decision(**decision).to_text() for decision in metrics["decisions"] if decision["name"] != "selected"]
     rows = {
         "Classes": f"{len(metrics['classes'])}: {_shortened(metrics['classes'])}",
         "Images": f"{images['train']} training, {images['validation']} validation{also}, {images['test']} test{excluded}",
-        "Validation": f"{metric.replace('_', ' ')}: {compared}; selected: {NAMES[metrics['selected']]}",
+        "Validation": f"{judge}{metric.replace('_', ' ')}: {compared}; selected: {NAMES[metrics['selected']]}",
+        **({"Decided": escape(printable("\n".join(chosen)))} if chosen else {}),
         "Test": _test(result),
         "Seconds": ", ".join(f"{name.lower()} {seconds:.0f}" for name, seconds in metrics["seconds"].items()),
     }
@@ -53,8 +59,8 @@ def print_summary(result: Result) -> None:
     ]
     if faults:
         rows["Data"] = escape("\n".join(faults))
-    if images["validation"] < FEW:
-        rows["Warning"] = f"only {images['validation']} validation images: which model is better is uncertain"
+    if judged["images"] < FEW:
+        rows["Warning"] = f"only {judged['images']} images decide which model is better: that is uncertain"
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, text in rows.items():
         table.add_row(f"{name:<{WIDTH}}", text)

@@ -19,6 +19,7 @@ from pipelines.names import printable
 from pipelines.report import embedded_images
 from pipelines.report.findings import for_page
 from pipelines.runs import records
+from pipelines.training.decisions import Decision, format_choice
 from pipelines.training.divergence import Restart
 from pipelines.training.task import TASKS
 
@@ -67,6 +68,10 @@ def _run_page(run):
         preview=embedded_images.jpeg(np.asarray(Image.open(preview))) if preview.is_file() else None,
         curves=embedded_images.curves(history, task.primary_metric, diverged) if history else None,
         restarts=[restart.to_text() for restart in restarts],
+        decisions=[
+            (found.name.replace("_", " "), format_choice(found.value), found.reason)
+            for found in (Decision(**each) for each in metrics["decisions"])
+        ],
         **(_confusions(evaluation) if task.has_confusion_matrix else {"confusion": None, "confused": None}),
         errors=_errors(evaluation, tested, root, Preprocessing.from_dict(settings["preprocessing"])),
         num_errors=evaluation.num_errors,

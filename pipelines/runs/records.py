@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from keras_cnn.serving import model_card
 from keras_cnn.serving.verification import Verification
 from pipelines.names import to_json
 from pipelines.training.classifier import Classifier
+from pipelines.training.decisions import Decision
 from pipelines.training.task import Evaluation
 
 PROBABILITIES = "test_probabilities.npy"
@@ -29,6 +31,7 @@ def metrics(
     temperature: float,
     proof: Verification,
     seconds: dict[str, float],
+    decisions: Sequence[Decision] = (),
 ) -> dict[str, Any]:
     """All figures of a run, as plain values.
 
@@ -38,6 +41,7 @@ def metrics(
         temperature: That the exported network divides its logits by.
         proof: `Verification` of the exported version.
         seconds: Phase -> seconds.
+        decisions: What the job has decided before it trained `classifier`.
     """
     data, task = classifier.head.data, classifier.head.task
     restarts = classifier.fitted.restarts if classifier.fitted else ()
@@ -49,12 +53,14 @@ def metrics(
         "images": {split: len(data.indices(split)) for split in ("train", "validation", "test")},
         "excluded": sum(bool(reason) for reason in data.catalog.exclusion_reasons),
         "selected": classifier.selected,
+        "judged": {"images": len(classifier.head.truth), "cross_validation": classifier.head.fold_of is not None},
         "validation": {name: _finite(score) for name, score in classifier.validation.items()},
         "temperature": temperature,
         "by_class": evaluation.by_class(),
         "verification": {"images": proof.images, "largest_difference": proof.largest_difference},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "restarts": [restart.to_dict() for restart in restarts],
+        "decisions": [decision.to_dict() for decision in [*decisions, *classifier.decisions]],
     }
 
 
@@ -74,8 +80,10 @@ def write(run: Path, classifier: Classifier, evaluation: Evaluation, figures: di
     head, fitted = classifier.head, classifier.fitted
     history = fitted.history if fitted else []
     preview = fitted.preview if fitted else head.preview
+    race = fitted.race if fitted else None
     about = {
         **head.settings.to_dict(),
+        **({"learning_rate": race.learning_rate} if race else {}),
         "backbone": head.backbone.model.name,
         "weights": str(head.backbone.source),
         "preprocessing": head.backbone.preprocessing.to_dict(),

@@ -9,9 +9,12 @@ import numpy as np
 
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.progress import Progress
+from pipelines.training.decisions import Decision
 from pipelines.training.feature_extractor import FeatureExtractor, in_batches, inference
 from pipelines.training.head import HeadFit, refit_head
+from pipelines.training.interpolation import COEFFICIENTS, interpolate
 from pipelines.training.restarts import FitResult
+from pipelines.training.task import calibrated_loss
 
 LINEAR_PROBE, FINE_TUNED = "linear_probe", "fine_tuned"
 
@@ -24,8 +27,11 @@ class Classifier:
         head: Its head as it was fitted; `head.model` holds the weights.
         fitted: What fine-tuning gave, None without fine-tuning.
         selected: "linear_probe" or "fine_tuned".
-        validation_probabilities: `(images, classes)`; for a linear probe, computed before it was fitted to these images.
+        validation_probabilities: Of the images in `head.truth`, `(images, classes)`, from a network that did not learn from
+            them.
         validation: Validation scores: of `linear_probe`, and of `fine_tuned` if there was fine-tuning.
+        coefficient: The share of fine-tuning in the weights, as in `pipelines.training.interpolation`; 0 for a linear probe.
+        gain: By how much the fine-tuned network is better, and the standard error; None where no epoch was better.
     """
 
     head: HeadFit
@@ -33,6 +39,34 @@ class Classifier:
     selected: str
     validation_probabilities: np.ndarray
     validation: dict[str, dict[str, float]]
+    coefficient: float = 0.0
+    gain: tuple[float, float] | None = None
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """What the job has decided from the data, in order."""
+        found = list(self.head.decisions)
+        if self.fitted and self.fitted.race:
+            found += self.fitted.race.decisions(self.head.score["loss"])
+        return [*found, *self._selection()]
+
+    def _selection(self):
+        """Which network, if there was a choice, and why."""
+        if FINE_TUNED not in self.validation:
+            return
+        images = len(self.head.truth)
+        judge = (
+            f"cross-validation of {images} images" if self.head.fold_of is not None else f"{images} validation images"
+        )
+        metric = self.head.task.primary_metric
+        scores = [f"{100 * self.validation[name][metric]:.1f} %" for name in (FINE_TUNED, LINEAR_PROBE)]
+        compared = f"{metric.replace('_', ' ')} {scores[0]} against {scores[1]} of the linear probe"
+        gained = "" if self.gain is None else f", a gain of {100 * self.gain[0]:.1f} ± {100 * self.gain[1]:.1f} points"
+        rule = "" if self.selected == FINE_TUNED else "; the simpler network wins without a clear gain"
+        yield Decision("selected", self.selected, f"{compared}{gained} ({judge}){rule}")
+        if self.selected == FINE_TUNED and self.coefficient < 1:
+            reason = f"lower loss than with all of the change by fine-tuning ({judge})"
+            yield Decision("coefficient", self.coefficient, reason)
 
     def test_probabilities(
         self, cache: ArrayCache, progress: Callable[[int], object] = lambda count: None
@@ -58,25 +92,36 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
     Where the probe is selected, the network gets the weights back that it had before fine-tuning, and the probe is fitted to
     the validation images too.
     """
-    scores, targets = {LINEAR_PROBE: head.score}, head.data.targets("validation")
+    scores, gain = {LINEAR_PROBE: head.score}, None
     if fitted and fitted.improved:
-        tuned = _validation_probabilities(head)
-        scores[FINE_TUNED] = head.task.score(tuned, targets)
-        if head.task.is_clearly_better(tuned, head.probabilities, targets):
-            return Classifier(head, fitted, FINE_TUNED, tuned, scores)
+        end = head.model.get_weights()
+        coefficient, tuned = _judge(head, fitted, end)
+        scores[FINE_TUNED] = head.task.score(tuned, head.truth)
+        gain = head.task.gain(tuned, head.probabilities, head.truth)
+        if head.task.is_clearly_better(tuned, head.probabilities, head.truth):
+            head.model.set_weights(interpolate(fitted.start_weights, end, coefficient))
+            return Classifier(head, fitted, FINE_TUNED, tuned, scores, coefficient, gain)
     elif fitted:  # no epoch was better than the linear probe: the network is the probe again, but for rounding
         scores[FINE_TUNED] = fitted.best
     if fitted:
         head.model.set_weights(fitted.start_weights)
     refit_head(head, progress)
-    return Classifier(head, fitted, LINEAR_PROBE, head.probabilities, scores)
+    return Classifier(head, fitted, LINEAR_PROBE, head.probabilities, scores, gain=gain)
 
 
-def _validation_probabilities(head):
+def _judge(head: HeadFit, fitted: FitResult, end: list[np.ndarray]) -> tuple[float, np.ndarray]:
+    """The coefficient with the lowest loss, and what that network gives for the images that decide."""
+    if head.fold_of is not None:  # the network has learned from all images; those of the race had not
+        return fitted.race.coefficient, fitted.race.probabilities
     if head.settings.trains_on_images:
-        return _on_images(head, "validation")
+        return 1.0, _on_images(head, "validation")
     features = head.validation_features  # exact enough to select by
-    return in_batches(inference(head.partition.rest, len(features)), features)
+    run, found = inference(head.partition.rest), {}
+    for coefficient in COEFFICIENTS:
+        head.model.set_weights(interpolate(fitted.start_weights, end, coefficient))
+        found[coefficient] = in_batches(run, features)
+    best = min(found, key=lambda coefficient: calibrated_loss(head.task, found[coefficient], head.truth))
+    return best, found[best]
 
 
 def _on_images(head, split, progress=lambda count: None):

@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras
+import numpy as np
 
 import keras_cnn as kc
 from keras_cnn import keras_internals, surgery
 from keras_cnn.builder import attach
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
+from pipelines.defaults import RATES
 from pipelines.progress import EpochBar, Progress
 from pipelines.settings import Settings
 from pipelines.training.head import HeadFit, augmentation_of
+from pipelines.training.race import STEPS, Fold, Race, run_race
 from pipelines.training.restarts import FitResult, Start, fit_with_restarts
 from pipelines.training.split_images import BATCH_SIZE, naming_files
 
@@ -42,22 +45,54 @@ def fit(
         TrainingError: If memory does not suffice for a batch.
     """
     settings, task, data = head.settings, head.task, head.data
-    start_weights = head.model.get_weights()
+    start_weights, outcome = head.model.get_weights(), None
     set_trainable(head.model, _first_trainable(head), settings)
     model, batches, validation, preview = (_image_data if settings.trains_on_images else _feature_data)(
         head, cache, progress
     )
     truth = data.targets("validation")
     with (
-        progress.phase("Fine-tuning", settings.epochs * batches.steps) as advance,
         kc.check_frozen(head.model),
-        naming_files(getattr(batches, "source", None)),
         kc.training.mixed_precision(head.backbone.model) if settings.mixed_precision else nullcontext(),
     ):
-        start = Start(task, head.score, task.chance(data.targets("train"), truth), len(truth), progress.report)
-        watching = [EpochBar(advance, task.primary_metric), *callbacks]
-        result = fit_with_restarts(model, batches, validation, start, settings, folder, watching)
-    return replace(result, start_weights=start_weights, preview=preview)
+        if settings.learning_rate is None or head.fold_of is not None:
+            outcome = _race(head, model, folder, progress)
+            settings = replace(settings, learning_rate=outcome.learning_rate)
+        with (
+            progress.phase("Fine-tuning", settings.epochs * batches.steps) as advance,
+            naming_files(getattr(batches, "source", None)),
+        ):
+            chance = task.chance(data.targets("train"), truth)
+            start = Start(task, head.score, chance, len(truth), progress.report)
+            watching = [EpochBar(advance, task.primary_metric), *callbacks]
+            result = fit_with_restarts(model, batches, validation, start, settings, folder, watching)
+    return replace(result, start_weights=start_weights, preview=preview, race=outcome)
+
+
+def _race(head: HeadFit, model: keras.Model, folder: Path, progress: Progress) -> Race:
+    """The learning rate that is best on images that the network has not seen, of the given one or of `RATES`."""
+    given = head.settings.learning_rate
+    rates = RATES if given is None else (given,)
+    if head.fold_of is None:
+        folds = [Fold(head.copies, head.targets, None, head.validation_features)]
+        order = np.arange(len(head.truth))
+    else:
+        folds = [_fold(head, number) for number in range(len(head.fold_probes))]
+        order = np.argsort(head.fold_of, kind="stable")
+    with progress.phase("Choosing the learning rate", len(rates) * len(folds) * STEPS) as advance:
+        found = run_race(
+            model, head.partition.rest, folds, head.truth[order], rates, head.task, head.settings, folder, advance
+        )
+    probabilities = np.empty_like(found.probabilities)
+    probabilities[order] = found.probabilities
+    return replace(found, probabilities=probabilities)
+
+
+def _fold(head: HeadFit, number: int) -> Fold:
+    assert head.fold_of is not None
+    learned, judged = head.fold_of != number, head.fold_of == number
+    copies = [features[learned] for features in head.copies]
+    return Fold(copies, head.targets[learned], head.fold_probes[number], head.copies[0][judged])
 
 
 def set_trainable(model: keras.Model, starting_at: str | None, settings: Settings) -> None:
@@ -78,7 +113,7 @@ def _first_trainable(head):
 def _feature_data(head: HeadFit, cache, progress):
     """The later stages, and batches of cached features to train them on."""
     settings, data = head.settings, head.data
-    targets = to_one_hot(data.targets("train"), data.num_classes)
+    targets = to_one_hot(head.targets, data.num_classes)
     batches = FeatureBatches(head.copies, targets, settings.batch_size, settings.seed, settings.class_balance)
     truth = to_one_hot(data.targets("validation"), data.num_classes)
     validation = FeatureBatches([head.validation_features], truth, BATCH_SIZE, settings.seed)(0)

@@ -8,16 +8,20 @@ from typing import Any
 
 import keras
 import numpy as np
+from scipy.special import expit, softmax
 
 from keras_cnn import Backbone
+from keras_cnn.arguments import join_some
 from keras_cnn.builder import attach
 from keras_cnn.training import LinearProbe, calibration, fit_linear_probe
+from keras_cnn.training.logistic_regression import L2_VALUES, cross_entropy
 from pipelines import augment
-from pipelines.augment import Augmentation, check_flips, check_flips_by_cross_validation
+from pipelines.augment import Augmentation, FlipCheck, check_flips, check_flips_by_cross_validation
 from pipelines.datasets.array_cache import ArrayCache, digest
 from pipelines.datasets.order import class_weights
 from pipelines.progress import Progress
 from pipelines.settings import FEWEST_COPIES, Settings
+from pipelines.training.decisions import Decision
 from pipelines.training.feature_extractor import (
     FeatureExtractor,
     Partition,
@@ -27,8 +31,12 @@ from pipelines.training.feature_extractor import (
     precision_for,
 )
 from pipelines.training.fingerprints import network_digest
+from pipelines.training.folds import assign_folds
 from pipelines.training.split_images import BATCH_SIZE, SplitImages, naming_files
 from pipelines.training.task import Task, task_for
+
+FEW = 200  # training and validation images
+FEW_L2_VALUES = L2_VALUES[::2]  # with few images a finer choice would be one by chance
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,18 @@ class HeadFit:
         settings: The settings, with what validation decided: `horizontal_flip`, `augmented_copies`.
         task: What is learned.
         partition: The parts of `model`.
-        copies: Cached features of the training images: the plain ones, then one array per augmented copy.
-        validation_features: Those of the validation images.
+        copies: Cached features of the images to train on: the plain ones, then one array per augmented copy. These are the
+            training images; with few images the validation images too, and cross-validation decides.
+        targets: The targets of these images.
+        validation_features: Cached features of the validation images.
         probe: The weights.
-        probabilities: Of the validation images, `(images, classes)`, before the probe learned from them.
-        score: The score of these.
+        probabilities: Of the images that decide, `(images, classes)`, from a probe that did not learn from them: of the
+            validation images, or of all images in `copies`.
+        truth: The targets of the images that decide.
+        score: The score of `probabilities`.
+        fold_of: The fold of each image in `copies`; None where the validation images decide.
+        fold_probes: The probe for each fold, fitted to the other folds.
+        decisions: What was decided from the data.
         description: All that decides the outcome of the job, plain values by name.
         preview: A figure of the augmentation, uint8 `(height, width, 3)`, or None.
     """
@@ -58,11 +73,16 @@ class HeadFit:
     task: Task
     partition: Partition
     copies: tuple[np.ndarray, ...]
+    targets: np.ndarray
     validation_features: np.ndarray
     probe: LinearProbe
     probabilities: np.ndarray
+    truth: np.ndarray
     score: dict[str, float]
     description: dict[str, Any]
+    fold_of: np.ndarray | None = None
+    fold_probes: tuple[LinearProbe, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     preview: np.ndarray | None = None
 
 
@@ -93,31 +113,46 @@ def fit_head(
     pool, predict = _pooling(parts, count), inference(parts.head)
     extract = _Extract(extractor, data, progress)
 
-    plain, held_out = extract("train"), extract("validation")
-    pooled = pool(held_out)
-    probe = _fit_probe([pool(plain)], data, settings, pooled, progress)
-    _set_probe(parts, probe)
+    splits = ("train", "validation") if _cross_validates(settings, data) else ("train",)
+    targets = np.concatenate([data.targets(split) for split in splits])
+    fold_of = assign_folds(targets, [unit for split in splits for unit in data.units(split)]) if splits[1:] else None
+    plain, held_out = _join(extract, splits), extract("validation")
+    # From a stage on, the probe is only the start of training: plain images are enough.
+    pooled = [pool(plain)]
+    fitted = _fit_probe(pooled, targets, fold_of, pool(held_out), data, settings, progress)
+    _set_probe(parts, fitted.probe)
+    decisions = []
     if settings.horizontal_flip is None:
         # Without augmentation only the last stage learns from flips: for the head alone their features take too long.
-        matters = settings.augments or settings.train == "last"
-        safe = matters and _flips_are_safe(
-            plain, held_out, probe, data, lambda split: extract(split, flipped=True), pool, predict
-        )
-        settings = replace(settings, horizontal_flip=safe)
-    flips = settings.horizontal_flip and settings.light
+        if settings.augments or settings.train == "last":
+            decision = _decide_on_flips(
+                pooled[0],
+                pool(held_out),
+                fitted,
+                fold_of,
+                data,
+                lambda split: pool(extract(split, flipped=True)),
+                predict,
+            )
+            decisions.append(decision)
+        settings = replace(settings, horizontal_flip=bool(decisions and decisions[0].value))
 
     copies: tuple[np.ndarray, ...] = (plain,)
     preview = None
     if augments:
-        more, preview = _augmented_copies(extractor, data, settings, cache, progress)
-        copies += more
-    elif flips:
-        copies += (extract("train", flipped=True),)
+        more = [_augmented_copies(extractor, data, settings, cache, progress, split) for split in splits]
+        copies += tuple(np.concatenate(parts) for parts in zip(*(found for found, _ in more), strict=True))
+        preview = more[0][1]
+    elif settings.horizontal_flip and settings.light:
+        copies += (_join(lambda split: extract(split, flipped=True), splits),)
     if len(_probed(copies, settings)) > 1:
-        probe = _fit_probe([pool(each) for each in copies], data, settings, pooled, progress)
-        _set_probe(parts, probe)
-    probabilities = in_batches(predict, pooled)
-    score = task.score(probabilities, data.targets("validation"))
+        pooled += [pool(each) for each in copies[1:]]
+        fitted = _fit_probe(pooled, targets, fold_of, pool(held_out), data, settings, progress)
+        _set_probe(parts, fitted.probe)
+    probabilities = fitted.held_out
+    if probabilities is None:
+        probabilities = in_batches(predict, pool(held_out))
+    truth = data.targets("validation") if fold_of is None else targets
     return HeadFit(
         model=model,
         backbone=backbone,
@@ -126,17 +161,24 @@ def fit_head(
         task=task,
         partition=parts,
         copies=copies,
+        targets=targets,
         validation_features=held_out,
-        probe=probe,
+        probe=fitted.probe,
         probabilities=probabilities,
-        score=score,
+        truth=truth,
+        score=task.score(probabilities, truth),
         description=description,
+        fold_of=fold_of,
+        fold_probes=fitted.fold_probes,
+        decisions=tuple(decisions),
         preview=preview,
     )
 
 
 def refit_head(head: HeadFit, progress: Progress) -> None:
     """Fit the probe to the validation images too, once they have decided everything: they are many of a few images."""
+    if head.fold_of is not None:  # it is
+        return
     copies = _probed(head.copies, head.settings)
     pool = _pooling(head.partition, sum(map(len, copies)) + len(head.validation_features))
     targets = [head.data.targets("train")] * len(copies) + [head.data.targets("validation")]
@@ -154,6 +196,16 @@ def refit_head(head: HeadFit, progress: Progress) -> None:
             sample_weight=_sample_weight(labels, head.data, head.settings),
         )
         _set_probe(head.partition, probe)
+
+
+def _cross_validates(settings: Settings, data: SplitImages) -> bool:
+    """Whether images are so few that each must both teach and judge: the validation images alone would decide by chance."""
+    return settings.light and len(data.indices("train")) + len(data.indices("validation")) < FEW
+
+
+def _join(extract: Callable[[str], np.ndarray], splits: Sequence[str]) -> np.ndarray:
+    found = [extract(split) for split in splits]
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _probed(copies: tuple[np.ndarray, ...], settings: Settings) -> tuple[np.ndarray, ...]:
@@ -193,12 +245,29 @@ def _pooling(parts: Partition, images: int) -> Callable[[np.ndarray], np.ndarray
     return lambda features: in_batches(run, features)
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    """A linear probe; with folds also one per fold, and what they give for the images that they have not seen."""
+
+    probe: LinearProbe
+    fold_probes: tuple[LinearProbe, ...] = ()
+    held_out: np.ndarray | None = None
+
+
 def _fit_probe(
-    copies: Sequence[np.ndarray], data: SplitImages, settings: Settings, validation: np.ndarray, progress: Progress
-) -> LinearProbe:
-    labels = np.concatenate([data.targets("train")] * len(copies))
+    copies: Sequence[np.ndarray],
+    targets: np.ndarray,
+    fold_of: np.ndarray | None,
+    validation: np.ndarray,
+    data: SplitImages,
+    settings: Settings,
+    progress: Progress,
+) -> _Fitted:
     with progress.phase("Fitting the head"):
-        return fit_linear_probe(
+        if fold_of is not None:
+            return _fit_probe_by_folds(copies, targets, fold_of, data, settings)
+        labels = np.concatenate([targets] * len(copies))
+        probe = fit_linear_probe(
             np.concatenate(copies),
             labels,
             data.num_classes,
@@ -206,6 +275,34 @@ def _fit_probe(
             data.targets("validation"),
             sample_weight=_sample_weight(labels, data, settings),
         )
+        return _Fitted(probe)
+
+
+def _fit_probe_by_folds(copies, targets, fold_of, data, settings) -> _Fitted:
+    """The L2 penalty with the lowest loss on held-out folds, and the probe that is fitted to all of them with it."""
+
+    def fit(rows, l2, start=None):
+        labels = np.concatenate([targets[rows]] * len(copies))
+        features = np.concatenate([each[rows] for each in copies])
+        weights = _sample_weight(labels, data, settings)
+        judged = (features[:1], labels[:1])  # nothing to select
+        return fit_linear_probe(features, labels, data.num_classes, *judged, (l2,), start, weights)
+
+    folds = range(fold_of.max() + 1)
+    best: tuple[float, float, list[LinearProbe], np.ndarray] | None = None
+    probes: list[Any] = [None] * len(folds)
+    for l2 in FEW_L2_VALUES:
+        probes = [fit(fold_of != fold, l2, probes[fold]) for fold in folds]
+        logits = np.empty((len(targets), data.num_classes), "float32")
+        for fold, probe in zip(folds, probes, strict=True):
+            logits[fold_of == fold] = probe.logits(copies[0][fold_of == fold])
+        loss = cross_entropy(logits, targets)
+        if best is None or loss < best[0]:
+            best = loss, l2, probes, logits
+    assert best is not None
+    _, l2, probes, logits = best
+    probabilities = expit(logits) if targets.ndim == 2 else softmax(logits, axis=1)
+    return _Fitted(fit(np.arange(len(targets)), l2), tuple(probes), probabilities)
 
 
 def _sample_weight(labels: np.ndarray, data: SplitImages, settings: Settings) -> np.ndarray | None:
@@ -217,21 +314,34 @@ def _set_probe(parts: Partition, probe: LinearProbe) -> None:
     parts.rest.get_layer("logits").set_weights([probe.kernel, probe.bias])
 
 
-def _flips_are_safe(plain, held_out, probe, data, flipped, pool, predict) -> bool:
+def _decide_on_flips(plain, held_out, fitted, fold_of, data, flipped, predict) -> Decision:
     """Whether a probe that saw no flipped images knows them: on validation, or by cross-validation where that is small.
 
     With too few images for either, the answer is no: two classes may differ by left and right alone.
     """
     truth, learned = data.targets("validation"), data.targets("train")
     if len(truth) + len(learned) < calibration.MIN_EXAMPLES:
-        return False
+        reason = f"fewer than {calibration.MIN_EXAMPLES} images cannot tell whether left and right matter"
+        return Decision("horizontal_flip", False, reason)
     if len(truth) >= calibration.MIN_EXAMPLES:
-        plain_probabilities = in_batches(predict, pool(held_out))
-        return check_flips(plain_probabilities, in_batches(predict, pool(flipped("validation"))), truth).is_safe
-    features = np.concatenate([pool(plain), pool(held_out)])
-    others = np.concatenate([pool(flipped("train")), pool(flipped("validation"))])
+        found = check_flips(in_batches(predict, held_out), in_batches(predict, flipped("validation")), truth)
+        return _decision_on_flips(found, f"{len(truth)} validation images", data)
+    features = plain if fold_of is not None else np.concatenate([plain, held_out])
+    others = np.concatenate([flipped("train"), flipped("validation")])
     labels = np.concatenate([learned, truth])
-    return check_flips_by_cross_validation(features, others, labels, data.num_classes, probe.l2).is_safe
+    if fold_of is None:
+        fold_of = assign_folds(labels, data.units("train") + data.units("validation"))
+    found = check_flips_by_cross_validation(features, others, labels, data.num_classes, fitted.probe.l2, fold_of)
+    return _decision_on_flips(found, f"cross-validation of {len(labels)} images", data)
+
+
+def _decision_on_flips(found: FlipCheck, judge: str, data: SplitImages) -> Decision:
+    losses = (
+        f"a linear probe that saw no flipped images has loss {found.plain:.3g}, and {found.flipped:.3g} on flipped ones"
+    )
+    harmed = [data.catalog.classes[number] for number in found.harmed]
+    harm = f"; it no longer knows {join_some(harmed, 3)}" if harmed else ""
+    return Decision("horizontal_flip", found.is_safe, f"{losses}{harm} ({judge})")
 
 
 def augmentation_of(settings: Settings) -> Augmentation:
@@ -241,14 +351,14 @@ def augmentation_of(settings: Settings) -> Augmentation:
     return augment.preset(settings.augmentation, horizontal_flip=bool(settings.horizontal_flip))
 
 
-def _augmented_copies(extractor, data, settings, cache, progress):
-    """Features of augmented copies of the training images, one array per copy; and a preview of them."""
+def _augmented_copies(extractor, data, settings, cache, progress, split):
+    """Features of augmented copies of the images of a split, one array per copy; and a preview of them."""
     # Features of two images cannot be mixed as the images could.
     augmentation = replace(augmentation_of(settings), mixup=0.0, cutmix=0.0)
-    with progress.phase("Reading larger images", len(data.indices("train"))) as advance:
-        source = data.load_larger(augmentation, cache, advance)
-    batches = data.augmented_batches(source, augmentation, BATCH_SIZE, settings.seed, shuffle=False)
-    key, epochs = data.augmented_cache_key(augmentation, settings.seed), range(1, settings.augmented_copies)
+    with progress.phase("Reading larger images", len(data.indices(split))) as advance:
+        source = data.load_larger(augmentation, cache, advance, split)
+    batches = data.augmented_batches(source, augmentation, BATCH_SIZE, settings.seed, shuffle=False, split=split)
+    key, epochs = data.augmented_cache_key(augmentation, settings.seed, split), range(1, settings.augmented_copies)
     with (
         progress.phase("Features of augmented copies", len(epochs) * batches.examples) as advance,
         naming_files(source),

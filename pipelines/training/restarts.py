@@ -53,6 +53,7 @@ class FitResult:
         restarts: What divergence there was, `pipelines.training.divergence.Restart`s.
         start_weights: The weights of the classifier before.
         preview: A figure of the augmentation, uint8 `(height, width, 3)`, or None.
+        race: What the race of learning rates found, or None.
     """
 
     history: list[dict]
@@ -61,6 +62,7 @@ class FitResult:
     restarts: tuple[Restart, ...] = ()
     start_weights: Sequence[np.ndarray] = ()
     preview: np.ndarray | None = None
+    race: Any = None
 
 
 def fit_with_restarts(
@@ -82,13 +84,14 @@ def fit_with_restarts(
         batches: A function of epoch and step, with `steps`.
         validation: What `model.fit` takes as `validation_data`.
         start: What training starts from.
-        settings: Epochs, learning rate and the like.
+        settings: Epochs, learning rate and the like; the learning rate is not None.
         folder: Where the state of the job is; an interrupted job resumes from there.
         callbacks: More Keras callbacks.
 
     Raises:
         TrainingError: If memory does not suffice for a batch.
     """
+    assert settings.learning_rate is not None  # a race has decided
     first = start.score
     history: list[dict] = []
     restarts: list[Restart] = []
@@ -115,7 +118,7 @@ def fit_with_restarts(
 def _fit_once(model, batches, validation, start, settings, folder, callbacks):
     """One `model.fit`, to its end or until it diverges: history, `RestoreBestWeights`, the reason if it diverged."""
     model.compile(
-        _optimizer(model, batches.steps, settings),
+        make_optimizer(model, settings.epochs * batches.steps, settings),
         **start.task.compile_arguments(settings.label_smoothing),
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
     )
@@ -153,12 +156,30 @@ def _no_memory(settings):
     )
 
 
-def _optimizer(model, steps, settings):
-    total = settings.epochs * steps
+class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule times a variable: another peak needs no other graph.
+
+    Args:
+        schedule: A schedule with peak 1.
+        peak: A variable.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, peak: keras.Variable):
+        self._schedule, self._peak = schedule, peak
+
+    def __call__(self, step: Any) -> Any:
+        return self._peak * self._schedule(step)
+
+
+def make_optimizer(
+    model: keras.Model, total: int, settings: Settings, peak: keras.Variable | None = None
+) -> keras.optimizers.Optimizer:
+    """The optimizer that settings describe, for so many steps in all; `peak` stands for the learning rate if it is given."""
     warm_up = min(round(settings.warmup_fraction * total), total - 1)  # Keras wants a step at least in which it falls
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, total - warm_up, warmup_target=settings.learning_rate, warmup_steps=warm_up
-    )
+    highest = settings.learning_rate if peak is None else 1.0
+    rate = keras.optimizers.schedules.CosineDecay(0.0, total - warm_up, warmup_target=highest, warmup_steps=warm_up)
+    if peak is not None:
+        rate = ScaledSchedule(rate, peak)
     options = {
         "weight_decay": settings.weight_decay,
         "global_clipnorm": settings.global_clipnorm or None,

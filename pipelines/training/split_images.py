@@ -49,6 +49,11 @@ class SplitImages:
         """Class numbers `(images,)`; with several labels per image 0 and 1, `(images, classes)`."""
         return self.catalog.targets(self.indices(split))
 
+    def units(self, split: str) -> list[str]:
+        """For each image of a split the name of what stays together: its group, or its path."""
+        catalog = self.catalog
+        return [catalog.groups[index] or catalog.paths[index] for index in self.indices(split)]
+
     def batches(self, split: str) -> ImageBatches:
         """The images of a split in order, without augmentation."""
         assert self.images.source is not None  # `doctor.read` stored them
@@ -66,17 +71,17 @@ class SplitImages:
         """A digest of the images of a split."""
         return digest(self.images.key, self.images.indices_of(self.indices(split)).tolist())
 
-    def larger(self, augmentation: Augmentation) -> tuple[list, Preprocessing]:
-        """Paths of the training images, and how to read them large enough to take random crops from."""
+    def larger(self, augmentation: Augmentation, split: str = "train") -> tuple[list, Preprocessing]:
+        """Paths of the images of a split, and how to read them large enough to take random crops from."""
         size = augmentation.stored_size(self.preprocessing.size)
         larger = replace(self.preprocessing, size=size, crop_fraction=1.0)
-        return [self.catalog.paths[index] for index in self.indices("train")], larger
+        return [self.catalog.paths[index] for index in self.indices(split)], larger
 
     def load_larger(
-        self, augmentation: Augmentation, cache: ArrayCache, progress: Callable[[int], object]
+        self, augmentation: Augmentation, cache: ArrayCache, progress: Callable[[int], object], split: str = "train"
     ) -> np.ndarray | image_files.ImageFiles:
-        """The training images, large enough to take random crops from: an array, or `ImageFiles` where there is no room."""
-        return image_files.load_images(*self.larger(augmentation), cache, progress)
+        """The images of a split, large enough to take random crops from: an array, or `ImageFiles` where there is no room."""
+        return image_files.load_images(*self.larger(augmentation, split), cache, progress)
 
     def augmented_batches(
         self,
@@ -86,11 +91,12 @@ class SplitImages:
         seed: int,
         shuffle: bool = True,
         class_balance: str | None = None,
+        split: str = "train",
     ) -> ImageBatches:
-        """Batches of augmented training images from what `load_larger` gives."""
+        """Batches of augmented images of a split from what `load_larger` gives."""
         return ImageBatches(
             source,
-            self.targets("train"),
+            self.targets(split),
             self.preprocessing.size,
             batch_size,
             classes=self.num_classes,
@@ -100,9 +106,9 @@ class SplitImages:
             balance=class_balance,
         )
 
-    def augmented_cache_key(self, augmentation: Augmentation, seed: int) -> str:
-        """A digest of the augmented training images."""
-        files = image_files.ImageFiles(*self.larger(augmentation)).key
+    def augmented_cache_key(self, augmentation: Augmentation, seed: int, split: str = "train") -> str:
+        """A digest of the augmented images of a split."""
+        files = image_files.ImageFiles(*self.larger(augmentation, split)).key
         return digest(files, augmentation.to_dict(), image_files.code_version(augment), seed)
 
     def preview(

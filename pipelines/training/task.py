@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_cnn import heads
-from keras_cnn.training import MultiLabelAveragePrecision
+from keras_cnn.training import MultiLabelAveragePrecision, calibration
 from keras_cnn.training.metrics import average_precision
 from pipelines.catalog import Catalog
 from pipelines.evaluation.multi_label import MultiLabelEvaluation
@@ -203,6 +203,13 @@ def _constant(counts, targets):
 def task_for(catalog: Catalog) -> Task:
     """The task of a `Catalog`."""
     return (MultiLabel if catalog.multi_label else SingleLabel)(len(catalog.classes))
+
+
+def calibrated_loss(task: Task, probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """The cross-entropy in nats after division of the logits by the best temperature: confidence does not count, order does."""
+    temperature = calibration.fit_temperature(probabilities, targets)
+    calibrated = calibration.calibrated(probabilities, temperature, independent=targets.ndim == 2)
+    return task.score(calibrated, targets)["loss"]
 
 
 def sort_key(score: dict[str, float]) -> tuple[float, float]:

@@ -82,9 +82,10 @@ def test_a_stage_before_which_the_network_cannot_be_taken_apart():
         defaults.choose(AROUND, 5_000, train="stage2")
 
 
-def test_on_kept_activations_about_1500_steps_are_made_but_5_to_12_epochs():
+def test_the_last_stage_is_trained_for_about_1500_steps_but_5_to_10_epochs_and_at_least_60_steps():
     epochs = [defaults.choose(STAGES, images, train="last").epochs for images in (32 * 100, 32 * 200, 32 * 1000)]
-    assert epochs == [12, 7, 5]
+    assert epochs == [10, 7, 5]
+    assert [defaults.choose(STAGES, images).epochs for images in (20, 64, 320)] == [60, 30, 10]
     halved = defaults.choose(STAGES, 32 * 200, train="last", batch_size=16, gradient_accumulation_steps=2)
     assert halved.epochs == 7  # as many updates
 
@@ -161,5 +162,5 @@ def test_what_is_overruled_and_what_is_left():
 @pytest.mark.parametrize(("share", "expected"), [(1.0, [0, 1 / 3, 2 / 3, 1]), (0.5, [0, 1 / 2, 1, 1 / 2])])
 def test_the_rate_rises_through_the_warm_up_even_if_that_is_all(share, expected):
     chosen = defaults.choose(STAGES, 5_000, epochs=2, learning_rate=1.0, warmup_fraction=share)
-    rate = restarts._optimizer(None, 2, chosen)._learning_rate
+    rate = restarts.make_optimizer(None, 4, chosen)._learning_rate
     assert [float(rate(step)) for step in range(4)] == pytest.approx(expected)

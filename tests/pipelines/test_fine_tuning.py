@@ -44,7 +44,7 @@ def test_what_is_written(job):
     assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs", "serving"]
     assert {path.name for path in result.run.iterdir()} == {
         *("settings.json", "metrics.json", "history.csv", "catalog.csv", "model.keras", "report.html"),
-        "test_probabilities.npy",
+        *("test_probabilities.npy", "augmentation.png"),
     }
     metrics = json.loads((result.run / "metrics.json").read_text())
     assert metrics["accuracy"] == result.accuracy
@@ -149,7 +149,11 @@ def test_the_summary_says_what_a_person_asks(job, capsys):
     assert "Images 13 training, 6 validation (then also for training), 5 test, 3 excluded (see catalog.csv)" in text
     low, high = wilson_interval(round(5 * job[0].accuracy), 5)
     assert f"Test {100 * job[0].accuracy:.1f} % accuracy (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in text
-    assert "reading images" in text and "fine-tuning" in text and "only 6 validation images" in text
+    assert (
+        "reading images" in text
+        and "fine-tuning" in text
+        and "cross-validation of 19 images, accuracy: linear probe" in text
+    )
     assert f"For TF Serving {job[0].export}" in text and f"Report {job[0].report}" in text
     print_summary(replace(job[0], metrics={**job[0].metrics, "selected": "fine_tuned"}))
     text = " ".join(capsys.readouterr().out.split())

@@ -67,12 +67,13 @@ def test_cross_validation_finds_flips_that_change_the_class(independent):
     plain[:, 0] = np.where(targets, 2, -2)
     truth = np.stack([targets, np.arange(64) // 2 % 2], 1) if independent else targets
     plain[:, 1] = np.where(np.arange(64) // 2 % 2, 2, -2)
+    fold_of = np.arange(64) // 4 % 4  # each with both classes and both signs
     changed, same = plain * np.where(np.arange(20) == 0, -1, 1), plain * np.where(np.arange(20) == 5, -1, 1)
-    assert not check_flips_by_cross_validation(plain, changed, truth, 2, 0.01).is_safe
-    assert check_flips_by_cross_validation(plain, same, truth, 2, 0.01).is_safe
+    assert not check_flips_by_cross_validation(plain, changed, truth, 2, 0.01, fold_of).is_safe
+    assert check_flips_by_cross_validation(plain, same, truth, 2, 0.01, fold_of).is_safe
     # No feature separates the classes: what the heads know of their own training examples does not count.
     noise = plain[:, 2:]
-    assert not check_flips_by_cross_validation(noise, noise, truth, 2, 0.01).is_safe
+    assert not check_flips_by_cross_validation(noise, noise, truth, 2, 0.01, fold_of).is_safe
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def test_the_average_keeps_its_share_an_update_however_many_steps_that_takes(acc
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     network = kc.Backbone(model, (), kc.Preprocessing(4), "made here")
     more = {"optimizer": "sgd", "ema_momentum": 0.75, "weight_decay": 0.0, "gradient_accumulation_steps": accumulate}
-    optimizer = restarts._optimizer(model, 10, defaults.choose(network, 8, train="all", epochs=1, **more))
+    optimizer = restarts.make_optimizer(model, 10, defaults.choose(network, 8, train="all", epochs=1, **more))
     for weight in (1.0, 5.0):
         model.layers[0].kernel.assign([[weight]])
         for _ in range(accumulate):

@@ -47,8 +47,9 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def fitted(data, tmp_path):
-    """A function of settings: the head fitted on a new network of three stages."""
+def fitted(data, tmp_path, monkeypatch):
+    """A function of settings: the head fitted on a new network of three stages; validation decides, few as images are."""
+    monkeypatch.setattr(heads, "FEW", 0)
 
     def fit(**options):
         network = staged_backbone("stage1", "stage2", "stage3")
@@ -121,7 +122,7 @@ def gradient(pooled, labels, kernel, bias, l2):
 
 
 def test_a_selected_probe_is_fitted_to_the_validation_images_too_once_they_have_judged_it(fitted, data):
-    head = fitted(train="head")
+    head = fitted(train="head", augmentation="none")
     judged, score = head.probabilities.copy(), dict(head.score)
     first = head.model.get_layer("logits").get_weights()
     classifier = select(head, None, QUIET)
@@ -136,7 +137,7 @@ def test_a_selected_probe_is_fitted_to_the_validation_images_too_once_they_have_
 @pytest.mark.parametrize("train", mark_slow(["all", "stage2"], except_for=["all"]))
 def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(fitted, data, train):
     """Whatever fine-tuning has done to the weights: a job that selects the probe ends as `train="head"` does."""
-    alone = fitted(train="head")
+    alone = fitted(train="head", augmentation="none")
     random.seed(0)  # the same network again
     tuned = fitted(train=train, **({"augmented_copies": 2} if train == "stage2" else {}))
     before = tuned.model.get_weights()
@@ -154,7 +155,8 @@ def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(f
 
 
 @pytest.mark.parametrize(
-    ("train", "copies"), [("head", 1), ("last", 1), pytest.param("stage2", 4, marks=pytest.mark.slow), ("all", 1)]
+    ("train", "copies"),
+    [("head", 1), ("head", 5), ("last", 5), pytest.param("stage2", 4, marks=pytest.mark.slow), ("all", 1)],
 )
 def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, monkeypatch, train, copies):
     learned, fit_probe = [], heads.fit_linear_probe
@@ -165,10 +167,11 @@ def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, mon
 
     monkeypatch.setattr(heads, "fit_linear_probe", counted)
     options = {"augmented_copies": copies} if train == "stage2" else {}
-    head = fitted(train=train, **options)
-    assert learned == [12] and len(head.copies) == copies
+    head = fitted(train=train, augmentation="none" if copies == 1 else "light", **options)
+    probed = [12, 60] if copies == 5 else [12]  # the plain images, then the copies, which only `light` training probes
+    assert learned == probed and len(head.copies) == copies
     select(head, None, QUIET)
-    assert learned == [12, 24]
+    assert learned == [*probed, probed[-1] + 12]
 
 
 @pytest.mark.slow

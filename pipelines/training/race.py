@@ -1,0 +1,178 @@
+"""A race of learning rates: short trainings of the last stage, judged on images that they have not seen.
+
+No rate is right for all data. Where images are few, the same trainings say whether fine-tuning helps at all.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_cnn import durable
+from keras_cnn.autograph import without_autograph
+from keras_cnn.training import LinearProbe
+from pipelines import device
+from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
+from pipelines.settings import Settings
+from pipelines.training.decisions import Decision
+from pipelines.training.feature_extractor import in_batches, inference
+from pipelines.training.interpolation import COEFFICIENTS, interpolate
+from pipelines.training.restarts import make_optimizer
+from pipelines.training.task import Task, calibrated_loss
+
+STEPS = 40
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training of the race.
+
+    Attributes:
+        copies: Cached features of the images to train on, one array per augmented copy.
+        targets: Theirs.
+        probe: The linear probe that training starts from; None: the one that the network has.
+        features: Cached features of the images to judge by, plain.
+    """
+
+    copies: Sequence[np.ndarray]
+    targets: np.ndarray
+    probe: LinearProbe | None
+    features: np.ndarray
+
+
+@dataclass(frozen=True)
+class Race:
+    """What a race found.
+
+    Attributes:
+        learning_rate: The peak rate whose network has the lowest loss on the images to judge by.
+        coefficient: The share of fine-tuning in that network, as in `interpolate`.
+        probabilities: What that network gives for the images to judge by, `(images, classes)`.
+        losses: The lowest loss per rate.
+    """
+
+    learning_rate: float
+    coefficient: float
+    probabilities: np.ndarray
+    losses: dict[float, float]
+
+    def decisions(self, probe: float) -> list[Decision]:
+        """The choice of the rate, if there was one; `probe` is the loss of the linear probe."""
+        if len(self.losses) < 2:
+            return []
+        listed = ", ".join(f"{loss:.3g} at {rate:g}" for rate, loss in self.losses.items())
+        reason = f"loss of short trainings on images that they had not seen: {listed}; of the linear probe {probe:.3g}"
+        return [Decision("learning_rate", self.learning_rate, reason)]
+
+
+def run_race(
+    model: keras.Model,
+    rest: keras.Model,
+    folds: Sequence[Fold],
+    truth: np.ndarray,
+    rates: Sequence[float],
+    task: Task,
+    settings: Settings,
+    folder: Path,
+    progress: Callable[[int], object],
+) -> Race:
+    """Train at each rate on each fold, and compare the losses. The weights of `model` are as before afterwards.
+
+    Args:
+        model: Cached features -> probabilities, to train.
+        rest: The same network, to compute with: it shares the weights.
+        folds: The trainings.
+        truth: The targets of all images to judge by, in the order of the folds.
+        rates: Peak learning rates.
+        task: What is learned.
+        settings: Of the job.
+        folder: Where the state of the job is: what is found is kept there.
+        progress: Called with the number of steps made since the last call.
+    """
+    file = folder / "race.npz"
+    judged = _read(file, (len(rates), len(COEFFICIENTS), len(truth), task.num_classes))
+    if judged is None:
+        judged = _judge(model, rest, folds, rates, task, settings, progress)
+        with durable.atomic_write(file) as stream:
+            np.savez(stream, judged=judged)
+    losses = np.array([[calibrated_loss(task, each, truth) for each in of_rate] for of_rate in judged])
+    rate, coefficient = map(int, np.unravel_index(losses.argmin(), losses.shape))
+    return Race(
+        rates[rate],
+        COEFFICIENTS[coefficient],
+        judged[rate, coefficient],
+        dict(zip(rates, losses.min(1).tolist(), strict=True)),
+    )
+
+
+def _judge(model, rest, folds, rates, task, settings, progress):
+    """Probabilities of the images to judge by, `(rates, coefficients, images, classes)`."""
+    start, logits = model.get_weights(), model.get_layer("logits")
+    peak = keras.Variable(0.0, trainable=False, name="peak")
+    once = replace(settings, ema_momentum=0.0, gradient_accumulation_steps=1)
+    model.compile(
+        make_optimizer(model, STEPS, once, peak),
+        **task.compile_arguments(settings.label_smoothing),
+        jit_compile=device.has_gpu(),
+    )
+    model.optimizer.build(model.trainable_variables)
+    run, reset = inference(rest), _resetting(model)
+    judged = []
+    for fold in folds:
+        model.set_weights(start)  # nothing that another fold has learned from its images
+        if fold.probe is not None:
+            logits.set_weights([fold.probe.kernel, fold.probe.bias])
+        begin, of_fold = model.get_weights(), []
+        for rate in rates:
+            model.set_weights(begin)
+            reset()
+            peak.assign(rate)
+            model.fit(_steps(fold, task, settings), shuffle=False, verbose=0)
+            progress(STEPS)
+            end, of_rate = model.get_weights(), []
+            for coefficient in COEFFICIENTS:
+                model.set_weights(interpolate(begin, end, coefficient))
+                of_rate.append(np.nan_to_num(in_batches(run, fold.features)))
+            of_fold.append(of_rate)
+        judged.append(np.array(of_fold, "float32"))
+    model.set_weights(start)
+    return np.concatenate(judged, axis=2)
+
+
+def _steps(fold: Fold, task: Task, settings: Settings) -> tf.data.Dataset:
+    """As many batches as the race has steps, of one epoch after another."""
+    targets = to_one_hot(fold.targets, task.num_classes)
+    batches = FeatureBatches(fold.copies, targets, settings.batch_size, settings.seed, settings.class_balance)
+    epochs = -(-STEPS // batches.steps)
+    dataset = tf.data.Dataset.range(epochs).flat_map(without_autograph(batches)).take(STEPS)
+    return dataset.apply(tf.data.experimental.assert_cardinality(STEPS))
+
+
+def _resetting(model: keras.Model) -> Callable[[], None]:
+    """A function that puts optimizer and seeds back to where they are now."""
+    weights = {id(variable) for variable in model.weights}
+    seeds = [variable for variable in model.variables if id(variable) not in weights]
+    variables = [*model.optimizer.variables, *seeds]
+    values = [variable.numpy() for variable in variables]
+
+    def reset() -> None:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    return reset
+
+
+def _read(file, shape):
+    """What an interrupted job has found; None where that is nothing, or cannot be read."""
+    try:
+        with np.load(file) as found:
+            judged = found["judged"]
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    return judged if judged.shape == shape else None
