@@ -142,6 +142,7 @@ def _judge(model, rest, folds, rates, task, settings, progress):
             of_fold.append(of_rate)
         judged.append(np.array(of_fold, "float32"))
     model.set_weights(start)
+    reset()  # a resumed job, which reads what the race has found, goes on with the same seeds
     return np.concatenate(judged, axis=2)
 
 
@@ -171,7 +172,7 @@ def _resetting(model: keras.Model) -> Callable[[], None]:
 def _read(file, shape):
     """What an interrupted job has found; None where that is nothing, or cannot be read."""
     try:
-        with np.load(file) as found:
+        with open(file, "rb") as stream, np.load(stream) as found:
             judged = found["judged"]
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None
