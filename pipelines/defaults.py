@@ -62,7 +62,7 @@ def choose(
             if epochs are given and only the head is trained, or none and more than the head.
     """
     check_names(overrides)
-    if multi_label and overrides.get("class_balance"):
+    if multi_label and overrides.get("class_balance") not in (None, "none"):
         expected = "None with several labels per image"
         raise ValueError(arguments.message("fit", "class_balance", expected, overrides["class_balance"]))
     _check_flips(overrides)

@@ -22,7 +22,7 @@ from pipelines.progress import Progress
 from pipelines.report import write_report
 from pipelines.runs import output_folder, records
 from pipelines.training import job_state
-from pipelines.training.classifier import select
+from pipelines.training.classifier import even_out_classes, select
 from pipelines.training.decisions import Decision
 from pipelines.training.fitting import fit
 from pipelines.training.head import HeadFit, fit_head
@@ -126,7 +126,7 @@ def fine_tune(
             except kc.training.FrozenWeightsError:  # not what was asked for: nothing to resume
                 job_state.remove(out)
                 raise
-        classifier = select(head, fitted, phases)
+        classifier = even_out_classes(select(head, fitted, phases))
         catalog = head.data.catalog
         with phases.phase("Testing", len(catalog.included("test"))) as advance:
             temperature = calibration.fit_temperature(classifier.validation_probabilities, head.truth)

@@ -98,8 +98,8 @@ class Settings:
     )
     class_balance: str | None = _option(
         "balance the classes: sampling shows each class equally often, weights weighs the loss",
-        "none",
-        choices=("sampling", "weights"),
+        "none; of uneven classes a shift of the logits, if validation shows a gain",
+        choices=("none", "sampling", "weights"),
         value=None,
     )
     optimizer: str = _option(
@@ -135,6 +135,11 @@ class Settings:
     def trains_on_images(self) -> bool:
         """Whether training reads augmented images; otherwise cached features."""
         return self.train == "all"
+
+    @property
+    def balance(self) -> str | None:
+        """How training balances the classes: "sampling", "weights", or None."""
+        return None if self.class_balance == "none" else self.class_balance
 
     @property
     def light(self) -> bool:

@@ -65,6 +65,7 @@ def _format_text(found: dict[str, Any]) -> str:
     lines.append(
         f"{'all labels correct' if multi_label else 'accuracy'} {100 * found['accuracy']:.1f} % of {found['images']} images "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+        + ("" if multi_label else f", balanced accuracy {100 * found['balanced_accuracy']:.1f} %")
     )
     if found["unreadable"]:
         lines.append(f"{len(found['unreadable'])} files cannot be read, such as {printable(found['unreadable'][0])}")

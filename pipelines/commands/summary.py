@@ -76,7 +76,7 @@ def _test(result):
     main = f"[bold]{_percent(metrics[task.primary_metric])}[/bold] {task.primary_metric.replace('_', ' ')}"
     interval = f"(95 % interval {low:.1f} to {high:.1f} %)"
     if task.primary_metric == "accuracy":
-        return f"{main} {interval}"
+        return f"{main} {interval}; balanced accuracy {_percent(metrics['balanced_accuracy'])}"
     return f"{main}; {_percent(result.accuracy)} of the images {task.correct} {interval}"
 
 

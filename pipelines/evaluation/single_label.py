@@ -34,6 +34,11 @@ class SingleLabelEvaluation:
         return float((self.predicted == self.targets).mean())
 
     @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that have examples: each class counts the same, however rare it is."""
+        return float(np.mean([row["recall"] for row in self.by_class() if row["recall"] is not None]))
+
+    @property
     def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of the accuracy."""
         return wilson_interval(int((self.predicted == self.targets).sum()), len(self.targets))
@@ -45,7 +50,11 @@ class SingleLabelEvaluation:
 
     def metrics(self) -> dict:
         """The metrics over all examples, as plain values."""
-        return {"accuracy": self.accuracy, "interval_95": self.interval}
+        return {
+            "accuracy": self.accuracy,
+            "interval_95": self.interval,
+            "balanced_accuracy": self.balanced_accuracy,
+        }
 
     def confusion_matrix(self) -> np.ndarray:
         """`(classes, classes)` counts: rows are true classes, columns are predicted classes."""

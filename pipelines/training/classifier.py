@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.progress import Progress
+from pipelines.training import class_prior
+from pipelines.training.class_prior import Adjustment
 from pipelines.training.decisions import Decision
 from pipelines.training.feature_extractor import FeatureExtractor, in_batches, inference
 from pipelines.training.head import HeadFit, refit_head
@@ -31,6 +33,7 @@ class Classifier:
             them.
         validation: Validation scores: of `linear_probe`, and of `fine_tuned` if there was fine-tuning.
         coefficient: The share of fine-tuning in the weights, as in `pipelines.training.interpolation`; 0 for a linear probe.
+        adjustment: The shift of the logits that evens out uneven classes; None where they are even.
         gain: By how much the fine-tuned network is better, and the standard error; None where no epoch was better.
     """
 
@@ -41,6 +44,7 @@ class Classifier:
     validation: dict[str, dict[str, float]]
     coefficient: float = 0.0
     gain: tuple[float, float] | None = None
+    adjustment: Adjustment | None = None
 
     @property
     def decisions(self) -> list[Decision]:
@@ -48,24 +52,27 @@ class Classifier:
         found = list(self.head.decisions)
         if self.fitted and self.fitted.race:
             found += self.fitted.race.decisions(self.head.score["loss"])
-        return [*found, *self._selection()]
+        if FINE_TUNED in self.validation:
+            found += self._selection()
+        if self.adjustment is not None:
+            found.append(self.adjustment.decision(self._judge))
+        return found
+
+    @property
+    def _judge(self):
+        images = len(self.head.truth)
+        return f"{images} validation images" if self.head.fold_of is None else f"cross-validation of {images} images"
 
     def _selection(self):
-        """Which network, if there was a choice, and why."""
-        if FINE_TUNED not in self.validation:
-            return
-        images = len(self.head.truth)
-        judge = (
-            f"cross-validation of {images} images" if self.head.fold_of is not None else f"{images} validation images"
-        )
+        """Which network, and why."""
         metric = self.head.task.primary_metric
         scores = [f"{100 * self.validation[name][metric]:.1f} %" for name in (FINE_TUNED, LINEAR_PROBE)]
         compared = f"{metric.replace('_', ' ')} {scores[0]} against {scores[1]} of the linear probe"
         gained = "" if self.gain is None else f", a gain of {100 * self.gain[0]:.1f} ± {100 * self.gain[1]:.1f} points"
         rule = "" if self.selected == FINE_TUNED else "; the simpler network wins without a clear gain"
-        yield Decision("selected", self.selected, f"{compared}{gained} ({judge}){rule}")
+        yield Decision("selected", self.selected, f"{compared}{gained} ({self._judge}){rule}")
         if self.selected == FINE_TUNED and self.coefficient < 1:
-            reason = f"lower loss than with all of the change by fine-tuning ({judge})"
+            reason = f"lower loss than with all of the change by fine-tuning ({self._judge})"
             yield Decision("coefficient", self.coefficient, reason)
 
     def test_probabilities(
@@ -107,6 +114,21 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
         head.model.set_weights(fitted.start_weights)
     refit_head(head, progress)
     return Classifier(head, fitted, LINEAR_PROBE, head.probabilities, scores, gain=gain)
+
+
+def even_out_classes(classifier: Classifier) -> Classifier:
+    """The same classifier; of uneven classes with a shift of the logits, if that is better on the images that decide."""
+    head = classifier.head
+    if head.settings.class_balance is not None:
+        return classifier
+    found = head.task.adjustment(classifier.validation_probabilities, head.truth, head.targets)
+    if found is None or not found.tau:
+        return replace(classifier, adjustment=found)
+    logits = head.model.get_layer("logits")
+    kernel, bias = logits.get_weights()
+    logits.set_weights([kernel, bias + found.bias])
+    adjusted = class_prior.adjust(classifier.validation_probabilities, found.bias)
+    return replace(classifier, adjustment=found, validation_probabilities=adjusted)
 
 
 def _judge(head: HeadFit, fitted: FitResult, end: list[np.ndarray]) -> tuple[float, np.ndarray]:

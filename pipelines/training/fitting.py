@@ -114,7 +114,7 @@ def _feature_data(head: HeadFit, cache, progress):
     """The later stages, and batches of cached features to train them on."""
     settings, data = head.settings, head.data
     targets = to_one_hot(head.targets, data.num_classes)
-    batches = FeatureBatches(head.copies, targets, settings.batch_size, settings.seed, settings.class_balance)
+    batches = FeatureBatches(head.copies, targets, settings.batch_size, settings.seed, settings.balance)
     truth = to_one_hot(data.targets("validation"), data.num_classes)
     validation = FeatureBatches([head.validation_features], truth, BATCH_SIZE, settings.seed)(0)
     return _trained_part(head.partition.rest), batches, validation, head.preview
@@ -126,7 +126,7 @@ def _image_data(head: HeadFit, cache, progress):
     with progress.phase("Reading larger images", len(data.indices("train"))) as advance:
         source = data.load_larger(augmentation, cache, advance)
     batches = data.augmented_batches(
-        source, augmentation, settings.batch_size, settings.seed, class_balance=settings.class_balance
+        source, augmentation, settings.batch_size, settings.seed, class_balance=settings.balance
     )
     preview = data.preview(source, augmentation, settings.seed)
     return _trained_part(head.model), batches, data.batches("validation")(), preview

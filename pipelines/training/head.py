@@ -307,7 +307,7 @@ def _fit_probe_by_folds(copies, targets, fold_of, data, settings) -> _Fitted:
 
 def _sample_weight(labels: np.ndarray, data: SplitImages, settings: Settings) -> np.ndarray | None:
     """Weights with which all classes count the same, however `class_balance` is achieved in training."""
-    return class_weights(labels, data.num_classes)[labels] if settings.class_balance else None
+    return class_weights(labels, data.num_classes)[labels] if settings.balance else None
 
 
 def _set_probe(parts: Partition, probe: LinearProbe) -> None:

@@ -142,14 +142,14 @@ def _judge(model, rest, folds, rates, task, settings, progress):
             of_fold.append(of_rate)
         judged.append(np.array(of_fold, "float32"))
     model.set_weights(start)
-    reset()  # a resumed job, which reads what the race has found, goes on with the same seeds
+    reset()  # a resumed job, which reads what the race has found, continues with the same seeds
     return np.concatenate(judged, axis=2)
 
 
 def _steps(fold: Fold, task: Task, settings: Settings) -> tf.data.Dataset:
     """As many batches as the race has steps, of one epoch after another."""
     targets = to_one_hot(fold.targets, task.num_classes)
-    batches = FeatureBatches(fold.copies, targets, settings.batch_size, settings.seed, settings.class_balance)
+    batches = FeatureBatches(fold.copies, targets, settings.batch_size, settings.seed, settings.balance)
     epochs = -(-STEPS // batches.steps)
     dataset = tf.data.Dataset.range(epochs).flat_map(without_autograph(batches)).take(STEPS)
     return dataset.apply(tf.data.experimental.assert_cardinality(STEPS))

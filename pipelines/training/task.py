@@ -15,6 +15,7 @@ from keras_cnn.training.metrics import average_precision
 from pipelines.catalog import Catalog
 from pipelines.evaluation.multi_label import MultiLabelEvaluation
 from pipelines.evaluation.single_label import SingleLabelEvaluation
+from pipelines.training.class_prior import Adjustment, choose_adjustment, is_uneven
 
 Evaluation = SingleLabelEvaluation | MultiLabelEvaluation
 RESAMPLES = 100  # of the bootstrap
@@ -69,6 +70,12 @@ class Task:
         """The score of always guessing by the class frequencies of the training images."""
         raise NotImplementedError
 
+    def adjustment(
+        self, probabilities: np.ndarray, targets: np.ndarray, training_targets: np.ndarray
+    ) -> Adjustment | None:
+        """The shift of the logits that evens out uneven classes; None where they are even, or there is no such shift."""
+        return None
+
     def is_clearly_better(self, probabilities: np.ndarray, others: np.ndarray, targets: np.ndarray) -> bool:
         """Whether one network is better than another on the same images by more than a standard error.
 
@@ -121,6 +128,12 @@ class SingleLabel(Task):
 
     def chance(self, training_targets: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         return self.score(_constant(np.bincount(training_targets, minlength=self.num_classes), targets), targets)
+
+    def adjustment(
+        self, probabilities: np.ndarray, targets: np.ndarray, training_targets: np.ndarray
+    ) -> Adjustment | None:
+        counts = np.bincount(training_targets, minlength=self.num_classes)
+        return choose_adjustment(probabilities, targets, counts) if is_uneven(counts) else None
 
 
 class MultiLabel(Task):

@@ -155,9 +155,11 @@ def test_the_summary_says_what_a_person_asks(job, capsys):
         and "cross-validation of 19 images, accuracy: linear probe" in text
     )
     assert f"For TF Serving {job[0].export}" in text and f"Report {job[0].report}" in text
-    print_summary(replace(job[0], metrics={**job[0].metrics, "selected": "fine_tuned"}))
+    judged = {"images": 6, "cross_validation": False}
+    print_summary(replace(job[0], metrics={**job[0].metrics, "selected": "fine_tuned", "judged": judged}))
     text = " ".join(capsys.readouterr().out.split())
     assert "6 validation, 5 test" in text and "selected: fine-tuned network" in text
+    assert "Warning only 6 images decide which model is better" in text
 
 
 def test_the_last_stage_is_trained_and_nothing_else(job, saved_model):
