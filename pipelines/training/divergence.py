@@ -62,12 +62,14 @@ class DivergenceGuard(keras.callbacks.Callback):
         chance: The validation score of always guessing by the class frequencies, with the same keys.
         uniform: The loss of a uniform guess in nats: log of the number of classes, or log 2 for independent labels.
         examples: Number of validation images.
+        settled: Number of steps before which only a loss that is NaN or infinite counts: of few images, an epoch is one or
+            two steps, and in the first ones a network may become worse and recover.
 
     Attributes:
         reason: Why training counts as diverged, a clause; None as long as it does not.
     """
 
-    def __init__(self, start: dict, chance: dict, uniform: float, examples: int):
+    def __init__(self, start: dict, chance: dict, uniform: float, examples: int, settled: int = 0):
         super().__init__()
         self.reason: str | None = None
         self._metric, self._uniform = primary_metric(start), uniform
@@ -75,8 +77,9 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._chance = chance[self._metric]
         error = math.sqrt(self._chance * (1 - self._chance) / examples)
         self._was_above_chance = start[self._metric] - self._chance > 2 * error
+        self._settled = settled
         self._smoothed: float | None = None
-        self._limit, self._mean, self._batch = math.inf, 0.0, 0
+        self._limit, self._mean, self._batch, self._steps = math.inf, 0.0, 0, 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keras' running mean of the loss begins again with every epoch."""
@@ -84,21 +87,22 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         """Look at the loss of this batch."""
+        self._steps += 1
         loss = self._batch_loss(float(logs["loss"]))
         if self._smoothed is None:
             self._smoothed, self._limit = loss, FAR_ABOVE * max(loss, self._uniform)
         self._smoothed += (1 - SMOOTHING) * (loss - self._smoothed)
         if not math.isfinite(loss):
             self._stop("the loss is NaN or infinite")
-        elif self._smoothed > self._limit:
+        elif self._steps >= self._settled and self._smoothed > self._limit:
             self._stop(f"the training loss rose to {self._smoothed:.3g}, above {self._limit:.3g}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Look at what validation says, unless training has diverged already."""
-        if self.reason:
-            return
         loss, score = float(logs["val_crossentropy"]), float(logs[f"val_{self._metric}"])
         name = self._metric.replace("_", " ")
+        if self.reason or (self._steps < self._settled and math.isfinite(loss)):
+            return
         if not loss <= self._highest:
             self._stop(f"the validation cross-entropy rose to {loss:.3g}, above {self._highest:.3g}")
         elif self._was_above_chance and score <= self._chance + ROUNDING:

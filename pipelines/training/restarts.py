@@ -16,6 +16,7 @@ import keras_cnn as kc
 from pipelines import device
 from pipelines.datasets.feature_batches import FeatureBatches
 from pipelines.datasets.image_batches import ImageBatches
+from pipelines.defaults import MIN_STEPS
 from pipelines.errors import TrainingError
 from pipelines.settings import Settings
 from pipelines.training.best_weights import RestoreBestWeights
@@ -123,7 +124,8 @@ def _fit_once(model, batches, validation, start, settings, folder, callbacks):
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
     )
     averaged = kc.training.EMAWeights() if settings.ema_momentum else None
-    guard = DivergenceGuard(start.score, start.chance, start.task.uniform_loss, start.validation_images)
+    settled = MIN_STEPS if settings.light else 0  # of the last stage, a race has found the rate to be good
+    guard = DivergenceGuard(start.score, start.chance, start.task.uniform_loss, start.validation_images, settled)
     best = RestoreBestWeights(start.score, settings.patience, averaged, guard)
     resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best, guard])
     try:

@@ -182,6 +182,20 @@ def test_training_losses_that_rise_far_above_the_start(losses, at):
         assert bool(made.reason) == (at is not None and step >= at), step
 
 
+def test_before_it_has_settled_a_network_may_become_worse_and_recover():
+    made = DivergenceGuard({"accuracy": 0.9, "loss": 0.3}, {"accuracy": 0.5, "loss": 0.7}, math.log(2), 20, settled=2)
+    made.set_model(SimpleNamespace(stop_training=False))
+    for epoch, diverged in ((0, False), (1, True)):
+        made.on_epoch_begin(epoch)
+        made.on_train_batch_end(0, {"loss": 0.5})
+        made.on_epoch_end(epoch, {"val_accuracy": 0.5, "val_crossentropy": 9.0})
+        assert bool(made.reason) == diverged
+    lost = DivergenceGuard({"accuracy": 0.9, "loss": 0.3}, {"accuracy": 0.5, "loss": 0.7}, math.log(2), 20, settled=9)
+    lost.set_model(SimpleNamespace(stop_training=False))
+    lost.on_epoch_end(0, {"val_accuracy": 0.5, "val_crossentropy": math.nan})
+    assert lost.reason
+
+
 def test_a_network_of_nan_is_never_the_better_one():
     """It names class 0 for every image, and that may be the right one more often than not."""
     scores = [{"accuracy": 0.8, "loss": math.nan}, {"accuracy": 0.75, "loss": 0.6}, {"accuracy": 0.9, "loss": math.inf}]
