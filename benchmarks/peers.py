@@ -155,8 +155,7 @@ def prepare_job(options, folder):
 
 def python_of(folder):
     """The Python of an environment with the other libraries, which is made unless it exists."""
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    complete = folder / "complete"
+    python, complete = folder / "bin" / "python", folder / "complete"
     if not complete.exists():
         print(f"Installing {', '.join(REQUIREMENTS)} into {folder}", file=sys.stderr, flush=True)
         venv.create(folder, with_pip=True)
