@@ -5,11 +5,14 @@ import importlib
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from keras_cnn.backbones.efficientnet_lite import EMBEDDED
 
 ROOT = Path(__file__).parents[1]
 HELPERS = ("harness", "image_sets", "random_weights")  # what the scripts import
@@ -216,3 +219,64 @@ def test_shapes_of_skimage_are_on_textured_ground(registry_sets, tmp_path):
         # The shape is the only large area of one colour.
         _, counts = np.unique(np.asarray(Image.open(file)).reshape(-1, 3), axis=0, return_counts=True)
         assert 48 < counts.max() < 48 * 48 / 2
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    """The modules of the comparison with other libraries that need none of them: the benchmark, `job` and `lite0`."""
+    for folder in (ROOT / "benchmarks" / "peers", ROOT / "benchmarks"):
+        monkeypatch.syspath_prepend(folder)
+    names = ("peers", "job", "lite0")
+    yield [importlib.import_module(name) for name in names]
+    for name in (*names, "harness"):
+        sys.modules.pop(name, None)
+
+
+def test_a_subset_has_as_many_images_of_each_class_and_all_test_images(peers):
+    benchmark, *_ = peers
+    labels = ["cat"] * 12 + ["dog"] * 4 + ["cow"]
+    splits = ["train"] * 10 + ["validation", "test"] + ["train"] * 2 + ["test"] * 2 + ["train"]
+    drawn = benchmark.draw_subset(labels, splits, 5, seed=0)
+    # A fifth of 5 cats is 1. There are only 2 dogs for training, and one of them is for validation.
+    assert [drawn[:12].count(split) for split in ("train", "validation", "test", "")] == [4, 1, 1, 6]
+    assert [drawn[12:16].count(split) for split in ("train", "validation", "test", "")] == [1, 1, 2, 0]
+    assert drawn[16] == "train"
+    assert all(split == "train" or own in ("", "test") for own, split in zip(drawn, splits, strict=True))
+    assert drawn == benchmark.draw_subset(labels, splits, 5, seed=0)
+    assert len({tuple(benchmark.draw_subset(labels, splits, 5, seed)) for seed in range(9)}) > 1
+
+
+def test_the_seconds_to_a_share_of_the_last_accuracy(peers):
+    benchmark, job, _ = peers
+    curve = [(1.0, 0.5), (2.0, 0.9), (3.0, 0.76), (4.0, 0.8)]
+    assert benchmark.seconds_to(curve) == 2  # the first with at least 0.76
+    assert benchmark.seconds_to(curve, 0.6) == 1
+    assert benchmark.seconds_to([(7.0, 0.0)]) == 7
+    assert [job.epochs_within(10, seconds) for seconds in (3, 5, 11)] == [3, 2, 1]
+
+
+def test_other_libraries_get_every_array_of_the_network(peers):
+    *_, lite0 = peers
+    with np.load(EMBEDDED) as file:
+        arrays = dict(file)
+    found = lite0.for_timm(arrays), lite0.for_keras_hub(arrays)
+    assert [len(each) for each in found] == [len(arrays) - 2] * 2  # without the classifier
+    # By hand: the ninth block is the first of the fifth stack, from 80 to 480 channels.
+    kernel = arrays["block9_expand_conv/kernel"]
+    assert kernel.shape == (1, 1, 80, 480)
+    assert found[0]["blocks.4.0.conv_pw.weight"][7, 5, 0, 0] == kernel[0, 0, 5, 7]
+    assert (found[1]["block5a_expand_conv/kernel"] == kernel).all()
+    depthwise = arrays["block1_depthwise_conv/kernel"]
+    assert found[0]["blocks.0.0.conv_dw.weight"][5, 0, 1, 2] == depthwise[1, 2, 5, 0]
+    assert (found[0]["blocks.0.0.bn2.running_var"] == arrays["block1_project_bn/moving_variance"]).all()
+
+
+def test_features_of_another_network_stop_a_contender(peers, tmp_path, capsys):
+    _, job, _ = peers
+    np.save(tmp_path / "features.npy", np.array([[1.0, 4.0]]))
+    fields = dict.fromkeys(job.Job.__dataclass_fields__, None)
+    this = job.Job(**{**fields, "features": tmp_path / "features.npy"})
+    this.check_features(np.array([[1.0, 4.0003]]))
+    assert "7.5e-05 of the largest feature" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"within 0.0001 of the largest one\. Received: a difference of 0.00025\."):
+        this.check_features(np.array([[1.001, 4.0]]))
