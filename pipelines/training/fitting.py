@@ -19,7 +19,7 @@ from pipelines.defaults import RATES
 from pipelines.progress import EpochBar, Progress
 from pipelines.settings import Settings
 from pipelines.training.head import HeadFit, augmentation_of
-from pipelines.training.race import STEPS, Fold, Race, run_race
+from pipelines.training.race import MOST_STEPS, Fold, Race, run_race
 from pipelines.training.restarts import FitResult, Start, fit_with_restarts
 from pipelines.training.split_images import BATCH_SIZE, naming_files
 
@@ -56,7 +56,8 @@ def fit(
         kc.training.mixed_precision(head.backbone.model) if settings.mixed_precision else nullcontext(),
     ):
         if settings.learning_rate is None or head.fold_of is not None:
-            outcome = _race(head, model, folder, progress)
+            steps = min(MOST_STEPS, settings.epochs * batches.steps)
+            outcome = _race(head, model, steps, folder, progress)
             settings = replace(settings, learning_rate=outcome.learning_rate)
         with (
             progress.phase("Fine-tuning", settings.epochs * batches.steps) as advance,
@@ -69,7 +70,7 @@ def fit(
     return replace(result, start_weights=start_weights, preview=preview, race=outcome)
 
 
-def _race(head: HeadFit, model: keras.Model, folder: Path, progress: Progress) -> Race:
+def _race(head: HeadFit, model: keras.Model, steps: int, folder: Path, progress: Progress) -> Race:
     """The learning rate that is best on images that the network has not seen, of the given one or of `RATES`."""
     given = head.settings.learning_rate
     rates = RATES if given is None else (given,)
@@ -79,9 +80,18 @@ def _race(head: HeadFit, model: keras.Model, folder: Path, progress: Progress) -
     else:
         folds = [_fold(head, number) for number in range(len(head.fold_probes))]
         order = np.argsort(head.fold_of, kind="stable")
-    with progress.phase("Choosing the learning rate", len(rates) * len(folds) * STEPS) as advance:
+    with progress.phase("Choosing the learning rate", len(rates) * len(folds) * steps) as advance:
         found = run_race(
-            model, head.partition.rest, folds, head.truth[order], rates, head.task, head.settings, folder, advance
+            model,
+            head.partition.rest,
+            folds,
+            head.truth[order],
+            rates,
+            head.task,
+            head.settings,
+            steps,
+            folder,
+            advance,
         )
     probabilities = np.empty_like(found.probabilities)
     probabilities[order] = found.probabilities

@@ -26,7 +26,7 @@ from pipelines.training.interpolation import COEFFICIENTS, interpolate
 from pipelines.training.restarts import make_optimizer
 from pipelines.training.task import Task, calibrated_loss
 
-STEPS = 40
+MOST_STEPS = 40  # of one training: fewer where the job itself makes fewer
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def run_race(
     rates: Sequence[float],
     task: Task,
     settings: Settings,
+    steps: int,
     folder: Path,
     progress: Callable[[int], object],
 ) -> Race:
@@ -92,13 +93,14 @@ def run_race(
         rates: Peak learning rates.
         task: What is learned.
         settings: Of the job.
+        steps: Number of steps of each training.
         folder: Where the state of the job is: what is found is kept there.
         progress: Called with the number of steps made since the last call.
     """
     file = folder / "race.npz"
     judged = _read(file, (len(rates), len(COEFFICIENTS), len(truth), task.num_classes))
     if judged is None:
-        judged = _judge(model, rest, folds, rates, task, settings, progress)
+        judged = _judge(model, rest, folds, rates, task, settings, steps, progress)
         with durable.atomic_write(file) as stream:
             np.savez(stream, judged=judged)
     losses = np.array([[calibrated_loss(task, each, truth) for each in of_rate] for of_rate in judged])
@@ -111,13 +113,13 @@ def run_race(
     )
 
 
-def _judge(model, rest, folds, rates, task, settings, progress):
+def _judge(model, rest, folds, rates, task, settings, steps, progress):
     """Probabilities of the images to judge by, `(rates, coefficients, images, classes)`."""
     start, logits = model.get_weights(), model.get_layer("logits")
     peak = keras.Variable(0.0, trainable=False, name="peak")
     once = replace(settings, ema_momentum=0.0, gradient_accumulation_steps=1)
     model.compile(
-        make_optimizer(model, STEPS, once, peak),
+        make_optimizer(model, steps, once, peak),
         **task.compile_arguments(settings.label_smoothing),
         jit_compile=device.has_gpu(),
     )
@@ -133,8 +135,8 @@ def _judge(model, rest, folds, rates, task, settings, progress):
             model.set_weights(begin)
             reset()
             peak.assign(rate)
-            model.fit(_steps(fold, task, settings), shuffle=False, verbose=0)
-            progress(STEPS)
+            model.fit(_batches(fold, task, settings, steps), shuffle=False, verbose=0)
+            progress(steps)
             end, of_rate = model.get_weights(), []
             for coefficient in COEFFICIENTS:
                 model.set_weights(interpolate(begin, end, coefficient))
@@ -146,13 +148,13 @@ def _judge(model, rest, folds, rates, task, settings, progress):
     return np.concatenate(judged, axis=2)
 
 
-def _steps(fold: Fold, task: Task, settings: Settings) -> tf.data.Dataset:
-    """As many batches as the race has steps, of one epoch after another."""
+def _batches(fold: Fold, task: Task, settings: Settings, steps: int) -> tf.data.Dataset:
+    """So many batches, of one epoch after another."""
     targets = to_one_hot(fold.targets, task.num_classes)
     batches = FeatureBatches(fold.copies, targets, settings.batch_size, settings.seed, settings.balance)
-    epochs = -(-STEPS // batches.steps)
-    dataset = tf.data.Dataset.range(epochs).flat_map(without_autograph(batches)).take(STEPS)
-    return dataset.apply(tf.data.experimental.assert_cardinality(STEPS))
+    epochs = -(-steps // batches.steps)
+    dataset = tf.data.Dataset.range(epochs).flat_map(without_autograph(batches)).take(steps)
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def _resetting(model: keras.Model) -> Callable[[], None]:

@@ -17,7 +17,7 @@ PATIENCE = 120
 
 
 def command(photos, out):
-    return [PROGRAM, "fit", photos, "--out", out, "--train", "last", "--epochs", "4", "--batch-size", "4"]
+    return [PROGRAM, "fit", photos, "--out", out, "--train", "stage5", "--epochs", "4", "--batch-size", "4"]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from helpers.serving_cases import in_this_process
 from PIL import Image
 
 import keras_cnn as kc
+from keras_cnn.backbones import Stage
 from keras_cnn.serving import verification
 from pipelines import fine_tune
 from pipelines.runs import records
@@ -39,12 +40,13 @@ def network():
     x = keras.layers.Rescaling(1 / 255, name="rescaling")(inputs)
     x = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="first")(x)
     x = keras.layers.Conv2D(8, 3, strides=2, activation="relu", name="second")(x)
-    return kc.Backbone(keras.Model(inputs, x, name="small"), (), kc.Preprocessing(16), "made here")
+    stages = (Stage("first", 2, 4), Stage("second", 4, 8))
+    return kc.Backbone(keras.Model(inputs, x, name="small"), stages, kc.Preprocessing(16), "made here")
 
 
-def job(squares, place):
+def job(squares, place, train):
     options = {
-        "train": "all",
+        "train": train,
         "epochs": 2,
         "batch_size": 8,
         "crop_fraction": 1.0,
@@ -85,7 +87,10 @@ def test_what_keras_makes_while_it_saves_a_model_lies_in_the_staging_folder(tmp_
 
 
 @pytest.mark.slow
-def test_killed_at_places_all_over_its_life_a_job_ends_as_if_it_had_not_been(squares, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("train", "places"), [("all", PLACES), ("last", 4)])
+def test_killed_at_places_all_over_its_life_a_job_ends_as_if_it_had_not_been(
+    squares, tmp_path, monkeypatch, train, places
+):
     monkeypatch.setattr(verification, "_run", in_this_process)
 
     def at(number):
@@ -96,19 +101,19 @@ def test_killed_at_places_all_over_its_life_a_job_ends_as_if_it_had_not_been(squ
         monkeypatch.setenv("KERAS_CNN_CACHE", str(place / "cache"))
         return place
 
-    job(squares, at("warm"))  # what a process does once, it has done
+    job(squares, at("warm"), train)  # what a process does once, it has done
     with Files(monkeypatch) as files:
-        whole = job(squares, at("whole"))
+        whole = job(squares, at("whole"), train)
     expected = keras.models.load_model(whole.run / "model.keras").get_weights()
     assert len(whole.metrics["validation"]) == 2 and files.count > 150
     # A slow machine takes a checkpoint more. The last steps are tried one by one in another test.
-    for number in np.linspace(1, files.count - 15, PLACES, dtype=int):
+    for number in np.linspace(1, files.count - 15, places, dtype=int):
         place = at(number)
         with Files(monkeypatch, number) as killed:
-            job(squares, place)
+            job(squares, place, train)
         assert killed.failed
         assert_published_are_whole(place / "out")
-        found = job(squares, place)
+        found = job(squares, place, train)
         assert (found.run, found.export) == (place / "out" / "runs" / "1", place / "out" / "1")
         assert (found.accuracy, found.interval) == (whole.accuracy, whole.interval)
         assert found.metrics["validation"] == whole.metrics["validation"]

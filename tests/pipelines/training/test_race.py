@@ -12,6 +12,7 @@ from pipelines.training.race import Fold, run_race
 from pipelines.training.task import SingleLabel
 
 LOW, GOOD, WILD = 1e-6, 0.03, 1e30
+STEPS = 40
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def settings_of(network):
 
 def run(network, folds, truth, rates, folder):
     return run_race(
-        network, network, folds, truth, rates, SingleLabel(2), settings_of(network), folder, lambda count: None
+        network, network, folds, truth, rates, SingleLabel(2), settings_of(network), STEPS, folder, lambda count: None
     )
 
 
@@ -62,7 +63,7 @@ def test_a_fold_knows_nothing_of_the_others(network, tmp_path):
     wrong, _ = make_fold(1, flipped=True)
     alone = run(network, [fold], truth, (GOOD,), tmp_path)
     after = race._judge(
-        network, network, [wrong, fold], (GOOD,), SingleLabel(2), settings_of(network), lambda count: None
+        network, network, [wrong, fold], (GOOD,), SingleLabel(2), settings_of(network), STEPS, lambda count: None
     )
     np.testing.assert_array_equal(after[0, COEFFICIENTS.index(alone.coefficient), 20:], alone.probabilities)
 
