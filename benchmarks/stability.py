@@ -109,21 +109,31 @@ def standard_error(share, count):
     return float(np.sqrt(smoothed * (1 - smoothed) / count))
 
 
-def main():
-    parser = harness.parser(__doc__)
+def add_data_options(parser):
+    """Options for the sets, the seeds and the size of the images."""
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS, help="names of sets (default: all)")
-    parser.add_argument("--images", type=int, metavar="N", help="training and validation images (default: all)")
     parser.add_argument("--table", metavar="DATA.csv", help="one more set")
     parser.add_argument("--label", help="the table's column of labels")
     parser.add_argument("--split", help="the table's column of splits")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(default: 0 1 2)")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="height and width (default: 224)")
+
+
+def names_of_sets(options):
+    """The names of the sets that `load_set` shall load."""
+    return [*options.sets, *(["table"] if options.table else [])]
+
+
+def main():
+    parser = harness.parser(__doc__)
+    add_data_options(parser)
+    parser.add_argument("--images", type=int, metavar="N", help="training and validation images (default: all)")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the default job")
     parser.add_argument("--verbose", action="store_true", help="show progress bars")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder, found = Path(folder), []
-        for name in [*options.sets, *(["table"] if options.table else [])]:
+        for name in names_of_sets(options):
             data = load_set(name, folder, options)
             found.append(summary(measure(name, data, folder, options)))
     harness.show(found, options.json, SHOWN)

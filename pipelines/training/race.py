@@ -19,6 +19,7 @@ from keras_cnn.autograph import without_autograph
 from keras_cnn.training import LinearProbe
 from pipelines import device
 from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
+from pipelines.datasets.image_batches import dataset_options
 from pipelines.settings import Settings
 from pipelines.training.decisions import Decision
 from pipelines.training.feature_extractor import in_batches, inference
@@ -154,7 +155,7 @@ def _batches(fold: Fold, task: Task, settings: Settings, steps: int) -> tf.data.
     batches = FeatureBatches(fold.copies, targets, settings.batch_size, settings.seed, settings.balance)
     epochs = -(-steps // batches.steps)
     dataset = tf.data.Dataset.range(epochs).flat_map(without_autograph(batches)).take(steps)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    return dataset.with_options(dataset_options())
 
 
 def _resetting(model: keras.Model) -> Callable[[], None]:
