@@ -61,10 +61,10 @@ class EpochBar(keras.callbacks.Callback):
 
     Args:
         advance: From `Progress.phase`.
-        metric: The name of the metric to show.
+        metric: The name of the metric to show; None: none.
     """
 
-    def __init__(self, advance: Callable[..., None], metric: str):
+    def __init__(self, advance: Callable[..., None], metric: str | None):
         super().__init__()
         self._advance, self._metric = advance, metric
 
@@ -73,5 +73,5 @@ class EpochBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         value = (logs or {}).get(f"val_{self._metric}")
-        if value is not None:
+        if self._metric is not None and value is not None:
             self._advance(0, note=f"validation {self._metric.replace('_', ' ')} {value:.3f}")

@@ -16,7 +16,7 @@ RANGE = (0.05, 20.0)
 MIN_EXAMPLES = 50  # from fewer, the temperature would be mostly noise
 
 
-def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
+def fit_temperature(probabilities: ArrayLike, labels: ArrayLike, min_examples: int = MIN_EXAMPLES) -> float:
     """The positive number T for which softmax(logits / T) has the lowest cross-entropy on examples.
 
     It changes no decision: the order of the classes stays, and so does which sigmoids exceed 1/2. Label smoothing makes
@@ -26,9 +26,10 @@ def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
         probabilities: `(examples, classes)`: each row the softmax of some logits, or each entry the sigmoid of one logit.
         labels: `(examples,)`, class indices, for softmax; `(examples, classes)` of 0 and 1 for sigmoids, which share the T
             for which sigmoid(logits / T) has the lowest cross-entropy. Take examples that the network was not trained on.
+        min_examples: With fewer examples T is 1: it would be mostly noise.
 
     Returns:
-        T, from 0.05 to 20; 1.0 for fewer than 50 examples.
+        T, from 0.05 to 20.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -38,7 +39,7 @@ def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
         expected = "(examples, classes), with one label per example, or 0 or 1 per example and class"
         shapes = (probabilities.shape, labels.shape)
         raise ValueError(arguments.message("fit_temperature", "probabilities", expected, shapes))
-    if len(labels) < MIN_EXAMPLES:
+    if len(labels) < min_examples:
         return 1.0
     independent = labels.ndim == 2
     logits, examples = _logits(probabilities, independent), np.arange(len(labels))

@@ -40,7 +40,7 @@ def curves(history: list[dict], metric: str, diverged: Sequence[int] = ()) -> st
     """Training and validation curves of the cross-entropy and of `metric`.
 
     Args:
-        history: One dict per epoch.
+        history: One dict per epoch; without validation where cross-validation has decided.
         metric: The name of the metric.
         diverged: The epochs, from 1, in which training diverged: a line marks each, and the axis does not include their values.
     """
@@ -48,15 +48,16 @@ def curves(history: list[dict], metric: str, diverged: Sequence[int] = ()) -> st
     epochs = np.arange(1, len(history) + 1)
     titles = {"crossentropy": "Cross-entropy", metric: metric.replace("_", " ").capitalize()}
     for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        train, validation = ([row[key] for row in history] for key in (name, f"val_{name}"))
-        axes.plot(epochs, train, "o-", color=BLUE, markersize=3, label="training (with dropout)")
-        axes.plot(epochs, validation, "o-", color=ORANGE, markersize=3, label="validation")
+        curves = {"training (with dropout)": name, "validation": f"val_{name}"}
+        found = {label: [row[key] for row in history] for label, key in curves.items() if key in history[0]}
+        for (label, values), color in zip(found.items(), (BLUE, ORANGE), strict=False):
+            axes.plot(epochs, values, "o-", color=color, markersize=3, label=label)
         axes.set(title=title, xlabel="epoch")
         for epoch in diverged:
             axes.axvline(epoch, color=RED, linestyle=":", label="diverged" if epoch == diverged[0] else None)
         finite = [
             value
-            for values in (train, validation)
+            for values in found.values()
             for epoch, value in zip(epochs, values, strict=True)
             if epoch not in diverged
         ]

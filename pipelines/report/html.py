@@ -68,6 +68,7 @@ def _run_page(run):
         preview=embedded_images.jpeg(np.asarray(Image.open(preview))) if preview.is_file() else None,
         curves=embedded_images.curves(history, task.primary_metric, diverged) if history else None,
         restarts=[restart.to_text() for restart in restarts],
+        crossed=metrics["judged"]["cross_validation"],
         decisions=[
             (found.name.replace("_", " "), format_choice(found.value), found.reason)
             for found in (Decision(**each) for each in metrics["decisions"])

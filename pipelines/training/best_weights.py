@@ -26,6 +26,8 @@ class RestoreBestWeights(keras.callbacks.Callback):
         patience: Epochs in a row without a better one after which training ends; 0: never.
         averaged: `keras_cnn.training.EMAWeights` whose averages are what validation has seen, or None.
         guard: `DivergenceGuard`: an epoch in which training diverged is worse than any other. None: without one.
+        keep_last: Whether the last epoch counts as the best one, unless training diverged in it: where the validation images
+            are training images too.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class RestoreBestWeights(keras.callbacks.Callback):
         patience: int = 0,
         averaged: EMAWeights | None = None,
         guard: DivergenceGuard | None = None,
+        keep_last: bool = False,
     ):
         super().__init__()
         self._metric, self._weights = primary_metric(start), None
         self._restored = [start[self._metric], start["loss"]]
         self._best: list[float] | None = None
         self._patience, self._wait, self._averaged, self._guard = patience, 0, averaged, guard
+        self._keep_last = keep_last
 
     @property
     def best(self) -> dict | None:
@@ -79,4 +83,6 @@ class RestoreBestWeights(keras.callbacks.Callback):
         return dict(zip((self._metric, "loss"), score, strict=True))
 
     def _better(self, one, other):
+        if self._keep_last:
+            return math.isfinite(one[1])
         return sort_key(self._named(one)) > sort_key(self._named(other))

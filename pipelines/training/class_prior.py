@@ -53,8 +53,8 @@ def is_uneven(counts: np.ndarray) -> bool:
 def choose_adjustment(probabilities: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> Adjustment:
     """The shift with the highest balanced accuracy, if that rises by more than a standard error, and accuracy falls by less.
 
-    The standard error of the rise is that of a difference on the same images: only images count whose answer changes between
-    right and wrong.
+    Both standard errors are those of a difference on the same images: only images count whose answer changes between right
+    and wrong.
 
     Args:
         probabilities: `(images, classes)`, of images that the network has not learned from.
@@ -71,7 +71,7 @@ def choose_adjustment(probabilities: np.ndarray, targets: np.ndarray, counts: np
         now = adjust(probabilities, bias).argmax(1) == targets
         change = now.astype(int) - right
         uncertain = np.sqrt((weights**2) @ change**2 + weights.max() ** 2)
-        tolerated = np.sqrt(right.mean() * (1 - right.mean()) / len(targets))
+        tolerated = np.sqrt(np.count_nonzero(change) + 1) / len(targets)
         if weights @ change > uncertain and -change.mean() < tolerated and weights @ now > best.balanced_accuracy[1]:
             accuracies = (float(right.mean()), float(now.mean()))
             best = Adjustment(tau, bias, (float(weights @ right), float(weights @ now)), accuracies)

@@ -51,7 +51,8 @@ class Classifier:
         """What the job has decided from the data, in order."""
         found = list(self.head.decisions)
         if self.fitted and self.fitted.race:
-            found += self.fitted.race.decisions(self.head.score["loss"])
+            head = self.head
+            found += self.fitted.race.decisions(calibrated_loss(head.task, head.probabilities, head.truth))
         if FINE_TUNED in self.validation:
             found += self._selection()
         if self.adjustment is not None:
@@ -100,12 +101,12 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
     the validation images too.
     """
     scores, gain = {LINEAR_PROBE: head.score}, None
-    if fitted and fitted.improved:
+    if fitted and (fitted.improved or head.fold_of is not None):
         end = head.model.get_weights()
         coefficient, tuned = _judge(head, fitted, end)
         scores[FINE_TUNED] = head.task.score(tuned, head.truth)
         gain = head.task.gain(tuned, head.probabilities, head.truth)
-        if head.task.is_clearly_better(tuned, head.probabilities, head.truth):
+        if fitted.improved and head.task.is_clearly_better(tuned, head.probabilities, head.truth):
             head.model.set_weights(interpolate(fitted.start_weights, end, coefficient))
             return Classifier(head, fitted, FINE_TUNED, tuned, scores, coefficient, gain)
     elif fitted:  # no epoch was better than the linear probe: the network is the probe again, but for rounding

@@ -15,7 +15,7 @@ from keras_cnn import keras_internals, surgery
 from keras_cnn.builder import attach
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
-from pipelines.defaults import RATES
+from pipelines.defaults import MIN_STEPS, RATES
 from pipelines.progress import EpochBar, Progress
 from pipelines.settings import Settings
 from pipelines.training.head import HeadFit, augmentation_of
@@ -56,17 +56,22 @@ def fit(
         kc.training.mixed_precision(head.backbone.model) if settings.mixed_precision else nullcontext(),
     ):
         if settings.learning_rate is None or head.fold_of is not None:
-            steps = min(MOST_STEPS, settings.epochs * batches.steps)
-            outcome = _race(head, model, steps, folder, progress)
+            steps = settings.epochs * batches.steps  # of as many as the network that it stands for in cross-validation
+            outcome = _race(head, model, min(MOST_STEPS, steps) if head.fold_of is None else steps, folder, progress)
             settings = replace(settings, learning_rate=outcome.learning_rate)
         with (
             progress.phase("Fine-tuning", settings.epochs * batches.steps) as advance,
             naming_files(getattr(batches, "source", None)),
         ):
             chance = task.chance(data.targets("train"), truth)
-            start = Start(task, head.score, chance, len(truth), progress.report)
-            watching = [EpochBar(advance, task.primary_metric), *callbacks]
+            settled, learned = (MIN_STEPS if outcome else 0), head.fold_of is not None
+            start = Start(task, head.score, chance, len(truth), progress.report, settled, keep_last=learned)
+            # The validation images say nothing where the network learns from them.
+            watching = [EpochBar(advance, None if learned else task.primary_metric), *callbacks]
             result = fit_with_restarts(model, batches, validation, start, settings, folder, watching)
+    if learned:
+        history = [{name: value for name, value in row.items() if "val_" not in name} for row in result.history]
+        result = replace(result, history=history)
     return replace(result, start_weights=start_weights, preview=preview, race=outcome)
 
 

@@ -31,7 +31,7 @@ from pipelines.training.feature_extractor import (
     precision_for,
 )
 from pipelines.training.fingerprints import network_digest
-from pipelines.training.folds import assign_folds
+from pipelines.training.folds import assign_folds, teaches_all_classes
 from pipelines.training.split_images import BATCH_SIZE, SplitImages, naming_files
 from pipelines.training.task import Task, task_for
 
@@ -113,15 +113,17 @@ def fit_head(
     pool, predict = _pooling(parts, count), inference(parts.head)
     extract = _Extract(extractor, data, progress)
 
-    splits = ("train", "validation") if _cross_validates(settings, data) else ("train",)
+    fold_of = _assign_folds(settings, data)
+    splits = ("train",) if fold_of is None else ("train", "validation")
     targets = np.concatenate([data.targets(split) for split in splits])
-    fold_of = assign_folds(targets, [unit for split in splits for unit in data.units(split)]) if splits[1:] else None
     plain, held_out = _join(extract, splits), extract("validation")
     # From a stage on, the probe is only the start of training: plain images are enough.
     pooled = [pool(plain)]
     fitted = _fit_probe(pooled, targets, fold_of, pool(held_out), data, settings, progress)
     _set_probe(parts, fitted.probe)
     decisions = []
+    if isinstance(settings.augmentation, Augmentation):
+        settings = replace(settings, horizontal_flip=settings.augmentation.horizontal_flip)
     if settings.horizontal_flip is None:
         # Without augmentation only the last stage learns from flips: for the head alone their features take too long.
         if settings.augments or settings.train == "last":
@@ -198,9 +200,14 @@ def refit_head(head: HeadFit, progress: Progress) -> None:
         _set_probe(head.partition, probe)
 
 
-def _cross_validates(settings: Settings, data: SplitImages) -> bool:
-    """Whether images are so few that each must both teach and judge: the validation images alone would decide by chance."""
-    return settings.light and len(data.indices("train")) + len(data.indices("validation")) < FEW
+def _assign_folds(settings: Settings, data: SplitImages) -> np.ndarray | None:
+    """The fold of each training and validation image, where the validation images alone would decide by chance; else None."""
+    targets = np.concatenate([data.targets("train"), data.targets("validation")])
+    few = len(targets) < FEW and len(data.indices("validation")) < calibration.MIN_EXAMPLES
+    if not (settings.light and few):
+        return None
+    fold_of = assign_folds(targets, data.units("train") + data.units("validation"))
+    return fold_of if teaches_all_classes(targets, fold_of) else None
 
 
 def _join(extract: Callable[[str], np.ndarray], splits: Sequence[str]) -> np.ndarray:
@@ -233,7 +240,7 @@ def _describe(settings, backbone, data):
         **settings.to_dict(),
         "backbone": str(backbone.source),
         "weights": network_digest(backbone.model),
-        "images": digest(data.images.key, data.catalog.labels, data.catalog.splits),
+        "images": digest(data.images.key, data.catalog.labels, data.catalog.splits, data.catalog.groups),
     }
 
 

@@ -18,6 +18,7 @@ from keras_cnn import durable
 from keras_cnn.autograph import without_autograph
 from keras_cnn.training import LinearProbe
 from pipelines import device
+from pipelines.datasets.array_cache import digest
 from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
 from pipelines.datasets.image_batches import dataset_options
 from pipelines.settings import Settings
@@ -98,55 +99,50 @@ def run_race(
         folder: Where the state of the job is: what is found is kept there.
         progress: Called with the number of steps made since the last call.
     """
-    file = folder / "race.npz"
-    judged = _read(file, (len(rates), len(COEFFICIENTS), len(truth), task.num_classes))
+    file, key = folder / "race.npz", digest(rates, steps, truth.tolist(), [len(fold.features) for fold in folds])
+    judged = _read(file, key)
     if judged is None:
         judged = _judge(model, rest, folds, rates, task, settings, steps, progress)
         with durable.atomic_write(file) as stream:
-            np.savez(stream, judged=judged)
+            np.savez(stream, judged=judged, key=key)
     losses = np.array([[calibrated_loss(task, each, truth) for each in of_rate] for of_rate in judged])
     rate, coefficient = map(int, np.unravel_index(losses.argmin(), losses.shape))
     return Race(
         rates[rate],
         COEFFICIENTS[coefficient],
-        judged[rate, coefficient],
+        np.nan_to_num(judged[rate, coefficient]),
         dict(zip(rates, losses.min(1).tolist(), strict=True)),
     )
 
 
 def _judge(model, rest, folds, rates, task, settings, steps, progress):
     """Probabilities of the images to judge by, `(rates, coefficients, images, classes)`."""
-    start, logits = model.get_weights(), model.get_layer("logits")
-    peak = keras.Variable(0.0, trainable=False, name="peak")
-    once = replace(settings, ema_momentum=0.0, gradient_accumulation_steps=1)
-    model.compile(
-        make_optimizer(model, steps, once, peak),
-        **task.compile_arguments(settings.label_smoothing),
-        jit_compile=device.has_gpu(),
-    )
-    model.optimizer.build(model.trainable_variables)
-    run, reset = inference(rest), _resetting(model)
+    start, logits, run = model.get_weights(), model.get_layer("logits"), inference(rest)
     judged = []
-    for fold in folds:
-        model.set_weights(start)  # nothing that another fold has learned from its images
-        if fold.probe is not None:
-            logits.set_weights([fold.probe.kernel, fold.probe.bias])
-        begin, of_fold = model.get_weights(), []
-        for rate in rates:
-            model.set_weights(begin)
-            reset()
-            peak.assign(rate)
+    for rate in rates:
+        model.compile(
+            make_optimizer(model, steps, replace(settings, learning_rate=rate)),
+            **task.compile_arguments(settings.label_smoothing),
+            jit_compile=device.has_gpu(),
+        )
+        model.optimizer.build(model.trainable_variables)
+        reset, of_rate = _resetting(model), []
+        for fold in folds:
+            model.set_weights(start)  # nothing that another fold has learned from its images
+            if fold.probe is not None:
+                logits.set_weights([fold.probe.kernel, fold.probe.bias])
+            begin = model.get_weights()
             model.fit(_batches(fold, task, settings, steps), shuffle=False, verbose=0)
             progress(steps)
-            end, of_rate = model.get_weights(), []
+            end, of_fold = model.get_weights(), []
             for coefficient in COEFFICIENTS:
                 model.set_weights(interpolate(begin, end, coefficient))
-                of_rate.append(np.nan_to_num(in_batches(run, fold.features)))
-            of_fold.append(of_rate)
-        judged.append(np.array(of_fold, "float32"))
+                of_fold.append(in_batches(run, fold.features))
+            of_rate.append(np.array(of_fold, "float32"))
+            reset()  # a resumed job, which reads what the race has found, continues with the same seeds
+        judged.append(np.concatenate(of_rate, axis=1))
     model.set_weights(start)
-    reset()  # a resumed job, which reads what the race has found, continues with the same seeds
-    return np.concatenate(judged, axis=2)
+    return np.array(judged)
 
 
 def _batches(fold: Fold, task: Task, settings: Settings, steps: int) -> tf.data.Dataset:
@@ -155,6 +151,7 @@ def _batches(fold: Fold, task: Task, settings: Settings, steps: int) -> tf.data.
     batches = FeatureBatches(fold.copies, targets, settings.batch_size, settings.seed, settings.balance)
     epochs = -(-steps // batches.steps)
     dataset = tf.data.Dataset.range(epochs).flat_map(without_autograph(batches)).take(steps)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     return dataset.with_options(dataset_options())
 
 
@@ -172,11 +169,10 @@ def _resetting(model: keras.Model) -> Callable[[], None]:
     return reset
 
 
-def _read(file, shape):
-    """What an interrupted job has found; None where that is nothing, or cannot be read."""
+def _read(file, key):
+    """What an interrupted job has found; None where that is nothing, belongs to another race, or cannot be read."""
     try:
         with open(file, "rb") as stream, np.load(stream) as found:
-            judged = found["judged"]
+            return found["judged"] if str(found["key"]) == key else None
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-    return judged if judged.shape == shape else None

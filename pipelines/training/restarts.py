@@ -16,7 +16,6 @@ import keras_cnn as kc
 from pipelines import device
 from pipelines.datasets.feature_batches import FeatureBatches
 from pipelines.datasets.image_batches import ImageBatches
-from pipelines.defaults import MIN_STEPS
 from pipelines.errors import TrainingError
 from pipelines.settings import Settings
 from pipelines.training.best_weights import RestoreBestWeights
@@ -34,6 +33,8 @@ class Start:
         chance: That of always guessing by the class frequencies.
         validation_images: Their number.
         report: Called with a sentence that a person should read at once.
+        settled: As in `pipelines.training.divergence.DivergenceGuard`.
+        keep_last: As in `pipelines.training.best_weights.RestoreBestWeights`.
     """
 
     task: Task
@@ -41,6 +42,8 @@ class Start:
     chance: dict
     validation_images: int
     report: Callable[[str], None] = print
+    settled: int = 0
+    keep_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,8 @@ def _fit_once(model, batches, validation, start, settings, folder, callbacks):
         jit_compile=device.has_gpu(),  # on the CPU a compiled step is several times slower
     )
     averaged = kc.training.EMAWeights() if settings.ema_momentum else None
-    settled = MIN_STEPS if settings.light else 0  # of the last stage, a race has found the rate to be good
-    guard = DivergenceGuard(start.score, start.chance, start.task.uniform_loss, start.validation_images, settled)
-    best = RestoreBestWeights(start.score, settings.patience, averaged, guard)
+    guard = DivergenceGuard(start.score, start.chance, start.task.uniform_loss, start.validation_images, start.settled)
+    best = RestoreBestWeights(start.score, settings.patience, averaged, guard, start.keep_last)
     resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best, guard])
     try:
         history = model.fit(
@@ -158,30 +160,12 @@ def _no_memory(settings):
     )
 
 
-class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule times a variable: another peak needs no other graph.
-
-    Args:
-        schedule: A schedule with peak 1.
-        peak: A variable.
-    """
-
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, peak: keras.Variable):
-        self._schedule, self._peak = schedule, peak
-
-    def __call__(self, step: Any) -> Any:
-        return self._peak * self._schedule(step)
-
-
-def make_optimizer(
-    model: keras.Model, total: int, settings: Settings, peak: keras.Variable | None = None
-) -> keras.optimizers.Optimizer:
-    """The optimizer that settings describe, for so many steps in all; `peak` stands for the learning rate if it is given."""
-    warm_up = min(round(settings.warmup_fraction * total), total - 1)  # Keras wants a step at least in which it falls
-    highest = settings.learning_rate if peak is None else 1.0
-    rate = keras.optimizers.schedules.CosineDecay(0.0, total - warm_up, warmup_target=highest, warmup_steps=warm_up)
-    if peak is not None:
-        rate = ScaledSchedule(rate, peak)
+def make_optimizer(model: keras.Model, steps: int, settings: Settings) -> keras.optimizers.Optimizer:
+    """The optimizer that settings describe, for so many steps in all."""
+    warm_up = min(round(settings.warmup_fraction * steps), steps - 1)  # Keras wants a step at least in which it falls
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warm_up, warmup_target=settings.learning_rate, warmup_steps=warm_up
+    )
     options = {
         "weight_decay": settings.weight_decay,
         "global_clipnorm": settings.global_clipnorm or None,

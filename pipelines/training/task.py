@@ -219,8 +219,13 @@ def task_for(catalog: Catalog) -> Task:
 
 
 def calibrated_loss(task: Task, probabilities: np.ndarray, targets: np.ndarray) -> float:
-    """The cross-entropy in nats after division of the logits by the best temperature: confidence does not count, order does."""
-    temperature = calibration.fit_temperature(probabilities, targets)
+    """The cross-entropy in nats after division of the logits by the best temperature: confidence does not count, order does.
+
+    Infinite if a probability is not finite.
+    """
+    if not np.isfinite(probabilities).all():
+        return math.inf
+    temperature = calibration.fit_temperature(probabilities, targets, min_examples=1)
     calibrated = calibration.calibrated(probabilities, temperature, independent=targets.ndim == 2)
     return task.score(calibrated, targets)["loss"]
 

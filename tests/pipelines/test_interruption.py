@@ -16,16 +16,23 @@ PROGRAM = Path(sys.executable).parent / "keras-cnn"
 PATIENCE = 120
 
 
-def command(photos, out):
-    return [PROGRAM, "fit", photos, "--out", out, "--train", "stage5", "--epochs", "4", "--batch-size", "4"]
+def command(photos, out, train="stage5", epochs=4):
+    return [PROGRAM, "fit", photos, "--out", out, "--train", train, "--epochs", str(epochs), "--batch-size", "4"]
 
 
 @pytest.fixture(scope="module")
 def whole(sample_photos, tmp_path_factory):
-    """A job that nothing has stopped."""
-    out = tmp_path_factory.mktemp("whole")
-    subprocess.run(command(sample_photos, out), check=True, capture_output=True)
-    return outcome(out)
+    """What jobs that nothing has stopped end with, by their arguments."""
+    found = {}
+
+    def of(*arguments):
+        if arguments not in found:
+            out = tmp_path_factory.mktemp("whole")
+            subprocess.run(command(sample_photos, out, *arguments), check=True, capture_output=True)
+            found[arguments] = outcome(out)
+        return found[arguments]
+
+    return of
 
 
 def outcome(out):
@@ -37,20 +44,22 @@ def outcome(out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "status", "files"),
+    ("number", "status", "files", "arguments"),
     [
-        (signal.SIGINT, 130, "checkpoints/1.json"),
-        (signal.SIGTERM, 130, "checkpoints/3.json"),
-        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/2.json"),
-        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/4.json"),
-        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/5.npz.part"),
+        (signal.SIGINT, 130, "checkpoints/1.json", ()),
+        (signal.SIGTERM, 130, "checkpoints/3.json", ()),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/2.json", ()),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/4.json", ()),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/5.npz.part", ()),
+        (signal.SIGKILL, -signal.SIGKILL, "job.json", ("last", 1)),  # at the start of the race of learning rates
+        (signal.SIGKILL, -signal.SIGKILL, "race.npz", ("last", 1)),
     ],
 )
-def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, number, status, files):
+def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, number, status, files, arguments):
     out = tmp_path / "new" / "photos"
     # A shell lets what it runs in the background ignore SIGINT; the job shall have it as in the foreground.
     process = subprocess.Popen(
-        command(sample_photos, out),
+        command(sample_photos, out, *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -69,11 +78,11 @@ def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, numb
     assert left == {".lock", ".unfinished"} | ({".staging"} if number == signal.SIGKILL else set())
     if number != signal.SIGKILL:
         assert said == "keras-cnn fit: interrupted; run the same command again to resume.\n"
-    subprocess.run(command(sample_photos, out), check=True, capture_output=True)
+    subprocess.run(command(sample_photos, out, *arguments), check=True, capture_output=True)
     assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs", "serving"]
     history, weights = outcome(out)
-    assert history == whole[0]
-    for ours, theirs in zip(weights, whole[1], strict=True):
+    assert history == whole(*arguments)[0]
+    for ours, theirs in zip(weights, whole(*arguments)[1], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 

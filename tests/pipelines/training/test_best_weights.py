@@ -324,3 +324,14 @@ def test_an_epoch_in_which_training_diverged_is_not_kept_however_accurate_it_was
     keeper.on_epoch_end(0, {"val_accuracy": 0.9, "val_crossentropy": 40.0})
     keeper.on_train_end()
     assert model.value == "start" and keeper.restored == start
+
+
+def test_the_last_epoch_is_kept_where_validation_images_are_learned_from_unless_it_diverged():
+    keeper, model = RestoreBestWeights({"accuracy": 0.9, "loss": 0.1}, keep_last=True), Weights()
+    keeper.set_model(model)
+    keeper.on_train_begin()
+    for epoch, loss in enumerate((0.01, 0.5, math.nan), 1):
+        model.value = str(epoch)
+        keeper.on_epoch_end(epoch, {"val_accuracy": 0.5, "val_crossentropy": loss})
+    keeper.on_train_end()
+    assert model.value == "2" and keeper.restored == {"accuracy": 0.5, "loss": 0.5}

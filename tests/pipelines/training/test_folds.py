@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.training.folds import assign_folds
+from pipelines.training.folds import assign_folds, teaches_all_classes
 
 
 def test_classes_are_spread_evenly_as_far_as_their_sizes_divide():
@@ -21,6 +21,21 @@ def test_images_of_a_unit_are_in_one_fold(seed):
     fold_of = assign_folds(targets, units)
     assert all(len(set(fold_of[np.array(units) == unit])) == 1 for unit in set(units))
     assert set(fold_of) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_several_labels_the_rarest_is_spread(seed):
+    targets = np.random.default_rng(seed).integers(2, size=(60, 8))
+    targets[:, 3] = np.arange(60) < 4
+    targets = np.random.default_rng(seed).permutation(targets)
+    fold_of = assign_folds(targets, [str(image) for image in range(60)])
+    assert np.bincount(fold_of[targets[:, 3] == 1]).tolist() == [1, 1, 1, 1]
+
+
+def test_a_class_that_is_one_unit_cannot_be_judged():
+    targets, units = np.repeat([0, 1, 2], 8), [str(image) for image in range(16)] + ["all"] * 8
+    assert not teaches_all_classes(targets, assign_folds(targets, units))
+    assert teaches_all_classes(targets, assign_folds(targets, [*units[:16], *["one"] * 4, *["other"] * 4]))
 
 
 def test_sets_of_labels_are_spread_too():

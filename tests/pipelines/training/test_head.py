@@ -12,18 +12,23 @@ from PIL import Image
 
 import keras_cnn as kc
 from keras_cnn import surgery
+from keras_cnn.training import calibration
 from pipelines import defaults, doctor
 from pipelines.augment import PRESETS
 from pipelines.catalog import Catalog
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.progress import Progress
+from pipelines.training import classifier
 from pipelines.training import head as heads
-from pipelines.training.classifier import LINEAR_PROBE, select
-from pipelines.training.feature_extractor import FeatureExtractor
+from pipelines.training.classifier import FINE_TUNED, LINEAR_PROBE, Classifier, even_out_classes, select
+from pipelines.training.feature_extractor import FeatureExtractor, in_batches, inference
 from pipelines.training.fitting import _feature_data, set_trainable
 from pipelines.training.head import augmentation_of, fit_head
+from pipelines.training.interpolation import COEFFICIENTS
+from pipelines.training.race import Race
 from pipelines.training.restarts import FitResult
 from pipelines.training.split_images import SplitImages
+from pipelines.training.task import calibrated_loss
 
 QUIET = Progress(visible=False)
 SIZE = 32
@@ -125,9 +130,9 @@ def test_a_selected_probe_is_fitted_to_the_validation_images_too_once_they_have_
     head = fitted(train="head", augmentation="none")
     judged, score = head.probabilities.copy(), dict(head.score)
     first = head.model.get_layer("logits").get_weights()
-    classifier = select(head, None, QUIET)
-    assert classifier.selected == LINEAR_PROBE and classifier.validation == {LINEAR_PROBE: score}
-    np.testing.assert_array_equal(classifier.validation_probabilities, judged)
+    chosen = select(head, None, QUIET)
+    assert chosen.selected == LINEAR_PROBE and chosen.validation == {LINEAR_PROBE: score}
+    np.testing.assert_array_equal(chosen.validation_probabilities, judged)
     pooled = np.concatenate([head.copies[0], head.validation_features])
     labels = np.concatenate([data.targets("train"), data.targets("validation")])
     for (kernel, bias), at_solution in ((first, False), (head.model.get_layer("logits").get_weights(), True)):
@@ -143,9 +148,9 @@ def test_without_a_clear_gain_the_network_is_what_training_the_head_only_gives(f
     before = tuned.model.get_weights()
     tuned.model.set_weights([weight + 1 for weight in before])
     no_gain = FitResult([{"loss": 1.0}], dict(tuned.score), start_weights=before)
-    classifier = select(tuned, no_gain, QUIET)
-    assert classifier.selected == LINEAR_PROBE
-    np.testing.assert_array_equal(classifier.validation_probabilities, tuned.probabilities)
+    chosen = select(tuned, no_gain, QUIET)
+    assert chosen.selected == LINEAR_PROBE
+    np.testing.assert_array_equal(chosen.validation_probabilities, tuned.probabilities)
     select(alone, None, QUIET)
     # With augmented copies its head learns from those too.
     whole = len(tuned.copies) == 1
@@ -172,6 +177,123 @@ def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, mon
     assert learned == probed and len(head.copies) == copies
     select(head, None, QUIET)
     assert learned == [*probed, probed[-1] + 12]
+
+
+@pytest.fixture
+def crossed(data, tmp_path):
+    """A function of settings: the head fitted by cross-validation, as it is with so few images."""
+
+    def fit(images=data, **options):
+        network = staged_backbone("stage1", "stage2", "stage3")
+        settings = defaults.choose(network, 12, **{"horizontal_flip": False, "train": "head", **options})
+        return fit_head(network, images, settings, ArrayCache(tmp_path), QUIET)
+
+    return fit
+
+
+@pytest.mark.parametrize("augmentation", ["none", "light"])
+def test_with_few_images_each_is_judged_by_a_probe_that_has_not_seen_it(crossed, data, augmentation):
+    head = crossed(augmentation=augmentation, augmented_copies=2)
+    targets = np.concatenate([data.targets("train"), data.targets("validation")])
+    np.testing.assert_array_equal(head.truth, targets)
+    for fold, probe in enumerate(head.fold_probes):
+        others, own = head.fold_of != fold, head.fold_of == fold
+        logits = probe.logits(head.copies[0][own].astype("float32"))
+        exponentials = np.exp(logits - logits.max(1, keepdims=True))
+        found = exponentials / exponentials.sum(1, keepdims=True)
+        np.testing.assert_allclose(head.probabilities[own], found, atol=1e-6)
+        # It is the best one for the other folds, with their augmented copies, and not for all images.
+        for rows, at_solution in ((others, True), (np.full(24, True), False)):
+            learned = np.concatenate([copy[rows] for copy in head.copies])
+            labels = np.concatenate([targets[rows]] * len(head.copies))
+            slope = gradient(learned, labels, probe.kernel, probe.bias, head.probe.l2)
+            assert (slope < 2e-3) == at_solution
+    assert head.score == head.task.score(head.probabilities, targets)
+
+
+def test_with_few_images_the_exported_probe_has_learned_from_all_of_them(crossed, data):
+    head = crossed(augmentation="none")
+    kernel, bias = head.model.get_layer("logits").get_weights()
+    assert gradient(head.copies[0], head.targets, kernel, bias, head.probe.l2) < 2e-3 and len(head.targets) == 24
+    select(head, None, QUIET)
+    np.testing.assert_array_equal(head.model.get_layer("logits").get_weights()[0], kernel)
+
+
+def test_images_of_a_group_judge_each_other_never(crossed, data):
+    groups = tuple(f"group {number // 4}" for number in range(36))  # of one split each
+    head = crossed(SplitImages(dataclasses.replace(data.catalog, groups=groups), data.images, data.preprocessing))
+    assert all(len(set(head.fold_of[start : start + 4])) == 1 for start in range(0, 24, 4))
+
+
+def fine_tuned(head, gain, coefficient=0.5):
+    """What fine-tuning and the race have given: all weights are 1 higher, and `gain` more of the images that decide right."""
+    start = head.model.get_weights()
+    head.model.set_weights([weight + 1 for weight in start])
+    wrong = np.flatnonzero(head.probabilities.argmax(1) != head.truth)
+    answers = head.probabilities.copy()
+    answers[wrong[:gain]] = np.eye(3)[head.truth[wrong[:gain]]]
+    found = Race(1e-3, coefficient, answers, {1e-3: 0.5})
+    return FitResult([{"loss": 1.0}], {}, start_weights=start, race=found), start
+
+
+@pytest.mark.parametrize(("gain", "selected"), [(8, FINE_TUNED), (1, LINEAR_PROBE)])
+def test_cross_validation_selects_the_network(crossed, gain, selected):
+    """McNemar by hand: 8 > sqrt(8 + 1), and not 1 > sqrt(1 + 1)."""
+    head = crossed(augmentation="none")
+    fitted, start = fine_tuned(head, gain)
+    chosen = select(head, fitted, QUIET)
+    assert chosen.selected == selected and set(chosen.validation) == {LINEAR_PROBE, FINE_TUNED}
+    share = 0.5 if selected == FINE_TUNED else 0.0
+    assert chosen.coefficient == share
+    for one, other in zip(head.model.get_weights(), start, strict=True):
+        np.testing.assert_allclose(one, other + share, rtol=1e-6, atol=1e-6)
+    expected = fitted.race.probabilities if selected == FINE_TUNED else head.probabilities
+    np.testing.assert_array_equal(chosen.validation_probabilities, expected)
+    assert chosen.decisions[0].name == "selected"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_validation_chooses_the_share_of_fine_tuning(fitted, seed):
+    head = fitted(train="last", augmentation="none")
+    logits, start = head.model.get_layer("logits"), head.model.get_weights()
+    kernel, bias = logits.get_weights()
+    change = np.random.default_rng(seed).normal(0, np.abs(kernel).mean(), kernel.shape)
+    logits.set_weights([kernel + change, bias])
+    share, probabilities = classifier._judge(head, FitResult([], {}, start_weights=start), head.model.get_weights())
+    run, losses = inference(head.partition.rest), {}
+    for candidate in COEFFICIENTS:
+        logits.set_weights([kernel + candidate * change, bias])
+        losses[candidate] = calibrated_loss(head.task, in_batches(run, head.validation_features), head.truth)
+    assert losses[share] == pytest.approx(min(losses.values()), rel=1e-5)
+    assert max(losses.values()) > 1.001 * losses[share]
+    assert calibrated_loss(head.task, probabilities, head.truth) == pytest.approx(losses[share], rel=1e-5)
+
+
+@pytest.mark.parametrize(("balance", "shifted"), [(None, True), ("none", False), ("weights", False)])
+def test_a_shift_of_the_logits_is_in_the_exported_bias(fitted, balance, shifted):
+    """Class 0 has 6 times as many training images as the others, and its logit is 2 too high."""
+    head = fitted(augmentation="none", train="head", class_balance=balance)
+    targets = np.repeat([0, 1, 2], [18, 3, 3])
+    truth = np.tile([0, 1, 2], 20)
+    right = np.where(np.eye(3)[truth] == 1, 1.0, 0.0)
+    probabilities = np.exp(right + np.array([2.0, 0, 0]))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    uneven = dataclasses.replace(head, targets=targets, truth=truth)
+    before = head.model.get_layer("logits").get_weights()[1]
+    found = even_out_classes(Classifier(uneven, None, LINEAR_PROBE, probabilities, {LINEAR_PROBE: head.score}))
+    change = head.model.get_layer("logits").get_weights()[1] - before
+    assert (np.abs(change).max() > 0) == shifted
+    if shifted:
+        np.testing.assert_allclose(change, found.adjustment.bias, atol=1e-6)
+        assert (found.validation_probabilities.argmax(1) == truth).mean() > (probabilities.argmax(1) == truth).mean()
+        assert found.decisions[-1].name == "logit_adjustment" and found.decisions[-1].value == found.adjustment.tau
+
+
+def test_flips_are_judged_by_images_that_the_probe_has_not_seen(crossed, data, monkeypatch):
+    """With so many validation images as decide alone, they do not teach."""
+    assert crossed().fold_of is not None
+    monkeypatch.setattr(calibration, "MIN_EXAMPLES", 12)
+    assert crossed().fold_of is None
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """The race of learning rates, on features of numbers instead of images."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -9,18 +11,22 @@ from pipelines import defaults
 from pipelines.training import race
 from pipelines.training.interpolation import COEFFICIENTS, interpolate
 from pipelines.training.race import Fold, run_race
-from pipelines.training.task import SingleLabel
+from pipelines.training.task import MultiLabel, SingleLabel
 
-LOW, GOOD, WILD = 1e-6, 0.03, 1e30
+LOW, GOOD = 1e-6, 0.03
 STEPS = 40
+
+
+def make_network(activation):
+    """Two layers, with the same weights each time."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.2), keras.layers.Dense(2, name="logits")]
+    return keras.Sequential([keras.Input((2,)), *layers, keras.layers.Activation(activation)])
 
 
 @pytest.fixture
 def network():
-    """Two layers, with the same weights each time."""
-    keras.utils.set_random_seed(0)
-    layers = [keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.2), keras.layers.Dense(2, name="logits")]
-    return keras.Sequential([keras.Input((2,)), *layers, keras.layers.Softmax()])
+    return make_network("softmax")
 
 
 def exclusive_or(count, seed):
@@ -31,30 +37,43 @@ def exclusive_or(count, seed):
 
 
 def make_fold(seed, flipped=False):
-    """40 examples to train on and 20 to judge by; `flipped`: with the wrong class to train on."""
-    (x, targets), (held_out, truth) = exclusive_or(40, seed), exclusive_or(20, seed + 100)
+    """40 examples to train on and 60 to judge by; `flipped`: with the wrong class to train on."""
+    (x, targets), (held_out, truth) = exclusive_or(40, seed), exclusive_or(60, seed + 100)
     return Fold([x], 1 - targets if flipped else targets, None, held_out), truth
 
 
-def settings_of(network):
+def settings_of(network, **options):
     backbone = kc.Backbone(network, (), kc.Preprocessing(4), "made here")
-    return defaults.choose(backbone, 40, train="all", epochs=1, weight_decay=0.0, label_smoothing=0.0)
+    plain = {"train": "all", "epochs": 1, "weight_decay": 0.0, "label_smoothing": 0.0}
+    return defaults.choose(backbone, 40, **plain, **options)
 
 
-def run(network, folds, truth, rates, folder):
+def run(network, folds, truth, rates, folder, task=None, **options):
+    settings = settings_of(network, **options)
     return run_race(
-        network, network, folds, truth, rates, SingleLabel(2), settings_of(network), STEPS, folder, lambda count: None
+        *(network, network, folds, truth, rates, task or SingleLabel(2), settings, STEPS, folder),
+        lambda count: None,
     )
 
 
 def test_the_rate_that_learns_wins_and_the_weights_are_as_before(network, tmp_path):
     fold, truth = make_fold(0)
     before = network.get_weights()
-    found = run(network, [fold], truth, (LOW, GOOD, WILD), tmp_path)
-    assert found.learning_rate == GOOD and found.losses[GOOD] < 0.3 < found.losses[LOW] == pytest.approx(0.69, abs=0.3)
+    found = run(network, [fold], truth, (LOW, GOOD), tmp_path)
+    assert found.learning_rate == GOOD and found.losses[GOOD] < 0.3 < found.losses[LOW] < 1
     assert (found.probabilities.argmax(1) == truth).mean() > 0.9
     for one, other in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_network_of_nan_never_wins(network, tmp_path, monkeypatch):
+    """Not even from a guess that is worse than chance."""
+    fold, truth = make_fold(0)
+    judged = np.full((2, len(COEFFICIENTS), 60, 2), np.nan, "float32")
+    judged[1] = np.where(np.eye(2)[truth] == 1, 0.3, 0.7)
+    monkeypatch.setattr(race, "_judge", lambda *_: judged)
+    found = run(network, [fold], truth, (GOOD, LOW), tmp_path)
+    assert found.learning_rate == LOW and found.losses[GOOD] == math.inf
 
 
 def test_a_fold_knows_nothing_of_the_others(network, tmp_path):
@@ -65,7 +84,7 @@ def test_a_fold_knows_nothing_of_the_others(network, tmp_path):
     after = race._judge(
         network, network, [wrong, fold], (GOOD,), SingleLabel(2), settings_of(network), STEPS, lambda count: None
     )
-    np.testing.assert_array_equal(after[0, COEFFICIENTS.index(alone.coefficient), 20:], alone.probabilities)
+    np.testing.assert_array_equal(after[0, COEFFICIENTS.index(alone.coefficient), 60:], alone.probabilities)
 
 
 def test_rates_are_judged_alike_whatever_their_order(network, tmp_path):
@@ -76,17 +95,53 @@ def test_rates_are_judged_alike_whatever_their_order(network, tmp_path):
     assert run(network, [fold], truth, (LOW, GOOD), tmp_path).losses == one
 
 
-def test_what_an_interrupted_job_has_found_is_read_unless_it_is_damaged(network, tmp_path, monkeypatch):
-    fold, truth = make_fold(0)
+def test_what_an_interrupted_job_has_found_is_read_unless_it_is_damaged_or_of_another_race(
+    network, tmp_path, monkeypatch
+):
+    (fold, truth), calls = make_fold(0), []
+
+    def judge(*_):
+        calls.append(1)
+        return np.random.default_rng(0).dirichlet([1, 1], (2, len(COEFFICIENTS), 60)).astype("float32")
+
+    monkeypatch.setattr(race, "_judge", judge)
     first = run(network, [fold], truth, (LOW, GOOD), tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(race, "_judge", None)
-        again = run(network, [fold], truth, (LOW, GOOD), tmp_path)
-    assert again.losses == first.losses and again.learning_rate == first.learning_rate
+    again = run(network, [fold], truth, (LOW, GOOD), tmp_path)
+    assert again.losses == first.losses and again.learning_rate == first.learning_rate and len(calls) == 1
     file = tmp_path / "race.npz"
     for content in (b"", file.read_bytes()[:-200], b"PK" + file.read_bytes()[2:100]):
         file.write_bytes(content)
         assert run(network, [fold], truth, (LOW, GOOD), tmp_path).losses == first.losses
+    assert len(calls) == 4
+    for rates, targets in (((GOOD, LOW), truth), ((GOOD, LOW), 1 - truth)):
+        run(network, [fold], targets, rates, tmp_path)
+    assert len(calls) == 6
+
+
+def test_a_race_of_several_labels_per_image(tmp_path):
+    (x, targets), (held_out, truth) = exclusive_or(40, 0), exclusive_or(60, 100)
+    several, expected = (np.stack([labels, 1 - labels], 1) for labels in (targets, truth))
+    network = make_network("sigmoid")
+    found = run(network, [Fold([x], several, None, held_out)], expected, (LOW, GOOD), tmp_path, MultiLabel(2))
+    assert found.learning_rate == GOOD and ((found.probabilities > 0.5) == expected).mean() > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layer_decay": 0.9},
+        {"optimizer": "sgd"},
+        {"ema_momentum": 0.5, "gradient_accumulation_steps": 2},
+        {"class_balance": "weights"},
+        {"class_balance": "sampling"},
+    ],
+)
+def test_a_race_with_every_option_of_training(network, tmp_path, options):
+    fold, truth = make_fold(0)
+    one = run(network, [fold], truth, (0.01, 0.05), tmp_path, **options).losses
+    (tmp_path / "race.npz").unlink()
+    assert run(network, [fold], truth, (0.05, 0.01), tmp_path, **options).losses == one
 
 
 def test_interpolated_weights():
