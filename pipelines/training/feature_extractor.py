@@ -88,10 +88,14 @@ class FeatureExtractor:
         cache: An `ArrayCache`.
         images: How many images it will run over.
         exact: Whether to compute in float32, as the exported network does; otherwise as `precision_for` says.
+
+    Attributes:
+        images: As given.
     """
 
     def __init__(self, model: keras.Model, backbone: Backbone, cache: ArrayCache, images: int, exact: bool = False):
         precision = "float32" if exact else precision_for(images)
+        self.images = images
         self._run: Callable[[np.ndarray], np.ndarray] | None = None
         self._cache = cache
         self._make = lambda: inference(model, images, precision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -102,59 +103,31 @@ def fit_head(
     model = attach(backbone.model, task.head(settings.dropout))
     description = _describe(settings, backbone, data)
     parts = partition(model, settings.feature_layer)
-    augments = settings.augments and not settings.trains_on_images
-    count = (settings.augmented_copies if augments else 1) * len(data.indices("train")) + len(
-        data.indices("validation")
-    )
-    extractor = FeatureExtractor(parts.frozen, backbone, cache, count)
-    if augments:
-        most = max(FEWEST_COPIES, extractor.copies_that_fit(len(data.indices("train"))))
-        settings = replace(settings, augmented_copies=min(settings.augmented_copies, most))
-    pool, predict = _pooling(parts, count), inference(parts.head)
+    extractor, settings = _make_extractor(parts, backbone, data, settings, cache)
     extract = _Extract(extractor, data, progress)
+    pool, predict = _pooling(parts, extractor.images), inference(parts.head)
 
-    fold_of = _assign_folds(settings, data)
-    splits = ("train",) if fold_of is None else ("train", "validation")
-    targets = np.concatenate([data.targets(split) for split in splits])
-    plain, held_out = _join(extract, splits), extract("validation")
+    learned = _choose_learned(settings, data)
+    plain, held_out = extract(learned.splits), extract(("validation",))
+    validation = pool(held_out)
     # From a stage on, the probe is only the start of training: plain images are enough.
     pooled = [pool(plain)]
-    fitted = _fit_probe(pooled, targets, fold_of, pool(held_out), data, settings, progress)
+    fitted = _fit_probe(pooled, learned, validation, settings, progress)
     _set_probe(parts, fitted.probe)
-    decisions = []
-    if isinstance(settings.augmentation, Augmentation):
-        settings = replace(settings, horizontal_flip=settings.augmentation.horizontal_flip)
-    if settings.horizontal_flip is None:
-        # Without augmentation only the last stage learns from flips: for the head alone their features take too long.
-        if settings.augments or settings.train == "last":
-            decision = _decide_on_flips(
-                pooled[0],
-                pool(held_out),
-                fitted,
-                fold_of,
-                data,
-                lambda split: pool(extract(split, flipped=True)),
-                predict,
-            )
-            decisions.append(decision)
-        settings = replace(settings, horizontal_flip=bool(decisions and decisions[0].value))
 
-    copies: tuple[np.ndarray, ...] = (plain,)
-    preview = None
-    if augments:
-        more = [_augmented_copies(extractor, data, settings, cache, progress, split) for split in splits]
-        copies += tuple(np.concatenate(parts) for parts in zip(*(found for found, _ in more), strict=True))
-        preview = more[0][1]
-    elif settings.horizontal_flip and settings.light:
-        copies += (_join(lambda split: extract(split, flipped=True), splits),)
+    def judge_flips() -> Decision:
+        flipped = partial(extract, flipped=True)
+        return _decide_on_flips(pooled[0], validation, fitted, learned, lambda splits: pool(flipped(splits)), predict)
+
+    settings, decisions = _settle_flips(settings, judge_flips)
+    more, preview = _make_copies(extract, learned.splits, settings, cache)
+    copies = (plain, *more)
     if len(_probed(copies, settings)) > 1:
-        pooled += [pool(each) for each in copies[1:]]
-        fitted = _fit_probe(pooled, targets, fold_of, pool(held_out), data, settings, progress)
+        pooled += [pool(each) for each in more]
+        fitted = _fit_probe(pooled, learned, validation, settings, progress)
         _set_probe(parts, fitted.probe)
-    probabilities = fitted.held_out
-    if probabilities is None:
-        probabilities = in_batches(predict, pool(held_out))
-    truth = data.targets("validation") if fold_of is None else targets
+    probabilities = in_batches(predict, validation) if fitted.held_out is None else fitted.held_out
+    truth = data.targets("validation") if fitted.held_out is None else learned.targets
     return HeadFit(
         model=model,
         backbone=backbone,
@@ -163,18 +136,58 @@ def fit_head(
         task=task,
         partition=parts,
         copies=copies,
-        targets=targets,
+        targets=learned.targets,
         validation_features=held_out,
         probe=fitted.probe,
         probabilities=probabilities,
         truth=truth,
         score=task.score(probabilities, truth),
         description=description,
-        fold_of=fold_of,
+        fold_of=learned.fold_of,
         fold_probes=fitted.fold_probes,
-        decisions=tuple(decisions),
+        decisions=decisions,
         preview=preview,
     )
+
+
+def _make_extractor(parts, backbone, data, settings, cache):
+    """What computes features; and the settings with no more augmented copies than the cache has room for."""
+    images = len(data.indices("train"))
+    copies = settings.augmented_copies if _caches_copies(settings) else 1
+    extractor = FeatureExtractor(parts.frozen, backbone, cache, copies * images + len(data.indices("validation")))
+    if _caches_copies(settings):
+        most = max(FEWEST_COPIES, extractor.copies_that_fit(images))
+        settings = replace(settings, augmented_copies=min(copies, most))
+    return extractor, settings
+
+
+def _caches_copies(settings: Settings) -> bool:
+    """Whether features of augmented copies are cached."""
+    return settings.augments and not settings.trains_on_images
+
+
+def _settle_flips(settings, judge) -> tuple[Settings, tuple[Decision, ...]]:
+    """The settings with `horizontal_flip` True or False, and the decision if the data have made it."""
+    if isinstance(settings.augmentation, Augmentation):
+        return replace(settings, horizontal_flip=settings.augmentation.horizontal_flip), ()
+    if settings.horizontal_flip is not None:
+        return settings, ()
+    # Without augmentation only the last stage learns from flips: for the head alone their features take too long.
+    if not (settings.augments or settings.train == "last"):
+        return replace(settings, horizontal_flip=False), ()
+    decision = judge()
+    return replace(settings, horizontal_flip=decision.value), (decision,)
+
+
+def _make_copies(extract, splits, settings, cache) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Features of augmented or flipped copies of the images of some splits, one array per copy; and a preview."""
+    if not _caches_copies(settings):
+        return ([extract(splits, flipped=True)] if settings.horizontal_flip and settings.light else []), None
+    found = [
+        _augmented_copies(extract.extractor, extract.data, settings, cache, extract.progress, split) for split in splits
+    ]
+    copies = zip(*(of_split for of_split, _ in found), strict=True)
+    return [np.concatenate(of_splits) for of_splits in copies], found[0][1]
 
 
 def refit_head(head: HeadFit, progress: Progress) -> None:
@@ -200,19 +213,24 @@ def refit_head(head: HeadFit, progress: Progress) -> None:
         _set_probe(head.partition, probe)
 
 
-def _assign_folds(settings: Settings, data: SplitImages) -> np.ndarray | None:
-    """The fold of each training and validation image, where the validation images alone would decide by chance; else None."""
+@dataclass(frozen=True)
+class _Learned:
+    """The images that a probe learns from: splits, targets and, where they judge each other, folds."""
+
+    data: SplitImages
+    splits: tuple[str, ...]
+    targets: np.ndarray
+    fold_of: np.ndarray | None
+
+
+def _choose_learned(settings: Settings, data: SplitImages) -> _Learned:
+    """The training images; validation images too, in folds, where these alone would decide by chance."""
     targets = np.concatenate([data.targets("train"), data.targets("validation")])
-    few = len(targets) < FEW and len(data.indices("validation")) < calibration.MIN_EXAMPLES
-    if not (settings.light and few):
-        return None
-    fold_of = assign_folds(targets, data.units("train") + data.units("validation"))
-    return fold_of if teaches_all_classes(targets, fold_of) else None
-
-
-def _join(extract: Callable[[str], np.ndarray], splits: Sequence[str]) -> np.ndarray:
-    found = [extract(split) for split in splits]
-    return found[0] if len(found) == 1 else np.concatenate(found)
+    if settings.light and len(targets) < FEW and len(data.indices("validation")) < calibration.MIN_EXAMPLES:
+        fold_of = assign_folds(targets, data.units("train") + data.units("validation"))
+        if teaches_all_classes(targets, fold_of):
+            return _Learned(data, ("train", "validation"), targets, fold_of)
+    return _Learned(data, ("train",), data.targets("train"), None)
 
 
 def _probed(copies: tuple[np.ndarray, ...], settings: Settings) -> tuple[np.ndarray, ...]:
@@ -222,13 +240,17 @@ def _probed(copies: tuple[np.ndarray, ...], settings: Settings) -> tuple[np.ndar
 
 @dataclass(frozen=True)
 class _Extract:
-    """The features of the images of a split, plain or flipped."""
+    """The features of the images of some splits, plain or flipped."""
 
     extractor: FeatureExtractor
     data: SplitImages
     progress: Progress
 
-    def __call__(self, split: str, flipped: bool = False) -> np.ndarray:
+    def __call__(self, splits: Sequence[str], flipped: bool = False) -> np.ndarray:
+        found = [self._of(split, flipped) for split in splits]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _of(self, split: str, flipped: bool) -> np.ndarray:
         name = f"Features of {split}{', flipped' if flipped else ''}"
         with self.progress.phase(name, len(self.data.indices(split))) as advance:
             return self.extractor.features(self.data.batches(split), self.data.cache_key(split), advance, flipped)
@@ -262,18 +284,12 @@ class _Fitted:
 
 
 def _fit_probe(
-    copies: Sequence[np.ndarray],
-    targets: np.ndarray,
-    fold_of: np.ndarray | None,
-    validation: np.ndarray,
-    data: SplitImages,
-    settings: Settings,
-    progress: Progress,
+    copies: Sequence[np.ndarray], learned: _Learned, validation: np.ndarray, settings: Settings, progress: Progress
 ) -> _Fitted:
     with progress.phase("Fitting the head"):
-        if fold_of is not None:
-            return _fit_probe_by_folds(copies, targets, fold_of, data, settings)
-        labels = np.concatenate([targets] * len(copies))
+        if learned.fold_of is not None:
+            return _fit_probe_by_folds(copies, learned, settings)
+        data, labels = learned.data, np.concatenate([learned.targets] * len(copies))
         probe = fit_linear_probe(
             np.concatenate(copies),
             labels,
@@ -285,8 +301,9 @@ def _fit_probe(
         return _Fitted(probe)
 
 
-def _fit_probe_by_folds(copies, targets, fold_of, data, settings) -> _Fitted:
+def _fit_probe_by_folds(copies, learned, settings) -> _Fitted:
     """The L2 penalty with the lowest loss on held-out folds, and the probe that is fitted to all of them with it."""
+    data, targets, fold_of = learned.data, learned.targets, learned.fold_of
 
     def fit(rows, l2, start=None):
         labels = np.concatenate([targets[rows]] * len(copies))
@@ -321,25 +338,26 @@ def _set_probe(parts: Partition, probe: LinearProbe) -> None:
     parts.rest.get_layer("logits").set_weights([probe.kernel, probe.bias])
 
 
-def _decide_on_flips(plain, held_out, fitted, fold_of, data, flipped, predict) -> Decision:
+def _decide_on_flips(plain, validation, fitted, learned, flipped, predict) -> Decision:
     """Whether a probe that saw no flipped images knows them: on validation, or by cross-validation where that is small.
 
     With too few images for either, the answer is no: two classes may differ by left and right alone.
     """
-    truth, learned = data.targets("validation"), data.targets("train")
-    if len(truth) + len(learned) < calibration.MIN_EXAMPLES:
+    data, fold_of = learned.data, learned.fold_of
+    truth, count = data.targets("validation"), len(data.indices("train")) + len(data.indices("validation"))
+    if count < calibration.MIN_EXAMPLES:
         reason = f"fewer than {calibration.MIN_EXAMPLES} images cannot tell whether left and right matter"
         return Decision("horizontal_flip", False, reason)
     if len(truth) >= calibration.MIN_EXAMPLES:
-        found = check_flips(in_batches(predict, held_out), in_batches(predict, flipped("validation")), truth)
+        found = check_flips(in_batches(predict, validation), in_batches(predict, flipped(["validation"])), truth)
         return _decision_on_flips(found, f"{len(truth)} validation images", data)
-    features = plain if fold_of is not None else np.concatenate([plain, held_out])
-    others = np.concatenate([flipped("train"), flipped("validation")])
-    labels = np.concatenate([learned, truth])
+    features = plain if fold_of is not None else np.concatenate([plain, validation])
+    labels = np.concatenate([data.targets("train"), truth])
     if fold_of is None:
         fold_of = assign_folds(labels, data.units("train") + data.units("validation"))
+    others = flipped(["train", "validation"])
     found = check_flips_by_cross_validation(features, others, labels, data.num_classes, fitted.probe.l2, fold_of)
-    return _decision_on_flips(found, f"cross-validation of {len(labels)} images", data)
+    return _decision_on_flips(found, f"cross-validation of {count} images", data)
 
 
 def _decision_on_flips(found: FlipCheck, judge: str, data: SplitImages) -> Decision:
