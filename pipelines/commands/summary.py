@@ -44,7 +44,7 @@ def print_summary(result: Result) -> None:
         "Classes": f"{len(metrics['classes'])}: {_shortened(metrics['classes'])}",
         "Images": f"{images['train']} training, {images['validation']} validation{also}, {images['test']} test{excluded}",
         "Validation": f"{judge}{metric.replace('_', ' ')}: {compared}; selected: {NAMES[metrics['selected']]}",
-        **({"Decided": escape(printable("\n".join(chosen)))} if chosen else {}),
+        **({"Decided": escape("\n".join(map(printable, chosen)))} if chosen else {}),
         "Test": _test(result),
         "Seconds": ", ".join(f"{name.lower()} {seconds:.0f}" for name, seconds in metrics["seconds"].items()),
     }

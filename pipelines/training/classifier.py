@@ -106,8 +106,9 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
         coefficient, tuned = _judge(head, fitted, end)
         scores[FINE_TUNED] = head.task.score(tuned, head.truth)
         gain = head.task.gain(tuned, head.probabilities, head.truth)
-        if fitted.improved and head.task.is_clearly_better(tuned, head.probabilities, head.truth):
-            head.model.set_weights(interpolate(fitted.start_weights, end, coefficient))
+        head.model.set_weights(interpolate(fitted.start_weights, end, coefficient))
+        clearly_better = head.task.is_clearly_better(tuned, head.probabilities, head.truth)
+        if fitted.improved and clearly_better and _knows_what_it_learned(head):
             return Classifier(head, fitted, FINE_TUNED, tuned, scores, coefficient, gain)
     elif fitted:  # no epoch was better than the linear probe: the network is the probe again, but for rounding
         scores[FINE_TUNED] = fitted.best
@@ -130,6 +131,18 @@ def even_out_classes(classifier: Classifier) -> Classifier:
     logits.set_weights([kernel, bias + found.bias])
     adjusted = class_prior.adjust(classifier.validation_probabilities, found.bias)
     return replace(classifier, adjustment=found, validation_probabilities=adjusted)
+
+
+def _knows_what_it_learned(head: HeadFit) -> bool:
+    """Whether a network that cross-validation stands for knows its own images as well as the probe knows images it never saw.
+
+    It is trained once more, on all images, and nothing else would show that this one training went wrong.
+    """
+    if head.fold_of is None:
+        return True
+    known = in_batches(inference(head.partition.rest), head.copies[0])
+    metric = head.task.primary_metric
+    return head.task.score(known, head.targets)[metric] >= head.score[metric]
 
 
 def _judge(head: HeadFit, fitted: FitResult, end: list[np.ndarray]) -> tuple[float, np.ndarray]:

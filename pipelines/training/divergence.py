@@ -91,10 +91,11 @@ class DivergenceGuard(keras.callbacks.Callback):
         loss = self._batch_loss(float(logs["loss"]))
         if self._smoothed is None:
             self._smoothed, self._limit = loss, FAR_ABOVE * max(loss, self._uniform)
-        self._smoothed += (1 - SMOOTHING) * (loss - self._smoothed)
+        share = 1 - SMOOTHING if self._steps > self._settled else 1.0  # the average begins when training has settled
+        self._smoothed += share * (loss - self._smoothed)
         if not math.isfinite(loss):
             self._stop("the loss is NaN or infinite")
-        elif self._steps >= self._settled and self._smoothed > self._limit:
+        elif self._steps > self._settled and self._smoothed > self._limit:
             self._stop(f"the training loss rose to {self._smoothed:.3g}, above {self._limit:.3g}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:

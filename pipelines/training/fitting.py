@@ -55,8 +55,8 @@ def fit(
         kc.check_frozen(head.model),
         kc.training.mixed_precision(head.backbone.model) if settings.mixed_precision else nullcontext(),
     ):
+        steps = settings.epochs * batches.steps
         if settings.learning_rate is None or head.fold_of is not None:
-            steps = settings.epochs * batches.steps  # of as many as the network that it stands for in cross-validation
             outcome = _race(head, model, min(MOST_STEPS, steps) if head.fold_of is None else steps, folder, progress)
             settings = replace(settings, learning_rate=outcome.learning_rate)
         with (
@@ -64,7 +64,9 @@ def fit(
             naming_files(getattr(batches, "source", None)),
         ):
             chance = task.chance(data.targets("train"), truth)
-            settled, learned = (MIN_STEPS if outcome else 0), head.fold_of is not None
+            learned = head.fold_of is not None
+            # Cross-validation has judged whole trainings at this rate, the race the beginning of one.
+            settled = steps + 1 if learned else MIN_STEPS if outcome else 0
             start = Start(task, head.score, chance, len(truth), progress.report, settled, keep_last=learned)
             # The validation images say nothing where the network learns from them.
             watching = [EpochBar(advance, None if learned else task.primary_metric), *callbacks]

@@ -205,3 +205,14 @@ def test_a_network_of_nan_is_never_the_better_one():
 def test_a_restart_is_plain_values():
     restart = Restart(6, "the loss is NaN or infinite", 0.0012, 0.0003)
     assert Restart(**json.loads(json.dumps(restart.to_dict()))) == restart
+
+
+def test_losses_before_it_has_settled_do_not_count_later():
+    """Twenty steps at a loss of 30 and then at 0.1: an average over all would stay above the limit of 1.39 for 55 steps."""
+    made = DivergenceGuard({"accuracy": 0.9, "loss": 0.3}, {"accuracy": 0.5, "loss": 0.7}, math.log(2), 20, settled=20)
+    made.set_model(SimpleNamespace(stop_training=False))
+    made.on_epoch_begin(0)
+    losses = [0.5] + [30.0] * 19 + [0.1] * 10 + [30.0] * 10
+    for step in range(len(losses)):
+        made.on_train_batch_end(step, {"loss": float(np.mean(losses[: step + 1]))})
+        assert bool(made.reason) == (step >= 30), step

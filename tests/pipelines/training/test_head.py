@@ -225,10 +225,10 @@ def test_images_of_a_group_judge_each_other_never(crossed, data):
     assert all(len(set(head.fold_of[start : start + 4])) == 1 for start in range(0, 24, 4))
 
 
-def fine_tuned(head, gain, coefficient=0.5):
-    """What fine-tuning and the race have given: all weights are 1 higher, and `gain` more of the images that decide right."""
+def fine_tuned(head, gain, coefficient=0.5, change=1e-4):
+    """What fine-tuning and the race have given: all weights are a little higher, and `gain` more images are right."""
     start = head.model.get_weights()
-    head.model.set_weights([weight + 1 for weight in start])
+    head.model.set_weights([weight + change for weight in start])
     wrong = np.flatnonzero(head.probabilities.argmax(1) != head.truth)
     answers = head.probabilities.copy()
     answers[wrong[:gain]] = np.eye(3)[head.truth[wrong[:gain]]]
@@ -246,10 +246,21 @@ def test_cross_validation_selects_the_network(crossed, gain, selected):
     share = 0.5 if selected == FINE_TUNED else 0.0
     assert chosen.coefficient == share
     for one, other in zip(head.model.get_weights(), start, strict=True):
-        np.testing.assert_allclose(one, other + share, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(one, other + share * 1e-4, rtol=1e-6, atol=1e-6)
     expected = fitted.race.probabilities if selected == FINE_TUNED else head.probabilities
     np.testing.assert_array_equal(chosen.validation_probabilities, expected)
     assert chosen.decisions[0].name == "selected"
+
+
+def test_a_last_training_that_went_wrong_is_not_selected(crossed):
+    """Cross-validation says what such networks can do; this one does not even know the images that it learned from."""
+    head = crossed(augmentation="none")
+    fitted, start = fine_tuned(head, 8, coefficient=1.0, change=0.0)
+    kernel, bias = head.model.get_layer("logits").get_weights()
+    head.model.get_layer("logits").set_weights([-kernel, -bias])
+    assert select(head, fitted, QUIET).selected == LINEAR_PROBE
+    for one, other in zip(head.model.get_weights(), start, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("seed", range(3))
