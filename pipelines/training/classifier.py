@@ -14,7 +14,7 @@ from pipelines.training.class_prior import Adjustment
 from pipelines.training.decisions import Decision
 from pipelines.training.feature_extractor import FeatureExtractor, in_batches, inference
 from pipelines.training.head import HeadFit, refit_head
-from pipelines.training.interpolation import COEFFICIENTS, interpolate
+from pipelines.training.interpolation import COEFFICIENTS, best_coefficient, interpolate
 from pipelines.training.restarts import FitResult
 from pipelines.training.task import calibrated_loss
 
@@ -152,12 +152,12 @@ def _judge(head: HeadFit, fitted: FitResult, end: list[np.ndarray]) -> tuple[flo
     if head.settings.trains_on_images:
         return 1.0, _on_images(head, "validation")
     features = head.validation_features  # exact enough to select by
-    run, found = inference(head.partition.rest), {}
+    run, found = inference(head.partition.rest), []
     for coefficient in COEFFICIENTS:
         head.model.set_weights(interpolate(fitted.start_weights, end, coefficient))
-        found[coefficient] = in_batches(run, features)
-    best = min(found, key=lambda coefficient: calibrated_loss(head.task, found[coefficient], head.truth))
-    return best, found[best]
+        found.append(in_batches(run, features))
+    best = best_coefficient([calibrated_loss(head.task, each, head.truth) for each in found])
+    return COEFFICIENTS[best], found[best]
 
 
 def _on_images(head, split, progress=lambda count: None):

@@ -91,7 +91,9 @@ class DivergenceGuard(keras.callbacks.Callback):
         loss = self._batch_loss(float(logs["loss"]))
         if self._smoothed is None:
             self._smoothed, self._limit = loss, FAR_ABOVE * max(loss, self._uniform)
-        share = 1 - SMOOTHING if self._steps > self._settled else 1.0  # the average begins when training has settled
+        share = (
+            1 - SMOOTHING if self._steps > self._settled + 1 else 1.0
+        )  # the average begins when training has settled
         self._smoothed += share * (loss - self._smoothed)
         if not math.isfinite(loss):
             self._stop("the loss is NaN or infinite")

@@ -24,7 +24,7 @@ from pipelines.datasets.image_batches import dataset_options
 from pipelines.settings import Settings
 from pipelines.training.decisions import Decision
 from pipelines.training.feature_extractor import in_batches, inference
-from pipelines.training.interpolation import COEFFICIENTS, interpolate
+from pipelines.training.interpolation import COEFFICIENTS, best_coefficient, interpolate
 from pipelines.training.restarts import make_optimizer
 from pipelines.training.task import Task, calibrated_loss
 
@@ -106,7 +106,8 @@ def run_race(
         with durable.atomic_write(file) as stream:
             np.savez(stream, judged=judged, key=key)
     losses = np.array([[calibrated_loss(task, each, truth) for each in of_rate] for of_rate in judged])
-    rate, coefficient = map(int, np.unravel_index(losses.argmin(), losses.shape))
+    rate = int(losses.min(1).argmin())
+    coefficient = best_coefficient(losses[rate])
     return Race(
         rates[rate],
         COEFFICIENTS[coefficient],

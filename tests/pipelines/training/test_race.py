@@ -9,7 +9,7 @@ import pytest
 import keras_cnn as kc
 from pipelines import defaults
 from pipelines.training import race
-from pipelines.training.interpolation import COEFFICIENTS, interpolate
+from pipelines.training.interpolation import COEFFICIENTS, best_coefficient, interpolate
 from pipelines.training.race import Fold, run_race
 from pipelines.training.task import MultiLabel, SingleLabel
 
@@ -142,6 +142,20 @@ def test_a_race_with_every_option_of_training(network, tmp_path, options):
     one = run(network, [fold], truth, (0.01, 0.05), tmp_path, **options).losses
     (tmp_path / "race.npz").unlink()
     assert run(network, [fold], truth, (0.05, 0.01), tmp_path, **options).losses == one
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([0.9, 0.5, 0.4, 0.6], 0.75),
+        ([0.9, 0.5, 0.595, 0.6], 0.5),
+        ([0.9, 0.595, 0.6, 0.6], 1.0),  # no clear gain
+        ([1e-7] * 4, 1.0),
+        ([0.5, math.inf, math.inf, math.inf], 0.25),
+    ],
+)
+def test_the_trained_network_is_left_only_for_a_clear_gain(losses, expected):
+    assert COEFFICIENTS[best_coefficient(losses)] == expected
 
 
 def test_interpolated_weights():
