@@ -85,8 +85,8 @@ def choose(
         warmup_fraction=0.1 if light else 0.07,
         # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
         label_smoothing=0.0 if multi_label else 0.1,
-        # For the head alone, features of augmented copies take several times as long as all the rest.
-        augmentation="none" if train == "head" and training_images >= MIN_IMAGES_WHOLE_NETWORK else "light",
+        # Features of augmented copies take several times as long as those of plain images, and help most where images are few.
+        augmentation="none" if light and training_images >= MIN_IMAGES_WHOLE_NETWORK else "light",
         augmented_copies=5 if light else min(max(FEWEST_COPIES, epochs), MOST_COPIES),
         train_depthwise=train_depthwise,
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16

@@ -83,7 +83,7 @@ class Settings:
     dropout: float = _option("share of the pooled features dropped in training", "0.2", 0, 0.99, value=0.2)
     augmentation: str | Augmentation = _option(
         "data augmentation; strong adds MixUp and CutMix with --train all",
-        "light; none for head with 1,000 training images or more",
+        "light; none for head and last with 1,000 training images or more",
         choices=AUGMENTATIONS,
     )
     augmented_copies: int = _option(

@@ -43,6 +43,18 @@ def test_from_a_stage_on_it_is_trained_like_the_whole_but_on_cached_features():
     assert copies == [2, 5, 8]
 
 
+@pytest.mark.parametrize("train", ["head", "last"])
+def test_features_of_augmented_copies_are_for_few_images(train):
+    chosen = [defaults.choose(STAGES, images, train=train) for images in (999, 1_000)]
+    assert [each.augmentation for each in chosen] == ["light", "none"] and chosen[0].augmented_copies == 5
+
+
+def test_the_data_choose_the_rate_of_the_last_stage_only():
+    assert defaults.choose(STAGES, 100).learning_rate is None
+    assert defaults.choose(STAGES, 100, learning_rate=0.1).learning_rate == 0.1
+    assert defaults.choose(STAGES, 5_000).learning_rate == 6e-4
+
+
 def test_depthwise_kernels_are_trained_where_it_costs_little():
     assert [defaults.choose(STAGES, 5_000, gpu=gpu).train_depthwise for gpu in (False, True)] == [False, True]
     assert defaults.choose(STAGES, 100).train_depthwise  # on cached features
