@@ -65,6 +65,7 @@ def run_job(data, out, options, seed, **settings):
         "validation": {name: score["accuracy"] for name, score in metrics["validation"].items()},
         "selected": metrics["selected"],
         "restarts": metrics["restarts"],
+        "decisions": metrics["decisions"],
     }
 
 
