@@ -7,8 +7,9 @@ network that starts fine-tuning with this head keeps its pretrained features, wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,11 +17,13 @@ from scipy.special import expit, log_expit, log_softmax
 
 from keras_cnn import arguments
 
+T = TypeVar("T")
 # From strong to weak, for features of variance 1: from almost no use of the features to full use.
 L2_VALUES = tuple(10.0**exponent for exponent in np.arange(2, -5.01, -0.5))
 # L-BFGS stops at this decrease of the loss per iteration, relative to the loss or to 1 if it is smaller: in the search for the
 # L2, and in the final fit.
 COARSE_TOLERANCE, FINE_TOLERANCE = 1e-5, 1e-6
+ONE_THREAD_BELOW = 1e9  # multiplications per product of matrices
 MAX_ITERATIONS = 200  # where it ends as well: all that counts is the validation loss
 
 
@@ -96,16 +99,32 @@ def fit_linear_probe(
     weights = np.zeros((features.shape[1] + 1, classes), "float32")
     if start is not None:
         weights = np.vstack([start.kernel * deviation[:, None], start.bias + mean @ start.kernel])
+    with _blas_threads(features.size * classes):
+        best = search_l2(
+            l2_values,
+            lambda l2, found: fit(l2, weights if found is None else found[1], COARSE_TOLERANCE),
+            lambda found: found[0].loss,
+        )
+        return fit(best[0].l2, best[1], FINE_TOLERANCE)[0]
+
+
+def search_l2(l2_values: Sequence[float], fit: Callable[[float, T | None], T], loss: Callable[[T], float]) -> T:
+    """The best fit of some L2 penalties. As a function of the penalty the loss has one minimum: the first rise ends the search.
+
+    Args:
+        l2_values: Candidates, strongest first; the search begins in the middle.
+        fit: A function of a penalty, and of the best fit so far (None at first), that gives a fit.
+        loss: The loss of a fit.
+    """
     middle = len(l2_values) // 2
-    best = fit(l2_values[middle], weights, COARSE_TOLERANCE)
-    # The loss as a function of the L2 has one minimum: on either side of it the first rise ends the search.
+    best = fit(l2_values[middle], None)
     for candidates in (l2_values[middle + 1 :], l2_values[:middle][::-1]):
         for l2 in candidates:
-            other = fit(l2, best[1], COARSE_TOLERANCE)
-            if other[0].loss >= best[0].loss:
+            other = fit(l2, best)
+            if loss(other) >= loss(best):
                 break
             best = other
-    return fit(best[0].l2, best[1], FINE_TOLERANCE)[0]
+    return best
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -136,6 +155,17 @@ def _check_finite(features):
         remedy = "Look for examples or weights that are NaN or infinite, or too large for the precision they were computed in."
         received = f"NaN or infinity in {invalid} of {len(features)} examples"
         raise ValueError(f"fit_linear_probe: `features` must be finite. Received: {received}. {remedy}")
+
+
+def _blas_threads(multiplications):
+    """A context in which BLAS has one thread, unless a product of matrices takes long.
+
+    NumPy and SciPy each bring a BLAS, whose threads wait for each other by spinning. Where other programs run, a small product
+    then takes up to a hundred times as long.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1 if multiplications < ONE_THREAD_BELOW else None, user_api="blas")
 
 
 def _minimise(features, labels, start, l2, tolerance, factors):

@@ -15,7 +15,7 @@ from keras_cnn import Backbone
 from keras_cnn.arguments import join_some
 from keras_cnn.builder import attach
 from keras_cnn.training import LinearProbe, calibration, fit_linear_probe
-from keras_cnn.training.logistic_regression import L2_VALUES, cross_entropy
+from keras_cnn.training.logistic_regression import L2_VALUES, cross_entropy, search_l2
 from pipelines import augment
 from pipelines.augment import Augmentation, FlipCheck, check_flips, check_flips_by_cross_validation
 from pipelines.datasets.array_cache import ArrayCache, digest
@@ -312,19 +312,16 @@ def _fit_probe_by_folds(copies, learned, settings) -> _Fitted:
         judged = (features[:1], labels[:1])  # nothing to select
         return fit_linear_probe(features, labels, data.num_classes, *judged, (l2,), start, weights)
 
-    folds = range(fold_of.max() + 1)
-    best: tuple[float, float, list[LinearProbe], np.ndarray] | None = None
-    probes: list[Any] = [None] * len(folds)
-    for l2 in FEW_L2_VALUES:
-        probes = [fit(fold_of != fold, l2, probes[fold]) for fold in folds]
+    def fit_folds(l2, before):
+        probes = [
+            fit(fold_of != fold, l2, None if before is None else before[2][fold]) for fold in range(fold_of.max() + 1)
+        ]
         logits = np.empty((len(targets), data.num_classes), "float32")
-        for fold, probe in zip(folds, probes, strict=True):
+        for fold, probe in enumerate(probes):
             logits[fold_of == fold] = probe.logits(copies[0][fold_of == fold])
-        loss = cross_entropy(logits, targets)
-        if best is None or loss < best[0]:
-            best = loss, l2, probes, logits
-    assert best is not None
-    _, l2, probes, logits = best
+        return cross_entropy(logits, targets), l2, probes, logits
+
+    _, l2, probes, logits = search_l2(FEW_L2_VALUES, fit_folds, lambda found: found[0])
     probabilities = expit(logits) if targets.ndim == 2 else softmax(logits, axis=1)
     return _Fitted(fit(np.arange(len(targets)), l2), tuple(probes), probabilities)
 
