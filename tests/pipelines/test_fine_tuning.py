@@ -137,7 +137,7 @@ def test_a_second_job_adds_a_version_from_the_command_line(job, sample_photos, c
     result = json.loads(capsys.readouterr().out)
     assert (result["export"], result["run"]) == (str(out / "2"), str(out / "runs" / "2"))
     assert result["selected"] == "linear_probe" and list(result["validation"]) == ["linear_probe"]
-    assert "fitted to the validation images too" in (out / "runs" / "2" / "report.html").read_text()
+    assert "linear probe, trained on the validation images too" in (out / "runs" / "2" / "report.html").read_text()
     assert job[0].export.is_dir()
     (out / ".unfinished").rmdir()
 

@@ -68,6 +68,8 @@ def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, numb
     start = time.monotonic()
     while not (out / ".unfinished" / files).exists():
         if process.poll() is not None:
+            _, said = process.communicate()
+            assert process.returncode == 0, said
             pytest.skip("the job was faster than this test")
         assert time.monotonic() < start + PATIENCE
         time.sleep(0.002)
