@@ -42,7 +42,11 @@ def named_options(text):
 def defined_options(path):
     """The options of a script that its help shows, those of the harness included."""
     options = {"--json"}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    text = path.read_text(encoding="utf-8")
+    if "stability.add_data_options(" in text:
+        functions = ast.parse(FILES["stability"].read_text(encoding="utf-8")).body
+        text += ast.unparse([each for each in functions if getattr(each, "name", "") == "add_data_options"])
+    for node in ast.walk(ast.parse(text)):
         called = getattr(node.func, "attr", None) if isinstance(node, ast.Call) else None
         if called == "parser" and node.keywords:
             options.add("--turns")
