@@ -17,7 +17,9 @@ PATIENCE = 120
 
 
 def command(photos, out, train="stage5", epochs=4):
-    return [PROGRAM, "fit", photos, "--out", out, "--train", train, "--epochs", str(epochs), "--batch-size", "4"]
+    """At a low rate: a restart would have checkpoints of its own."""
+    job = [PROGRAM, "fit", photos, "--out", out, "--train", train, "--epochs", str(epochs)]
+    return [*job, "--batch-size", "4", "--learning-rate", "0.0001"]
 
 
 @pytest.fixture(scope="module")
