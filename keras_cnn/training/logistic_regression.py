@@ -160,8 +160,8 @@ def _check_finite(features):
 def _blas_threads(multiplications):
     """A context in which BLAS has one thread, unless a product of matrices takes long.
 
-    NumPy and SciPy each bring a BLAS, whose threads wait for each other by spinning. Where other programs run, a small product
-    then takes up to a hundred times as long.
+    NumPy and SciPy each bring a BLAS, whose threads wait for each other by spinning. Where other programs run, small products
+    then take many times as long.
     """
     from threadpoolctl import threadpool_limits
 

@@ -16,7 +16,7 @@ from pipelines.training.feature_extractor import FeatureExtractor, in_batches, i
 from pipelines.training.head import HeadFit, refit_head
 from pipelines.training.interpolation import COEFFICIENTS, best_coefficient, interpolate
 from pipelines.training.restarts import FitResult
-from pipelines.training.task import calibrated_loss
+from pipelines.training.task import calibrated_loss, is_clear
 
 LINEAR_PROBE, FINE_TUNED = "linear_probe", "fine_tuned"
 
@@ -74,7 +74,7 @@ class Classifier:
         yield Decision("selected", self.selected, f"{compared}{gained} ({self._judge}){rule}")
         if self.selected == FINE_TUNED and self.coefficient < 1:
             reason = f"lower loss than with all of the change by fine-tuning ({self._judge})"
-            yield Decision("coefficient", self.coefficient, reason)
+            yield Decision("fine_tuned_share", self.coefficient, reason)
 
     def test_probabilities(
         self, cache: ArrayCache, progress: Callable[[int], object] = lambda count: None
@@ -107,8 +107,7 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
         scores[FINE_TUNED] = head.task.score(tuned, head.truth)
         gain = head.task.gain(tuned, head.probabilities, head.truth)
         head.model.set_weights(interpolate(fitted.start_weights, end, coefficient))
-        clearly_better = head.task.is_clearly_better(tuned, head.probabilities, head.truth)
-        if fitted.improved and clearly_better and _knows_what_it_learned(head):
+        if fitted.improved and is_clear(*gain) and _knows_what_it_learned(head):
             return Classifier(head, fitted, FINE_TUNED, tuned, scores, coefficient, gain)
     elif fitted:  # no epoch was better than the linear probe: the network is the probe again, but for rounding
         scores[FINE_TUNED] = fitted.best

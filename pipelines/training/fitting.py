@@ -60,7 +60,7 @@ def fit(
             outcome = _race(head, model, min(MOST_STEPS, steps) if head.fold_of is None else steps, folder, progress)
             settings = replace(settings, learning_rate=outcome.learning_rate)
         with (
-            progress.phase("Fine-tuning", settings.epochs * batches.steps) as advance,
+            progress.phase("Fine-tuning", steps) as advance,
             naming_files(getattr(batches, "source", None)),
         ):
             chance = task.chance(data.targets("train"), truth)

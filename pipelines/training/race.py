@@ -69,7 +69,7 @@ class Race:
         if len(self.losses) < 2:
             return []
         listed = ", ".join(f"{loss:.3g} at {rate:g}" for rate, loss in self.losses.items())
-        reason = f"loss of short trainings on images that they had not seen: {listed}; of the linear probe {probe:.3g}"
+        reason = f"loss of trainings at each rate on images that they had not seen: {listed}; of the linear probe {probe:.3g}"
         return [Decision("learning_rate", self.learning_rate, reason)]
 
 

@@ -76,20 +76,6 @@ class Task:
         """The shift of the logits that evens out uneven classes; None where they are even, or there is no such shift."""
         return None
 
-    def is_clearly_better(self, probabilities: np.ndarray, others: np.ndarray, targets: np.ndarray) -> bool:
-        """Whether one network is better than another on the same images by more than a standard error.
-
-        It takes that much to prefer a network that learned more over one that learned less: the one-standard-error rule
-        (Breiman, Friedman, Olshen & Stone, 1984, *Classification and Regression Trees*, section 3.4.3).
-
-        Args:
-            probabilities: Of the network that learned more, `(images, classes)`.
-            others: Of the other one.
-            targets: Of the images.
-        """
-        gain, standard_error = self.gain(probabilities, others, targets)
-        return gain > standard_error
-
 
 class SingleLabel(Task):
     """One label per image: softmax, cross-entropy, accuracy; targets are class numbers `(images,)`."""
@@ -216,6 +202,15 @@ def _constant(counts, targets):
 def task_for(catalog: Catalog) -> Task:
     """The task of a `Catalog`."""
     return (MultiLabel if catalog.multi_label else SingleLabel)(len(catalog.classes))
+
+
+def is_clear(gain: float, standard_error: float) -> bool:
+    """Whether `Task.gain` is more than a standard error.
+
+    It takes that much to prefer a network that learned more over one that learned less: the one-standard-error rule
+    (Breiman, Friedman, Olshen & Stone, 1984, *Classification and Regression Trees*, section 3.4.3).
+    """
+    return gain > standard_error
 
 
 def calibrated_loss(task: Task, probabilities: np.ndarray, targets: np.ndarray) -> float:

@@ -14,6 +14,12 @@ def test_classes_are_spread_evenly_as_far_as_their_sizes_divide():
     assert np.ptp(np.bincount(fold_of)) <= 1
 
 
+def test_a_class_is_spread_evenly_whatever_makes_a_fold_large():
+    targets, units = np.repeat([0, 1], [8, 4]), [*["group"] * 4, *(str(image) for image in range(8))]
+    fold_of = assign_folds(targets, units, folds=4)
+    assert np.bincount(fold_of[targets == 1]).tolist() == [1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_images_of_a_unit_are_in_one_fold(seed):
     random = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines.training.task import MultiLabel, SingleLabel
+from pipelines.training.task import MultiLabel, SingleLabel, is_clear
 
 
 def answers(correct):
@@ -40,16 +40,14 @@ def test_the_standard_error_of_a_gain_is_that_of_mcnemars_test():
     ],
 )
 def test_a_gain_counts_from_a_standard_error_on(counts, expected):
-    assert SingleLabel(2).is_clearly_better(*two_networks(*counts)) == expected
+    assert is_clear(*SingleLabel(2).gain(*two_networks(*counts))) == expected
 
 
 def test_the_standard_error_of_a_gain_in_average_precision():
     # Equal scores for all: average precision is the share of positives, the same for both whatever is drawn.
     targets = (np.arange(400) % 4 == 0).astype(int)[:, None]
     equal = np.full((400, 1), 0.5)
-    assert MultiLabel(1).gain(equal, equal, targets) == (0, 0) and not MultiLabel(1).is_clearly_better(
-        equal, equal, targets
-    )
+    assert MultiLabel(1).gain(equal, equal, targets) == (0, 0) and not is_clear(0, 0)
     # Against a perfect ranking the gain is the share of negatives, and so is its standard error that of a share.
     gain, error = MultiLabel(1).gain(targets.astype(float), equal, targets)
     assert gain == pytest.approx(0.75)
