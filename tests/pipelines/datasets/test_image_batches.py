@@ -201,7 +201,10 @@ def test_memory_does_not_grow_with_the_epochs():
         list(batches(epoch))
         if epoch in (20, 39):
             used.append(memory())
-    assert used[1] - used[0] < 4 and used[3] - used[2] < 8
+    # Had a quarter of each epoch's images stayed, the growth would reach these limits. The allocator's own is up to
+    # 5 MB in a process that has run hundreds of other tests.
+    quarter = images.nbytes / 2**20 / 4
+    assert used[1] - used[0] < 80 * quarter and used[3] - used[2] < 19 * quarter
 
 
 def memory():
