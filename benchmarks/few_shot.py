@@ -22,8 +22,8 @@ L2 = {"strong": 10.0, "middle": 1.0, "weak": 0.1}
 SHRINKAGE = 0.3
 
 
-def pooled_features(catalog, size, cache):
-    """Features of all images: of the plain ones, then of each augmented copy, `(1 + COPIES, images, features)`; targets."""
+def pooled_features(catalog, size, cache, copies=COPIES):
+    """Features of all images: of the plain ones, then of each augmented copy, `(1 + copies, images, features)`; targets."""
     import keras_cnn as kc
     from keras_cnn.builder import attach
     from pipelines import doctor
@@ -40,7 +40,7 @@ def pooled_features(catalog, size, cache):
     augmentation = replace(PRESETS["light"], horizontal_flip=False)
     source = data.load_larger(augmentation, cache, lambda count: None)
     batches = data.augmented_batches(source, augmentation, 32, seed=0, shuffle=False)
-    passes = [data.batches("train")(), *(batches(copy) for copy in range(COPIES))]
+    passes = [data.batches("train")(), *(batches(copy) for copy in range(copies))]
     return np.stack([np.concatenate([run(images) for images, _ in each]) for each in passes]), data.targets("train")
 
 
@@ -75,7 +75,10 @@ def discriminant(features, targets, others):
 
 
 def standardised(features, others):
-    mean, deviation = features.mean(0), features.std(0) + 1e-6
+    from keras_cnn.training.logistic_regression import SMALLEST_DEVIATION
+
+    mean, deviation = features.mean(0), features.std(0)
+    deviation = np.maximum(deviation, SMALLEST_DEVIATION * np.sqrt((deviation**2).mean()))  # as `fit_linear_probe`
     return (features - mean) / deviation, (others - mean) / deviation
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 
 from keras_cnn import Backbone, arguments, keras_internals, surgery
-from pipelines.settings import FEWEST_COPIES, LIGHT, TRAIN, Settings, check_names
+from pipelines.recipes import MIN_IMAGES_WHOLE_NETWORK, preset_settings
+from pipelines.settings import DEFAULT, FEWEST_COPIES, LIGHT, PRESETS, TRAIN, Settings, check_names
 
 MOST_COPIES = 8
-MIN_IMAGES_WHOLE_NETWORK = 1_000  # training images; with fewer it overfits
 MAX_IMAGES_WHOLE_NETWORK_CPU = 20_000  # training images; with more an epoch takes too long
 # Networks were pretrained on random crops and tested on the centre: 224 of 256 pixels.
 CROP_FRACTION = 0.875
@@ -67,11 +67,13 @@ def choose(
         raise ValueError(arguments.message("fit", "class_balance", expected, overrides["class_balance"]))
     _check_flips(overrides)
     given = {name: value for name, value in overrides.items() if value is not None}
+    preset = arguments.one_of("fit", "preset", given.get("preset", DEFAULT), PRESETS)
+    given = {**_preset(preset, backbone, training_images, given), **given}
     train = _train(backbone, training_images, gpu, given.get("train"), given.get("epochs"))
     if train == "head" and given.get("epochs"):
         expected = "0 or None where only the head is trained, without epochs; train='all' takes them"
         raise ValueError(arguments.message("fit", "epochs", expected, given["epochs"]))
-    light = train in LIGHT
+    light = train in LIGHT or (train != "all" and training_images < MIN_IMAGES_WHOLE_NETWORK)
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
     accumulated = given.get("gradient_accumulation_steps", 1)
     update = batch_size * arguments.integer("fit", "gradient_accumulation_steps", accumulated)
@@ -79,9 +81,10 @@ def choose(
     train_depthwise = given.get("train_depthwise", gpu or light)
     defaults = Settings(
         train=train,
+        light=light,
         feature_layer="pool" if train in ("head", "all") else _stage_before(backbone, train),
         epochs=epochs,
-        learning_rate=_learning_rate(backbone, train, train_depthwise),
+        learning_rate=_learning_rate(backbone, train, light, train_depthwise),
         warmup_fraction=0.1 if light else 0.07,
         # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
         label_smoothing=0.0 if multi_label else 0.1,
@@ -92,6 +95,14 @@ def choose(
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
     )
     return replace(defaults, **{**given, "train": train, "epochs": epochs})
+
+
+def _preset(preset, backbone, training_images, given):
+    """What a preset sets; nothing about what to train if the user says that, nor if the network cannot be cut so."""
+    found = preset_settings(preset, backbone, training_images)
+    if "train" in given or "epochs" in given or not _divides(backbone, found.get("train")):
+        return {}
+    return found
 
 
 def _check_flips(overrides):
@@ -112,7 +123,7 @@ def _train(backbone, training_images, gpu, train, epochs):
         return "head"
     from_a_stage = train not in (None, "head", "all")
     stage = train if from_a_stage else "last"
-    divides = len(backbone.stages) > 1 and surgery.can_split(backbone.model, _stage_before(backbone, stage))
+    divides = _divides(backbone, stage)
     if from_a_stage and not divides:
         where = "its last stage" if train == "last" else train
         expected = f'"head" or "all" for a network that cannot be cut before {where}'
@@ -125,14 +136,21 @@ def _train(backbone, training_images, gpu, train, epochs):
     return "last" if divides else "head"
 
 
+def _divides(backbone, train):
+    """Whether the network can be cut before what is trained."""
+    if train in (None, "head", "all"):
+        return True
+    return len(backbone.stages) > 1 and surgery.can_split(backbone.model, _stage_before(backbone, train))
+
+
 def _stage_before(backbone, train):
     """Name of the stage before the first one that is trained."""
     names = [stage.name for stage in backbone.stages]
     return names[-2] if train == "last" else names[names.index(train) - 1]
 
 
-def _learning_rate(backbone, train, train_depthwise):
-    if train in LIGHT:
+def _learning_rate(backbone, train, light, train_depthwise):
+    if light:
         return None  # a race decides
     if train == "all":  # twice that diverges on images unlike those of pretraining
         return 6e-4

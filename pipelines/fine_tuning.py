@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,16 +20,20 @@ from pipelines.datasets.array_cache import ArrayCache
 from pipelines.doctor import Duplicates, Finding, Images
 from pipelines.errors import InputError
 from pipelines.progress import Progress
+from pipelines.recipes import within_a_time_limit
 from pipelines.report import write_report
 from pipelines.runs import output_folder, records
 from pipelines.training import job_state
 from pipelines.training.classifier import even_out_classes, select
+from pipelines.training.deadline import Deadline
 from pipelines.training.decisions import Decision
 from pipelines.training.fitting import fit
 from pipelines.training.head import HeadFit, fit_head
+from pipelines.training.plan import Counts, Plan, make_plan
 from pipelines.training.pretrained import load_network
+from pipelines.training.speed import measure_speed
 from pipelines.training.split_images import SplitImages
-from pipelines.training.task import Evaluation
+from pipelines.training.task import Evaluation, task_for
 
 EXAMPLES_TO_VERIFY = 16
 IN_METRICS = 20  # sets of files per finding
@@ -107,7 +112,7 @@ def fine_tune(
     output_folder.check(out)
     catalog = data if isinstance(data, Catalog) else open_data(data, out)
     seed = 0 if overrides.get("seed") is None else overrides["seed"]
-    phases, cache = Progress(visible=progress), ArrayCache()
+    started, phases, cache = time.monotonic(), Progress(visible=progress), ArrayCache()
     with output_folder.open_output(out) as files, phases.shown():
         with phases.phase("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
@@ -115,6 +120,10 @@ def fine_tune(
         networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.included()), crop_fraction))
         catalog, images, duplicates = read_and_split(networks[0], catalog, seed, cache, phases)
         findings = doctor.examine(catalog, images, duplicates, network.preprocessing.size)
+        planned = {} if restart else job_state.planned(out, overrides.get("time_limit"))
+        tried = within_a_time_limit(overrides) if overrides.get("time_limit") and not planned else [{}]
+        plan = plan_job(networks, catalog, images, {**overrides, **planned}, tried, phases, started)
+        overrides = {**overrides, **planned, **(plan.overrides if plan else {})}
         heads = [fit_head_on(each, catalog, images, overrides, cache, phases) for each in networks]
         head = min(heads, key=lambda each: each.score["loss"])  # with few images accuracy is mostly chance
         if not restart and (paths := files.already_published(head.description)):  # killed after that
@@ -122,7 +131,8 @@ def fine_tune(
         fitted = None
         if head.settings.epochs:
             try:
-                fitted = fit(head, job_state.open_or_create(out, head.description, restart), cache, phases, callbacks)
+                state = job_state.open_or_create(out, head.description, restart)
+                fitted = fit(head, state, cache, phases, [*callbacks, *deadlines(plan)])
             except kc.training.FrozenWeightsError:  # not what was asked for: nothing to resume
                 job_state.remove(out)
                 raise
@@ -146,7 +156,7 @@ def fine_tune(
                 temperature=temperature,
                 metadata={**evaluation.metrics(), "data": head.data.images.key},
             )
-        decisions = crop_decision(heads, head)
+        decisions = [*time_decision(plan), *crop_decision(heads, head)]
         metrics = records.metrics(classifier, evaluation, temperature, proof, phases.seconds, decisions)
         metrics |= leak_report(evaluation, catalog, duplicates, findings)
         records.write(files.run, classifier, evaluation, metrics)
@@ -198,6 +208,56 @@ def read_and_split(
         return doctor.group_duplicates(catalog.check(), duplicates).split(seed), images, duplicates
 
 
+def plan_job(
+    networks: Sequence[kc.Backbone],
+    catalog: Catalog,
+    images: Images,
+    overrides: dict[str, Any],
+    tried: Sequence[dict[str, Any]],
+    phases: Progress,
+    started: float,
+) -> Plan | None:
+    """What the job will do: without a time limit what the settings say. None where nobody reads it.
+
+    Args:
+        networks: The network, once per crop fraction.
+        catalog: With splits.
+        images: Its images.
+        overrides: Settings by name.
+        tried: More settings, to choose one from: the best first.
+        phases: Shows the plan.
+        started: When the job began, in seconds of `time.monotonic`.
+    """
+    limit = overrides.get("time_limit")
+    if limit is None and not phases.visible:
+        return None
+    network, data = networks[0], SplitImages(catalog, images, networks[0].preprocessing)
+    task, learned = task_for(catalog), len(data.indices("train"))
+    with phases.phase("Measuring the speed"):
+        candidates = [(each, choose_settings(network, catalog, learned, {**overrides, **each})) for each in tried]
+        some, _ = next(iter(data.batches("train")()))
+        chosen = [settings for _, settings in candidates]
+        speed = measure_speed(network, task.head(chosen[0].dropout), some.numpy(), chosen, learned)
+    reading = phases.seconds["Reading images"] / max(1, len(catalog.included()))
+    splits = {split: len(data.indices(split)) for split in ("train", "validation", "test")}
+    counts = Counts(
+        **splits,
+        classes=len(catalog.classes),
+        features=network.model.output_shape[-1],
+        reading=reading,
+        crops=len(networks),
+    )
+    plan = make_plan(candidates, counts, speed, limit and limit - (time.monotonic() - started))
+    phases.report(plan.to_text())
+    phases.expect(plan.seconds_each, plan.total)
+    return plan
+
+
+def deadlines(plan: Plan | None) -> list[Deadline]:
+    """The callback that ends training in time, if there is a time limit."""
+    return [] if plan is None or plan.training_ends is None else [Deadline(plan.made + plan.training_ends)]
+
+
 def fit_head_on(
     network: kc.Backbone,
     catalog: Catalog,
@@ -213,6 +273,11 @@ def fit_head_on(
     chosen = choose_settings(network, catalog, len(catalog.included("train")), overrides)
     keras.utils.set_random_seed(chosen.seed)
     return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, phases)
+
+
+def time_decision(plan: Plan | None) -> list[Decision]:
+    """What a time limit has decided."""
+    return [plan.decision()] if plan is not None and plan.limit is not None else []
 
 
 def crop_decision(heads: Sequence[HeadFit], chosen: HeadFit) -> list[Decision]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,11 +18,15 @@ class Progress:
     Bars are shown on stderr where that is a terminal: output and logs stay clean.
 
     Attributes:
+        visible: As given: whether anything is shown.
         seconds: Phase -> seconds, added up if it comes more than once.
     """
 
     def __init__(self, visible: bool = True):
+        self.visible = visible
         self.seconds: dict[str, float] = {}
+        self._expected: Mapping[str, float] = {}
+        self._job: bars.TaskID | None = None
         console = self._console = Console(stderr=True, quiet=not visible)
         self._bars = bars.Progress(
             bars.TextColumn("{task.description:<23}"),
@@ -44,16 +48,37 @@ class Progress:
         """A line that stays, above the bars."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def expect(self, seconds: Mapping[str, float], total: float) -> None:
+        """Show one more bar, of the whole job from now on: it moves by the seconds that were expected, not by those it took.
+
+        Args:
+            seconds: Expected seconds of a phase, each time that it comes. Other phases count nothing.
+            total: Of the job.
+        """
+        self._expected = dict(seconds)
+        self._job = self._bars.add_task("The whole job", total=round(total), note="seconds as planned")
+
     @contextmanager
     def phase(self, name: str, total: int = 1) -> Iterator[Callable[..., None]]:
         """One phase; gives a function `advance(count=1, note="")`. What is not counted inside is counted at the end."""
         task = self._bars.add_task(name, total=total, note="")
-        start = time.perf_counter()
-        yield lambda count=1, note=None: self._bars.update(
-            task, advance=count, **({} if note is None else {"note": note})
-        )
+        start, done = time.perf_counter(), 0
+
+        def advance(count: int = 1, note: str | None = None) -> None:
+            nonlocal done
+            done += count
+            fields: dict[str, Any] = {} if note is None else {"note": note}
+            self._bars.update(task, advance=count, **fields)
+            self._advance_job(name, count / total if total else 0.0)
+
+        yield advance
         self._bars.update(task, completed=total)
+        self._advance_job(name, 1 - done / total if total else 1.0)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def _advance_job(self, name, share):
+        if self._job is not None:
+            self._bars.update(self._job, advance=share * self._expected.get(name, 0.0))
 
 
 class EpochBar(keras.callbacks.Callback):

@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable)
 LIGHT = ("head", "last")
 TRAIN = (*LIGHT, "all")  # or the name of a stage, but not of the first
 FEWEST_COPIES = 2
+FAST, DEFAULT, BEST = PRESETS = ("fast", "default", "best")
 AUGMENTATIONS = ("none", "light", "medium", "strong")  # the names of `pipelines.augment.PRESETS`
 
 
@@ -50,18 +51,34 @@ def _option(help: str, default: str, low=None, high=None, choices=(), metavar=No
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a job does, in numbers. `feature_layer` follows from `train`; all other fields can be set.
+    """What a job does, in numbers. `feature_layer` and `light` follow from the others, which can be set.
 
     Attributes:
         feature_layer: Name of the layer whose features are cached: what comes before it is not trained on them.
+        light: Whether at most the last stage is trained, or later stages on few images: the recipe for few images.
     """
 
+    preset: str = _option(
+        "how thorough the job is, as far as other options leave it open; with --time-limit, the most thorough choice",
+        "default",
+        choices=PRESETS,
+        value=DEFAULT,
+    )
+    time_limit: float | None = _option(
+        "seconds that the job may take, on the command line also 10m or 1.5h: it chooses the preset, and training ends in time",
+        "none",
+        1,
+        1e8,
+        metavar="TIME",
+        value=None,
+    )
     train: str = _option(
         "what to train: the head only; the last stage too; from a stage on, such as stage3; all",
         "depends on the number of images, the network and the machine",
         metavar="{head,last,all,STAGE}",
     )
     feature_layer: str
+    light: bool
     epochs: int = _option(
         "passes over the training images; 0, without --train, trains the head only",
         "depends on the number of images",
@@ -140,11 +157,6 @@ class Settings:
     def balance(self) -> str | None:
         """How training balances the classes: "sampling", "weights", or None."""
         return None if self.class_balance == "none" else self.class_balance
-
-    @property
-    def light(self) -> bool:
-        """Whether at most the last stage is trained."""
-        return self.train in LIGHT
 
     @property
     def augments(self) -> bool:

@@ -23,6 +23,9 @@ L2_VALUES = tuple(10.0**exponent for exponent in np.arange(2, -5.01, -0.5))
 # L-BFGS stops at this decrease of the loss per iteration, relative to the loss or to 1 if it is smaller: in the search for the
 # L2, and in the final fit.
 COARSE_TOLERANCE, FINE_TOLERANCE = 1e-5, 1e-6
+# Some features of a network hardly vary: of data unlike ImageNet, a third. Divided by less, they would count as much as all
+# others, and so would the rounding errors in them. `benchmarks/probe_scaling.py` compares shares.
+SMALLEST_DEVIATION, TINY = 1.0, 1e-6
 ONE_THREAD_BELOW = 1e9  # multiplications per product of matrices
 MAX_ITERATIONS = 200  # where it ends as well: all that counts is the validation loss
 
@@ -57,6 +60,7 @@ def fit_linear_probe(
     l2_values: Sequence[float] = L2_VALUES,
     start: LinearProbe | None = None,
     sample_weight: ArrayLike | None = None,
+    smallest_deviation: float = SMALLEST_DEVIATION,
 ) -> LinearProbe:
     """Logistic regression with the L2 penalty that is best on validation examples.
 
@@ -75,6 +79,8 @@ def fit_linear_probe(
         l2_values: Candidates, strongest first.
         start: The `LinearProbe` to start from, such as one fitted on a part of the examples. None: zeros.
         sample_weight: `(examples,)`, the factor of each training example's cross-entropy, 1 on average. None: all 1.
+        smallest_deviation: Features are divided by their standard deviation, or by this share of the root mean square of all
+            deviations where that is more. 0 for features in different units.
 
     Returns:
         The `LinearProbe` with the lowest validation loss; the search starts in the middle of the candidates.
@@ -85,7 +91,8 @@ def fit_linear_probe(
     features, validation_features = np.asarray(features, "float32"), np.asarray(validation_features, "float32")
     labels, validation_labels = _checked(labels, classes), _checked(validation_labels, classes)
     _check_finite(features)
-    mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
+    mean, deviation = features.mean(0), features.std(0)
+    deviation = np.maximum(deviation, max(TINY, smallest_deviation * float(np.sqrt((deviation**2).mean()))))
     standardised = (features - mean) / deviation
     factors = None if sample_weight is None else np.asarray(sample_weight, "float32")[:, None]
 

@@ -22,6 +22,17 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"must be a number. Received: {printable(text)}") from None
 
 
+def duration(text: str) -> float:
+    """Seconds: a number, or one with s, m or h after it."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    try:
+        return float(text.rstrip("smh")) * units[text.lstrip("0123456789.") or "s"]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(
+            f"must be a number of seconds, or one with its unit such as 90s, 10m or 1.5h. Received: {printable(text)}"
+        ) from None
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     try:

@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.commands import argument_types, data_options
 
 TYPES = {"int": argument_types.count, "float": argument_types.number, "str": str}
+TYPE_OF = {"time_limit": argument_types.duration}  # where the kind alone does not say it
 METAVARS = {"int": "N", "float": "X"}
 
 
@@ -53,7 +54,7 @@ def _add_settings(group) -> None:
             {"action": argparse.BooleanOptionalAction}
             if kind == "bool"
             else {
-                "type": TYPES[kind],
+                "type": TYPE_OF.get(field.name, TYPES[kind]),
                 "choices": option.choices or None,
                 "metavar": option.metavar or METAVARS.get(kind),
             }

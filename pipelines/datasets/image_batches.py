@@ -97,9 +97,9 @@ class ImageBatches:
         dataset = steps.map(batch, num_parallel_calls=PARALLEL, deterministic=True).prefetch(PARALLEL)
         return dataset.with_options(dataset_options())
 
-    def epochs(self, count: int) -> tf.data.Dataset:
-        """The batches of the first epochs, one after another: for `fit(..., steps_per_epoch=batches.steps)`."""
-        dataset = tf.data.Dataset.range(count).flat_map(without_autograph(self))
+    def epochs(self, count: int, start: int = 0) -> tf.data.Dataset:
+        """The batches of `count` epochs from `start` on, one after another: for `fit(..., steps_per_epoch=batches.steps)`."""
+        dataset = tf.data.Dataset.range(start, start + count).flat_map(without_autograph(self))
         return dataset.apply(tf.data.experimental.assert_cardinality(count * self.steps)).with_options(
             dataset_options()
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import keras
 import numpy as np
@@ -113,7 +115,6 @@ class FeatureExtractor:
         key: str,
         progress: Callable[[int], object],
         flipped: bool = False,
-        epoch: int = 0,
     ) -> np.ndarray:
         """The features of some images, float16 `(images, ...)`, from the cache where they are there.
 
@@ -121,20 +122,39 @@ class FeatureExtractor:
 
         Args:
             batches: `pipelines.datasets.image_batches.ImageBatches`, not shuffled.
-            key: A digest of the images, and of how `batches` augment them.
+            key: A digest of the images.
             progress: Called with the number of images done since the last call.
             flipped: Whether to flip them left to right.
-            epoch: Of `batches`; where they augment the images, each is another copy.
 
         Raises:
             TrainingError: If some are not finite, or larger than float16 can be.
         """
+        return self._get_or_compute(batches, key, progress, flipped, 0, lambda: batches(0))
+
+    def copies(
+        self, batches: ImageBatches, key: str, progress: Callable[[int], object], count: int
+    ) -> tuple[np.ndarray, ...]:
+        """The features of `count` augmented copies of some images, as `features` gives them: of the epochs from 1 on.
+
+        Args:
+            batches: As in `features`; in each epoch they augment the images in another way.
+            key: A digest of the images, and of how `batches` augment them.
+            progress: Called with the number of images done since the last call.
+            count: Number of copies.
+        """
+        passes = _Passes(batches, count + 1)
+        return tuple(
+            self._get_or_compute(batches, key, progress, False, epoch, partial(passes, epoch))
+            for epoch in range(1, count + 1)
+        )
+
+    def _get_or_compute(self, batches, key, progress, flipped, epoch, examples):
         done = 0
 
         def fill(array):
             nonlocal done
             self._run = self._run or self._make()
-            for images, _ in batches(epoch):
+            for images, _ in examples():
                 rows = array[done : done + len(images)]
                 with np.errstate(over="ignore"):
                     rows[:] = self._run(images[:, :, ::-1] if flipped else images)
@@ -153,3 +173,22 @@ class FeatureExtractor:
             f"The features at layer {self._layer} must be finite and at most 65,504 (float16). Received others. Check the "
             "weights, or use --train all, which caches only pooled features."
         )
+
+
+class _Passes:
+    """A function of an epoch: its batches. Epochs in a row come from one pipeline: it takes a second to build one.
+
+    Args:
+        batches: `ImageBatches`.
+        end: Number of the first epoch that there is not.
+    """
+
+    def __init__(self, batches: ImageBatches, end: int):
+        self._batches, self._end = batches, end
+        self._next, self._rest = -1, iter(())
+
+    def __call__(self, epoch: int) -> Iterator:
+        if epoch != self._next:
+            self._rest = iter(self._batches.epochs(self._end - epoch, start=epoch))
+        self._next = epoch + 1
+        return islice(self._rest, self._batches.steps)

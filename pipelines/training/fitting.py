@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import keras_cnn as kc
-from keras_cnn import keras_internals, surgery
+from keras_cnn import Backbone, keras_internals, surgery
 from keras_cnn.builder import attach
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.datasets.feature_batches import FeatureBatches, to_one_hot
@@ -46,7 +46,7 @@ def fit(
     """
     settings, task, data = head.settings, head.task, head.data
     start_weights, outcome = head.model.get_weights(), None
-    set_trainable(head.model, _first_trainable(head), settings)
+    set_trainable(head.model, first_trainable(head.backbone, settings), settings)
     model, batches, validation, preview = (_image_data if settings.trains_on_images else _feature_data)(
         head, cache, progress
     )
@@ -121,10 +121,11 @@ def set_trainable(model: keras.Model, starting_at: str | None, settings: Setting
             layer.trainable = False
 
 
-def _first_trainable(head):
-    if head.settings.trains_on_images:
+def first_trainable(backbone: Backbone, settings: Settings) -> str | None:
+    """The name of the first layer that is trained; None: all are."""
+    if settings.trains_on_images:
         return None
-    return head.backbone.stages[-1].name if head.settings.train == "last" else head.settings.train
+    return backbone.stages[-1].name if settings.train == "last" else settings.train
 
 
 def _feature_data(head: HeadFit, cache, progress):
@@ -134,7 +135,7 @@ def _feature_data(head: HeadFit, cache, progress):
     batches = FeatureBatches(head.copies, targets, settings.batch_size, settings.seed, settings.balance)
     truth = to_one_hot(data.targets("validation"), data.num_classes)
     validation = FeatureBatches([head.validation_features], truth, BATCH_SIZE, settings.seed)(0)
-    return _trained_part(head.partition.rest), batches, validation, head.preview
+    return trained_part(head.partition.rest), batches, validation, head.preview
 
 
 def _image_data(head: HeadFit, cache, progress):
@@ -146,9 +147,9 @@ def _image_data(head: HeadFit, cache, progress):
         source, augmentation, settings.batch_size, settings.seed, class_balance=settings.balance
     )
     preview = data.preview(source, augmentation, settings.seed)
-    return _trained_part(head.model), batches, data.batches("validation")(), preview
+    return trained_part(head.model), batches, data.batches("validation")(), preview
 
 
-def _trained_part(model: keras.Model) -> keras.Model:
+def trained_part(model: keras.Model) -> keras.Model:
     """Another model with the same weights: optimizer, loss and metrics do not stay on the one that is exported."""
     return attach(surgery.fold_frozen(model), lambda probabilities: probabilities)

@@ -153,15 +153,15 @@ def fit_head(
 def _make_extractor(parts, backbone, data, settings, cache):
     """What computes features; and the settings with no more augmented copies than the cache has room for."""
     images = len(data.indices("train"))
-    copies = settings.augmented_copies if _caches_copies(settings) else 1
+    copies = settings.augmented_copies if caches_copies(settings) else 1
     extractor = FeatureExtractor(parts.frozen, backbone, cache, copies * images + len(data.indices("validation")))
-    if _caches_copies(settings):
+    if caches_copies(settings):
         most = max(FEWEST_COPIES, extractor.copies_that_fit(images))
         settings = replace(settings, augmented_copies=min(copies, most))
     return extractor, settings
 
 
-def _caches_copies(settings: Settings) -> bool:
+def caches_copies(settings: Settings) -> bool:
     """Whether features of augmented copies are cached."""
     return settings.augments and not settings.trains_on_images
 
@@ -181,7 +181,7 @@ def _settle_flips(settings, judge) -> tuple[Settings, tuple[Decision, ...]]:
 
 def _make_copies(extract, splits, settings, cache) -> tuple[list[np.ndarray], np.ndarray | None]:
     """Features of augmented or flipped copies of the images of some splits, one array per copy; and a preview."""
-    if not _caches_copies(settings):
+    if not caches_copies(settings):
         return ([extract(splits, flipped=True)] if settings.horizontal_flip and settings.light else []), None
     found = [
         _augmented_copies(extract.extractor, extract.data, settings, cache, extract.progress, split) for split in splits
@@ -223,10 +223,16 @@ class _Learned:
     fold_of: np.ndarray | None
 
 
+def decides_by_folds(settings: Settings, training_images: int, validation_images: int) -> bool:
+    """Whether so few validation images would decide by chance, so that cross-validation does."""
+    few = training_images + validation_images < FEW and validation_images < calibration.MIN_EXAMPLES
+    return settings.light and few
+
+
 def _choose_learned(settings: Settings, data: SplitImages) -> _Learned:
-    """The training images; validation images too, in folds, where these alone would decide by chance."""
+    """The training images; with few images the validation images too, in folds."""
     targets = np.concatenate([data.targets("train"), data.targets("validation")])
-    if settings.light and len(targets) < FEW and len(data.indices("validation")) < calibration.MIN_EXAMPLES:
+    if decides_by_folds(settings, len(data.indices("train")), len(data.indices("validation"))):
         fold_of = assign_folds(targets, data.units("train") + data.units("validation"))
         if teaches_all_classes(targets, fold_of):
             return _Learned(data, ("train", "validation"), targets, fold_of)
@@ -380,10 +386,7 @@ def _augmented_copies(extractor, data, settings, cache, progress, split):
     with progress.phase("Reading larger images", len(data.indices(split))) as advance:
         source = data.load_larger(augmentation, cache, advance, split)
     batches = data.augmented_batches(source, augmentation, BATCH_SIZE, settings.seed, shuffle=False, split=split)
-    key, epochs = data.augmented_cache_key(augmentation, settings.seed, split), range(1, settings.augmented_copies)
-    with (
-        progress.phase("Features of augmented copies", len(epochs) * batches.examples) as advance,
-        naming_files(source),
-    ):
-        copies = tuple(extractor.features(batches, key, advance, epoch=epoch) for epoch in epochs)
+    key, count = data.augmented_cache_key(augmentation, settings.seed, split), settings.augmented_copies - 1
+    with progress.phase("Features of augmented copies", count * batches.examples) as advance, naming_files(source):
+        copies = extractor.copies(batches, key, advance, count)
     return copies, data.preview(source, augmentation, settings.seed)

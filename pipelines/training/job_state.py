@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from keras_cnn import durable
 from keras_cnn.serving import journal
 from keras_cnn.serving.layout import UNFINISHED
 from pipelines.errors import InputError
+
+PLANNED = ("preset", "train", "epochs", "augmented_copies")  # settings that a plan decides
 
 
 def open_or_create(directory: str | os.PathLike, job: dict, restart: bool = False) -> Path:
@@ -42,6 +45,14 @@ def open_or_create(directory: str | os.PathLike, job: dict, restart: bool = Fals
             "Run the same command as before, or add --restart to discard that job."
         )
     return folder
+
+
+def planned(directory: str | os.PathLike, time_limit: float | None) -> dict[str, Any]:
+    """The settings that the interrupted job in `directory` had planned for this time limit; none where it had not."""
+    before = _read(Path(directory) / UNFINISHED / "job.json") or {}
+    if time_limit is None or before.get("time_limit") != time_limit:
+        return {}
+    return {name: before[name] for name in PLANNED}
 
 
 def exists(directory: str | os.PathLike) -> bool:

@@ -7,6 +7,7 @@ from helpers.networks import staged_backbone
 
 import keras_cnn as kc
 from pipelines import defaults
+from pipelines.recipes import within_a_time_limit
 from pipelines.training import restarts
 
 STAGES = staged_backbone("stage1", "stage2", "stage3")
@@ -176,3 +177,46 @@ def test_the_rate_rises_through_the_warm_up_even_if_that_is_all(share, expected)
     chosen = defaults.choose(STAGES, 5_000, epochs=2, learning_rate=1.0, warmup_fraction=share)
     rate = restarts.make_optimizer(None, 4, chosen)._learning_rate
     assert [float(rate(step)) for step in range(4)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("preset", "images", "train", "epochs", "light"),
+    [
+        ("fast", 999, "head", 0, True),
+        ("fast", 1_000, "stage2", 4, False),
+        ("best", 999, "stage2", 10, True),
+        ("best", 1_000, "all", 20, False),
+    ],
+)
+def test_presets(preset, images, train, epochs, light):
+    chosen = defaults.choose(STAGES, images, preset=preset)
+    assert (chosen.train, chosen.epochs, chosen.light) == (train, epochs, light)
+
+
+@pytest.mark.parametrize("network", [ONE, AROUND])
+def test_a_preset_leaves_the_default_to_a_network_that_cannot_be_cut_so(network):
+    for images in (100, 5_000):
+        default = defaults.choose(network, images)
+        assert defaults.choose(network, images, preset="best").train == default.train
+    assert defaults.choose(network, 5_000, preset="fast").train == "head"
+
+
+def test_what_the_user_says_is_more_than_a_preset():
+    assert defaults.choose(STAGES, 5_000, preset="fast", train="all").epochs == defaults.choose(STAGES, 5_000).epochs
+    assert defaults.choose(STAGES, 500, preset="best", epochs=3).train == "last"
+    assert defaults.choose(STAGES, 500, preset="best", epochs=0).train == "head"
+    with pytest.raises(
+        ValueError, match=r"^fit: `preset` must be one of 'fast', 'default', 'best'\. Received: preset='bets'"
+    ):
+        defaults.choose(STAGES, 500, preset="bets")
+
+
+def test_later_stages_on_few_images_are_trained_like_the_last_one():
+    last, late = (defaults.choose(STAGES, 500, train=train) for train in ("last", "stage2"))
+    assert late == dataclasses.replace(last, train="stage2", feature_layer="stage1") and late.learning_rate is None
+
+
+def test_a_time_limit_may_be_given_a_most_thorough_preset():
+    assert [each["preset"] for each in within_a_time_limit({})] == ["best", "default", "fast", "fast"]
+    assert [each["preset"] for each in within_a_time_limit({"preset": "default"})] == ["default", "fast", "fast"]
+    assert within_a_time_limit({"preset": "fast", "train": "all"}) == [{"preset": "fast"}]

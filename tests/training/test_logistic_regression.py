@@ -17,16 +17,31 @@ def blobs(examples, classes, features, seed=0):
     return (centres[labels] + random.normal(size=(examples, features))) * scale + 5, labels
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1])
 @pytest.mark.parametrize("l2", [1.0, 0.01])
-def test_the_gradient_vanishes(l2):
+def test_the_gradient_vanishes(l2, share):
     features, labels = blobs(200, 3, 5)
-    head = fit_linear_probe(features, labels, 3, features, labels, l2_values=(l2,))
+    head = fit_linear_probe(features, labels, 3, features, labels, l2_values=(l2,), smallest_deviation=share)
     # In double precision and in the standardised space, where the L2 penalty acts.
     mean, deviation = features.mean(0), features.std(0)
+    deviation = np.maximum(deviation, share * np.sqrt((deviation**2).mean()))
+    assert (deviation > features.std(0)).sum() == (3 if share else 0)  # the scales are 0.01 to 100
     residual = softmax(features @ head.kernel.astype(float) + head.bias, axis=1) - np.eye(3)[labels]
     gradient = ((features - mean) / deviation).T @ residual / 200 + l2 * head.kernel * deviation[:, None]
     assert np.abs(gradient).max() < 2e-3
     assert np.abs(residual.mean(0)).max() < 2e-3
+
+
+def test_rounding_errors_in_features_that_hardly_vary_hardly_count():
+    """Two features that tell the classes apart, and 200 that are rounding errors: by default they change no probability."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 30)
+    signal = random.normal(size=(30, 2)) + 2 * labels[:, None]
+    noise, other_noise = 1e-4 * random.normal(size=(2, 30, 200))
+    seen, again = np.hstack([signal, noise]), np.hstack([signal, other_noise])
+    heads = [fit_linear_probe(seen, labels, 2, seen, labels, (0.01,), smallest_deviation=share) for share in (0.1, 0.0)]
+    changes = [np.abs(softmax(head.logits(seen), 1) - softmax(head.logits(again), 1)).max() for head in heads]
+    assert changes[0] < 0.01 and changes[1] > 0.1
 
 
 def test_it_starts_from_the_given_probe(monkeypatch):
@@ -80,7 +95,7 @@ def several_labels(examples=300, classes=3, features=5):
 def test_each_class_of_several_labels_is_fitted_as_alone():
     """Compared with Newton's method in double precision, one class at a time."""
     features, labels = several_labels()
-    head = fit_linear_probe(features, labels, 3, features, labels, l2_values=(0.01,))
+    head = fit_linear_probe(features, labels, 3, features, labels, (0.01,), smallest_deviation=0)
     mean, deviation = features.mean(0), features.std(0)
     inputs = np.column_stack([(features - mean) / deviation, np.ones(300)])
     ridge = np.diag([0.01] * 5 + [0.0])
@@ -97,10 +112,10 @@ def test_each_class_of_several_labels_is_fitted_as_alone():
 def test_classes_of_all_examples_or_of_none_do_not_affect_the_others():
     features, labels = several_labels()
     odd = np.column_stack([labels, np.zeros(300, int), np.ones(300, int)])
-    head = fit_linear_probe(features, odd, 5, features, odd)
+    head = fit_linear_probe(features, odd, 5, features, odd, smallest_deviation=0)
     scores = expit(head.logits(features))
     assert np.isfinite(head.kernel).all() and scores[:, 3].max() < 0.02 and scores[:, 4].min() > 0.98
-    alone = fit_linear_probe(features, labels, 3, features, labels, l2_values=(head.l2,))
+    alone = fit_linear_probe(features, labels, 3, features, labels, (head.l2,), smallest_deviation=0)
     np.testing.assert_allclose(scores[:, :3], expit(alone.logits(features)), atol=0.02)
 
 

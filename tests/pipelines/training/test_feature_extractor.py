@@ -38,10 +38,29 @@ def test_every_epoch_of_augmented_batches_is_another_copy(extractor):
     crops = Augmentation(min_crop_area=0.3)
     stored = np.tile(np.arange(5 * 7, dtype="uint8").reshape(5, 7, 1), (2, 1, 1, 3))
     examples = ImageBatches(stored, np.zeros(2, int), (4, 6), 2, classes=1, augmentation=crops, seed=3, shuffle=False)
-    copies = [made().features(examples, "two", lambda count: None, epoch=epoch) for epoch in (0, 1, 1)]
-    np.testing.assert_array_equal(copies[1], next(iter(examples(1)))[0].numpy().astype("float16"))
-    np.testing.assert_array_equal(copies[1], copies[2])
+    copies = made().copies(examples, "two", lambda count: None, 3)
+    for epoch, copy in enumerate(copies, 1):
+        np.testing.assert_array_equal(copy, next(iter(examples(epoch)))[0].numpy().astype("float16"))
     assert (copies[0] != copies[1]).any()
+
+
+def test_copies_that_are_not_in_the_cache_are_the_same(extractor, tmp_path):
+    """One pipeline makes all copies, also where some are cached: the second of four here."""
+    made, crops = extractor[0], Augmentation(min_crop_area=0.3)
+    stored = np.tile(np.arange(5 * 7, dtype="uint8").reshape(5, 7, 1), (3, 1, 1, 3))
+    examples = ImageBatches(stored, np.zeros(3, int), (4, 6), 2, classes=1, augmentation=crops, seed=3, shuffle=False)
+    whole, seen = made().copies(examples, "three", lambda count: None, 4), []
+    fresh = feature_extractor.ArrayCache(tmp_path / "fresh")
+    cached = fresh.get_or_compute
+
+    def second_only(name, shape, dtype, fill):
+        seen.append(name)
+        return whole[1] if len(seen) == 2 else cached(name, shape, dtype, fill)
+
+    other = made()
+    other._cache.get_or_compute, other._key = second_only, "another"
+    for one, again in zip(whole, other.copies(examples, "three", lambda count: None, 4), strict=True):
+        np.testing.assert_array_equal(one, again)
 
 
 def test_features_are_computed_once(extractor, monkeypatch):

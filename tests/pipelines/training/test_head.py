@@ -56,9 +56,9 @@ def fitted(data, tmp_path, monkeypatch):
     """A function of settings: the head fitted on a new network of three stages; validation decides, few as images are."""
     monkeypatch.setattr(heads, "FEW", 0)
 
-    def fit(**options):
+    def fit(chosen_for=12, **options):
         network = staged_backbone("stage1", "stage2", "stage3")
-        settings = defaults.choose(network, 12, **{"horizontal_flip": False, **options})
+        settings = defaults.choose(network, chosen_for, **{"horizontal_flip": False, **options})
         return fit_head(network, data, settings, ArrayCache(tmp_path), QUIET)
 
     return fit
@@ -123,7 +123,9 @@ def gradient(pooled, labels, kernel, bias, l2):
     logits = x @ kernel + bias
     p = np.exp(logits - logits.max(1, keepdims=True))
     residual = (p / p.sum(1, keepdims=True) - np.eye(3)[labels]) / len(labels)
-    return np.abs(((x - x.mean(0)) / x.std(0)).T @ residual + l2 * kernel * x.std(0)[:, None]).max()
+    deviation = x.std(0)
+    deviation = np.maximum(deviation, np.sqrt((deviation**2).mean()))[:, None]
+    return np.abs(((x - x.mean(0)).T / deviation) @ residual + l2 * kernel * deviation).max()
 
 
 def test_a_selected_probe_is_fitted_to_the_validation_images_too_once_they_have_judged_it(fitted, data):
@@ -171,7 +173,7 @@ def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, mon
         return fit_probe(features, labels, *others, **options)
 
     monkeypatch.setattr(heads, "fit_linear_probe", counted)
-    options = {"augmented_copies": copies} if train == "stage2" else {}
+    options = {"augmented_copies": copies, "chosen_for": 5_000} if train == "stage2" else {}
     head = fitted(train=train, augmentation="none" if copies == 1 else "light", **options)
     probed = [12, 60] if copies == 5 else [12]  # the plain images, then the copies, which only `light` training probes
     assert learned == probed and len(head.copies) == copies

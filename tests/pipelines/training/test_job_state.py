@@ -67,3 +67,12 @@ def test_a_bit_of_the_record_never_makes_it_another_job(tmp_path):
         record.write_bytes(damaged)
         with pytest.raises(InputError, match="can be read"):
             job_state.open_or_create(tmp_path, JOB)
+
+
+def test_an_interrupted_job_resumes_its_plan_for_the_same_time_limit(tmp_path):
+    assert job_state.planned(tmp_path, 60.0) == {}
+    plan = {"preset": "fast", "train": "stage4", "epochs": 4, "augmented_copies": 4}
+    job_state.open_or_create(tmp_path, {**JOB, **plan, "time_limit": 60.0})
+    assert job_state.planned(tmp_path, 60.0) == plan
+    assert job_state.planned(tmp_path, 90.0) == {}  # another job
+    assert job_state.planned(tmp_path, None) == {}
