@@ -10,7 +10,7 @@ import keras
 
 from keras_cnn import Backbone, arguments, keras_internals, surgery
 from pipelines.recipes import MIN_IMAGES_WHOLE_NETWORK, preset_settings
-from pipelines.settings import DEFAULT, FEWEST_COPIES, LIGHT, PRESETS, TRAIN, Settings, check_names
+from pipelines.settings import BEST, DEFAULT, FEWEST_COPIES, LIGHT, PRESETS, TRAIN, Settings, check_names
 
 MOST_COPIES = 8
 MAX_IMAGES_WHOLE_NETWORK_CPU = 20_000  # training images; with more an epoch takes too long
@@ -77,7 +77,7 @@ def choose(
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
     accumulated = given.get("gradient_accumulation_steps", 1)
     update = batch_size * arguments.integer("fit", "gradient_accumulation_steps", accumulated)
-    epochs = 0 if train == "head" else given.get("epochs") or _epochs(training_images, update, light)
+    epochs = 0 if train == "head" else given.get("epochs") or _epochs(training_images, update, light, preset)
     train_depthwise = given.get("train_depthwise", gpu or light)
     defaults = Settings(
         train=train,
@@ -101,7 +101,7 @@ def _preset(preset, backbone, training_images, given):
     """What a preset sets; nothing about what to train if the user says that, nor if the network cannot be cut so."""
     found = preset_settings(preset, backbone, training_images)
     if "train" in given or "epochs" in given or not _divides(backbone, found.get("train")):
-        return {}
+        return {name: value for name, value in found.items() if name not in ("train", "epochs")}
     return found
 
 
@@ -159,8 +159,9 @@ def _learning_rate(backbone, train, light, train_depthwise):
     return 1.2e-3 if spared else 6e-4  # the other layers tolerate the higher one
 
 
-def _epochs(training_images, update, light):
+def _epochs(training_images, update, light, preset):
     if light:
         steps = math.ceil(training_images / update)
         return max(min(10, max(5, 1500 // steps)), math.ceil(MIN_STEPS / steps))
-    return min(20, max(5, round(IMAGES_PER_TRAINING / training_images)))
+    epochs = min(20, max(5, round(IMAGES_PER_TRAINING / training_images)))
+    return 2 * epochs if preset == BEST else epochs

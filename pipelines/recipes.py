@@ -17,15 +17,15 @@ def preset_settings(preset: str, backbone: Backbone, training_images: int) -> di
 
     - `fast`: the head; from 1,000 images on the last two stages, on cached features.
     - `default`: nothing.
-    - `best`: the last two stages; from 1,000 images on the whole network.
+    - `best`: the last two stages; from 1,000 images on the whole network for twice as many epochs, with more augmentation.
     """
     many = training_images >= MIN_IMAGES_WHOLE_NETWORK
     late = backbone.stages[-2].name if len(backbone.stages) > 2 else None
     if preset == FAST:
         return {"train": late, "epochs": FAST_EPOCHS} if many and late else {"train": "head"}
-    if preset == BEST and late and not many:
-        return {"train": late}
-    return {}
+    if preset == BEST and many:
+        return {"augmentation": "medium"}
+    return {"train": late} if preset == BEST and late else {}
 
 
 def within_a_time_limit(overrides: Mapping[str, Any]) -> list[dict[str, Any]]:

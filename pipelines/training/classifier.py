@@ -7,14 +7,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_cnn.training import LinearProbe
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.progress import Progress
 from pipelines.training import class_prior
 from pipelines.training.class_prior import Adjustment
 from pipelines.training.decisions import Decision
 from pipelines.training.feature_extractor import FeatureExtractor, in_batches, inference
-from pipelines.training.head import HeadFit, refit_head
-from pipelines.training.interpolation import COEFFICIENTS, best_coefficient, interpolate
+from pipelines.training.head import HeadFit, set_probe
+from pipelines.training.interpolation import COEFFICIENTS, MARGIN, best_coefficient, interpolate
+from pipelines.training.refit import (
+    PooledFeatures,
+    features_of_probe,
+    features_of_tuned,
+    fit_again,
+    fit_to_validation_too,
+)
 from pipelines.training.restarts import FitResult
 from pipelines.training.task import calibrated_loss, is_clear
 
@@ -35,6 +43,8 @@ class Classifier:
         coefficient: The share of fine-tuning in the weights, as in `pipelines.training.interpolation`; 0 for a linear probe.
         adjustment: The shift of the logits that evens out uneven classes; None where they are even.
         gain: By how much the fine-tuned network is better, and the standard error; None where no epoch was better.
+        head_losses: The losses of the fine-tuned network with its trained head and with one that was fitted again; None: not
+            tried.
     """
 
     head: HeadFit
@@ -45,6 +55,7 @@ class Classifier:
     coefficient: float = 0.0
     gain: tuple[float, float] | None = None
     adjustment: Adjustment | None = None
+    head_losses: tuple[float, float] | None = None
 
     @property
     def decisions(self) -> list[Decision]:
@@ -75,6 +86,12 @@ class Classifier:
         if self.selected == FINE_TUNED and self.coefficient < 1:
             reason = f"lower loss than with all of the change by fine-tuning ({self._judge})"
             yield Decision("fine_tuned_share", self.coefficient, reason)
+        if self.selected == FINE_TUNED and self.head_losses:
+            trained, again = self.head_losses
+            reason = (
+                f"loss {again:.3g} fitted to the features after fine-tuning, {trained:.3g} as trained ({self._judge})"
+            )
+            yield Decision("head", "fitted again" if again < trained - MARGIN else "as trained", reason)
 
     def test_probabilities(
         self, cache: ArrayCache, progress: Callable[[int], object] = lambda count: None
@@ -97,23 +114,28 @@ class Classifier:
 def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Classifier:
     """Choose between the linear probe and the fine-tuned network by validation.
 
-    Where the probe is selected, the network gets the weights back that it had before fine-tuning, and the probe is fitted to
-    the validation images too.
+    Where the probe is selected, the network gets the weights back that it had before fine-tuning. A head that is a linear
+    probe is fitted to the validation images too, at last.
     """
     scores, gain = {LINEAR_PROBE: head.score}, None
     if fitted and (fitted.improved or head.fold_of is not None):
-        end = head.model.get_weights()
-        coefficient, tuned = _judge(head, fitted, end)
-        scores[FINE_TUNED] = head.task.score(tuned, head.truth)
-        gain = head.task.gain(tuned, head.probabilities, head.truth)
-        head.model.set_weights(interpolate(fitted.start_weights, end, coefficient))
+        tuned = _tune(head, fitted, progress)
+        scores[FINE_TUNED] = head.task.score(tuned.probabilities, head.truth)
+        gain = head.task.gain(tuned.probabilities, head.probabilities, head.truth)
         if fitted.improved and is_clear(*gain) and _knows_what_it_learned(head):
-            return Classifier(head, fitted, FINE_TUNED, tuned, scores, coefficient, gain)
+            if tuned.refit is not None:
+                set_probe(head.partition, fit_to_validation_too(head, *tuned.refit))
+            return Classifier(
+                *(head, fitted, FINE_TUNED, tuned.probabilities, scores, tuned.coefficient, gain),
+                head_losses=tuned.head_losses,
+            )
     elif fitted:  # no epoch was better than the linear probe: the network is the probe again, but for rounding
         scores[FINE_TUNED] = fitted.best
     if fitted:
         head.model.set_weights(fitted.start_weights)
-    refit_head(head, progress)
+    if head.fold_of is None:  # otherwise it is fitted to all images
+        with progress.phase("Fitting the head"):
+            set_probe(head.partition, fit_to_validation_too(head, features_of_probe(head), head.probe))
     return Classifier(head, fitted, LINEAR_PROBE, head.probabilities, scores, gain=gain)
 
 
@@ -144,18 +166,52 @@ def _knows_what_it_learned(head: HeadFit) -> bool:
     return head.task.score(known, head.targets)[metric] >= head.score[metric]
 
 
-def _judge(head: HeadFit, fitted: FitResult, end: list[np.ndarray]) -> tuple[float, np.ndarray]:
-    """The coefficient with the lowest loss, and what that network gives for the images that decide."""
+@dataclass(frozen=True)
+class _Tuned:
+    """The fine-tuned network at its best, which is in the model now.
+
+    Attributes:
+        probabilities: Of the images that decide.
+        coefficient: The share of fine-tuning in its weights.
+        head_losses: The loss with the head that was trained, and with one that is fitted again; None: not tried.
+        refit: What that one was fitted to, and the head, where it is the better one.
+    """
+
+    probabilities: np.ndarray
+    coefficient: float
+    head_losses: tuple[float, float] | None = None
+    refit: tuple[PooledFeatures, LinearProbe] | None = None
+
+
+def _tune(head: HeadFit, fitted: FitResult, progress: Progress) -> _Tuned:
+    """The fine-tuned network with the share of fine-tuning and with the head that are best on the images that decide."""
+    end = head.model.get_weights()
     if head.fold_of is not None:  # the network has learned from all images; those of the race had not
-        return fitted.race.coefficient, fitted.race.probabilities
+        head.model.set_weights(interpolate(fitted.start_weights, end, fitted.race.coefficient))
+        return _Tuned(fitted.race.probabilities, fitted.race.coefficient)
     if head.settings.trains_on_images:
-        return 1.0, _on_images(head, "validation")
+        coefficient, found = 1.0, _on_images(head, "validation")
+    else:
+        coefficient, found = _interpolate(head, fitted, end)
+    features = features_of_tuned(head, progress)
+    with progress.phase("Fitting the head"):
+        probe, again = fit_again(head, features)
+        trained_loss, loss = (calibrated_loss(head.task, each, head.truth) for each in (found, again))
+        if loss >= trained_loss - MARGIN:
+            return _Tuned(found, coefficient, (trained_loss, loss))
+        set_probe(head.partition, probe)
+        return _Tuned(again, coefficient, (trained_loss, loss), (features, probe))
+
+
+def _interpolate(head, fitted, end):
+    """The coefficient with the lowest loss, and what that network, which the model is now, gives for the validation images."""
     features = head.validation_features  # exact enough to select by
     run, found = inference(head.partition.rest), []
     for coefficient in COEFFICIENTS:
         head.model.set_weights(interpolate(fitted.start_weights, end, coefficient))
         found.append(in_batches(run, features))
     best = best_coefficient([calibrated_loss(head.task, each, head.truth) for each in found])
+    head.model.set_weights(interpolate(fitted.start_weights, end, COEFFICIENTS[best]))
     return COEFFICIENTS[best], found[best]
 
 

@@ -105,7 +105,7 @@ def fit_head(
     parts = partition(model, settings.feature_layer)
     extractor, settings = _make_extractor(parts, backbone, data, settings, cache)
     extract = _Extract(extractor, data, progress)
-    pool, predict = _pooling(parts, extractor.images), inference(parts.head)
+    pool, predict = pooling(parts, extractor.images), inference(parts.head)
 
     learned = _choose_learned(settings, data)
     plain, held_out = extract(learned.splits), extract(("validation",))
@@ -113,7 +113,7 @@ def fit_head(
     # From a stage on, the probe is only the start of training: plain images are enough.
     pooled = [pool(plain)]
     fitted = _fit_probe(pooled, learned, validation, settings, progress)
-    _set_probe(parts, fitted.probe)
+    set_probe(parts, fitted.probe)
 
     def judge_flips() -> Decision:
         flipped = partial(extract, flipped=True)
@@ -122,10 +122,10 @@ def fit_head(
     settings, decisions = _settle_flips(settings, judge_flips)
     more, preview = _make_copies(extract, learned.splits, settings, cache)
     copies = (plain, *more)
-    if len(_probed(copies, settings)) > 1:
+    if len(probed_copies(copies, settings)) > 1:
         pooled += [pool(each) for each in more]
         fitted = _fit_probe(pooled, learned, validation, settings, progress)
-        _set_probe(parts, fitted.probe)
+        set_probe(parts, fitted.probe)
     probabilities = in_batches(predict, validation) if fitted.held_out is None else fitted.held_out
     truth = data.targets("validation") if fitted.held_out is None else learned.targets
     return HeadFit(
@@ -190,29 +190,6 @@ def _make_copies(extract, splits, settings, cache) -> tuple[list[np.ndarray], np
     return [np.concatenate(of_splits) for of_splits in copies], found[0][1]
 
 
-def refit_head(head: HeadFit, progress: Progress) -> None:
-    """Fit the probe to the validation images too, once they have decided everything: they are many of a few images."""
-    if head.fold_of is not None:  # it is
-        return
-    copies = _probed(head.copies, head.settings)
-    pool = _pooling(head.partition, sum(map(len, copies)) + len(head.validation_features))
-    targets = [head.data.targets("train")] * len(copies) + [head.data.targets("validation")]
-    with progress.phase("Fitting the head"):
-        features = np.concatenate([pool(each) for each in (*copies, head.validation_features)])
-        labels = np.concatenate(targets)
-        probe = fit_linear_probe(
-            features,
-            labels,
-            head.data.num_classes,
-            features,
-            labels,
-            (head.probe.l2,),
-            start=head.probe,
-            sample_weight=_sample_weight(labels, head.data, head.settings),
-        )
-        _set_probe(head.partition, probe)
-
-
 @dataclass(frozen=True)
 class _Learned:
     """The images that a probe learns from: splits, targets and, where they judge each other, folds."""
@@ -239,7 +216,7 @@ def _choose_learned(settings: Settings, data: SplitImages) -> _Learned:
     return _Learned(data, ("train",), data.targets("train"), None)
 
 
-def _probed(copies: tuple[np.ndarray, ...], settings: Settings) -> tuple[np.ndarray, ...]:
+def probed_copies(copies: tuple[np.ndarray, ...], settings: Settings) -> tuple[np.ndarray, ...]:
     """The copies that the probe is fitted to; where more than the last stage is trained, it is only the start: plain ones."""
     return copies if settings.light else copies[:1]
 
@@ -272,7 +249,7 @@ def _describe(settings, backbone, data):
     }
 
 
-def _pooling(parts: Partition, images: int) -> Callable[[np.ndarray], np.ndarray]:
+def pooling(parts: Partition, images: int) -> Callable[[np.ndarray], np.ndarray]:
     """A function from cached features to pooled features in float32."""
     if parts.neck is None:
         return lambda features: features.astype("float32")
@@ -302,7 +279,7 @@ def _fit_probe(
             data.num_classes,
             validation,
             data.targets("validation"),
-            sample_weight=_sample_weight(labels, data, settings),
+            sample_weight=sample_weight(labels, data, settings),
         )
         return _Fitted(probe)
 
@@ -314,7 +291,7 @@ def _fit_probe_by_folds(copies, learned, settings) -> _Fitted:
     def fit(rows, l2, start=None):
         labels = np.concatenate([targets[rows]] * len(copies))
         features = np.concatenate([each[rows] for each in copies])
-        weights = _sample_weight(labels, data, settings)
+        weights = sample_weight(labels, data, settings)
         judged = (features[:1], labels[:1])  # nothing to select
         return fit_linear_probe(features, labels, data.num_classes, *judged, (l2,), start, weights)
 
@@ -332,12 +309,12 @@ def _fit_probe_by_folds(copies, learned, settings) -> _Fitted:
     return _Fitted(fit(np.arange(len(targets)), l2), tuple(probes), probabilities)
 
 
-def _sample_weight(labels: np.ndarray, data: SplitImages, settings: Settings) -> np.ndarray | None:
+def sample_weight(labels: np.ndarray, data: SplitImages, settings: Settings) -> np.ndarray | None:
     """Weights with which all classes count the same, however `class_balance` is achieved in training."""
     return class_weights(labels, data.num_classes)[labels] if settings.balance else None
 
 
-def _set_probe(parts: Partition, probe: LinearProbe) -> None:
+def set_probe(parts: Partition, probe: LinearProbe) -> None:
     parts.rest.get_layer("logits").set_weights([probe.kernel, probe.bias])
 
 

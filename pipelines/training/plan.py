@@ -30,7 +30,7 @@ PER_CROP = (
     "Features of augmented copies",
     "Fitting the head",
 )
-TRAINING = ("Choosing the learning rate", "Fine-tuning")
+TRAINING = ("Choosing the learning rate", "Fine-tuning", "Features after training")
 LAST = ("Testing", "Exporting and verifying")
 
 
@@ -96,7 +96,7 @@ class Plan:
         """Seconds after `made` at which training must end, so that the test and the export fit into the limit."""
         if self.limit is None:
             return None
-        return self.limit - self.seconds["Testing"] - self.seconds["Exporting and verifying"]
+        return self.limit - sum(self.seconds.get(name, 0.0) for name in ("Features after training", *LAST))
 
     def decision(self) -> Decision:
         """What the time limit has decided."""
@@ -181,7 +181,8 @@ def _training(settings, counts, speed, rest):
     steps, start = settings.epochs * batches, COMPILE * step.build
     training = {"Fine-tuning": start + steps * of_step + settings.epochs * validation}
     if settings.trains_on_images:
-        return {READING: counts.train * counts.reading, **training}
+        after = speed.build + (counts.train + counts.validation) * speed.features
+        return {READING: counts.train * counts.reading, **training, "Features after training": after}
     if settings.learning_rate is not None and not folded:
         return training
     rates = len(RATES) if settings.learning_rate is None else 1

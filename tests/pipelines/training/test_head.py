@@ -4,6 +4,7 @@ import dataclasses
 import random
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from helpers.networks import staged_backbone
@@ -18,7 +19,7 @@ from pipelines.augment import PRESETS
 from pipelines.catalog import Catalog
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.progress import Progress
-from pipelines.training import classifier
+from pipelines.training import classifier, refit
 from pipelines.training import head as heads
 from pipelines.training.classifier import FINE_TUNED, LINEAR_PROBE, Classifier, even_out_classes, select
 from pipelines.training.feature_extractor import FeatureExtractor, in_batches, inference
@@ -172,7 +173,8 @@ def test_a_head_does_not_see_validation_images_before_it_is_selected(fitted, mon
         learned.append(len(labels))
         return fit_probe(features, labels, *others, **options)
 
-    monkeypatch.setattr(heads, "fit_linear_probe", counted)
+    for module in (heads, refit):
+        monkeypatch.setattr(module, "fit_linear_probe", counted)
     options = {"augmented_copies": copies, "chosen_for": 5_000} if train == "stage2" else {}
     head = fitted(train=train, augmentation="none" if copies == 1 else "light", **options)
     probed = [12, 60] if copies == 5 else [12]  # the plain images, then the copies, which only `light` training probes
@@ -272,7 +274,9 @@ def test_validation_chooses_the_share_of_fine_tuning(fitted, seed):
     kernel, bias = logits.get_weights()
     change = np.random.default_rng(seed).normal(0, np.abs(kernel).mean(), kernel.shape)
     logits.set_weights([kernel + change, bias])
-    share, probabilities = classifier._judge(head, FitResult([], {}, start_weights=start), head.model.get_weights())
+    end = head.model.get_weights()
+    share, probabilities = classifier._interpolate(head, FitResult([], {}, start_weights=start), end)
+    np.testing.assert_allclose(head.model.get_weights()[-2], kernel + share * change, rtol=1e-5, atol=1e-8)
     run, losses = inference(head.partition.rest), {}
     for candidate in COEFFICIENTS:
         logits.set_weights([kernel + candidate * change, bias])
@@ -280,6 +284,43 @@ def test_validation_chooses_the_share_of_fine_tuning(fitted, seed):
     assert share == COEFFICIENTS[best_coefficient(list(losses.values()))]
     assert max(losses.values()) > 1.001 * min(losses.values())
     assert calibrated_loss(head.task, probabilities, head.truth) == pytest.approx(losses[share], rel=1e-5)
+
+
+@pytest.mark.parametrize("train", ["last", "all"])
+def test_the_head_of_a_fine_tuned_network_is_fitted_again_where_that_is_better(fitted, data, monkeypatch, train):
+    monkeypatch.setattr(classifier, "MARGIN", 0.0)  # these images can hardly be told apart
+    head = fitted(train=train, augmentation="none")
+    logits, trained_part = head.model.get_layer("logits"), head.partition.rest if train == "last" else head.model
+    # As trained: other features, and a head that is far from the best one for them.
+    trained_part.set_weights([1.1 * weight for weight in trained_part.get_weights()])
+    logits.set_weights([-weight for weight in logits.get_weights()])
+    result = FitResult([{"loss": 1.0}], {"loss": 1.0}, start_weights=head.model.get_weights())
+    tuned = classifier._tune(head, result, QUIET)
+    trained, again = tuned.head_losses
+    assert again < trained and tuned.refit is not None and tuned.coefficient == 1
+    features, probe = tuned.refit
+    pooled = in_batches(inference(keras.Model(head.model.input, head.model.get_layer("pool").output)), pixels(data))
+    np.testing.assert_allclose(np.concatenate([features.train, features.validation]), pooled, rtol=1e-2)
+    # It has not seen the validation images; they are added once they have decided.
+    labels = np.concatenate([data.targets("train"), data.targets("validation")])
+    assert gradient(features.train, labels[:12], probe.kernel, probe.bias, probe.l2) < 2e-3
+    last = refit.fit_to_validation_too(head, features, probe)
+    everything = np.concatenate([features.train, features.validation])
+    assert gradient(everything, labels, last.kernel, last.bias, probe.l2) < 2e-3
+    assert calibrated_loss(head.task, tuned.probabilities, head.truth) == pytest.approx(again)
+
+
+def pixels(data):
+    """The training images, then the validation images, as the network gets them."""
+    return np.concatenate([images for split in ("train", "validation") for images, _ in data.batches(split)()])
+
+
+def test_a_head_that_is_the_best_one_already_stays_as_trained(fitted):
+    head = fitted(train="last", augmentation="none")
+    result = FitResult([{"loss": 1.0}], {"loss": 1.0}, start_weights=head.model.get_weights())
+    tuned = classifier._tune(head, result, QUIET)
+    assert tuned.refit is None and tuned.head_losses[1] == pytest.approx(tuned.head_losses[0], abs=0.01)
+    np.testing.assert_array_equal(head.model.get_weights()[-1], head.probe.bias)
 
 
 @pytest.mark.parametrize(("balance", "shifted"), [(None, True), ("none", False), ("weights", False)])

@@ -49,6 +49,7 @@ def test_the_whole_network_by_hand():
     found = predict(settings(MANY, epochs=7, train="all"), MANY, SPEED)
     assert found["Reading larger images"] == pytest.approx(3_200 * 0.002)
     assert found["Fine-tuning"] == pytest.approx(COMPILE * 2 + 7 * (3_200 * (0.05 + 0.001) + 100 * 0.02))
+    assert found["Features after training"] == pytest.approx(3 + 3_300 * 0.01)
     assert "Choosing the learning rate" not in found and "Features of augmented copies" not in found
 
 
@@ -101,6 +102,8 @@ def test_training_ends_so_that_the_test_and_the_export_fit():
     plan = make_plan(candidates(MANY), MANY, SPEED, limit=100)
     last = plan.seconds["Testing"] + plan.seconds["Exporting and verifying"]
     assert plan.training_ends == pytest.approx(100 - last)
+    whole = make_plan([({}, settings(MANY, train="all"))], MANY, SPEED, limit=1_000)
+    assert whole.training_ends == pytest.approx(1_000 - last - whole.seconds["Features after training"])
     assert make_plan(candidates(MANY), MANY, SPEED).training_ends is None
 
 
