@@ -1,6 +1,6 @@
 """By how little may the linear probe divide a feature? Features that hardly vary are mostly noise.
 
-    python benchmarks/probe_scaling.py [--sets gray_textures emoji ...] [--images 40 400] [--shares 0 0.01 0.1 0.3]
+    python benchmarks/probe_scaling.py [--sets gray_textures emoji ...] [--images 40 400] [--shares 0 0.1 1 3]
         [--seeds 0 1 2] [--size PIXELS] [--table DATA.csv --label LABEL --split SPLIT] [--json]
 
 The linear probe standardises features of the embedded EfficientNet-Lite0: it divides each by its standard deviation, or by a
@@ -52,7 +52,7 @@ def main():
     parser = harness.parser(__doc__)
     stability.add_data_options(parser)
     parser.add_argument("--images", nargs="+", type=int, default=[40, 400], metavar="N", help="(default: 40 400)")
-    parser.add_argument("--shares", nargs="+", type=float, default=[0, 0.01, 0.03, 0.1, 0.3], metavar="X")
+    parser.add_argument("--shares", nargs="+", type=float, default=[0, 0.1, 1, 3], metavar="X")
     options = parser.parse_args()
     from pipelines.datasets.array_cache import ArrayCache
 

@@ -31,6 +31,7 @@ from pipelines.training.fitting import fit
 from pipelines.training.head import HeadFit, fit_head
 from pipelines.training.plan import Counts, Plan, make_plan
 from pipelines.training.pretrained import load_network
+from pipelines.training.restarts import FitResult
 from pipelines.training.speed import measure_speed
 from pipelines.training.split_images import SplitImages
 from pipelines.training.task import Evaluation, task_for
@@ -128,11 +129,11 @@ def fine_tune(
         head = min(heads, key=lambda each: each.score["loss"])  # with few images accuracy is mostly chance
         if not restart and (paths := files.already_published(head.description)):  # killed after that
             return _result(out, *paths)
-        fitted = None
+        fitted, deadline = None, make_deadline(plan)
         if head.settings.epochs:
             try:
                 state = job_state.open_or_create(out, head.description, restart)
-                fitted = fit(head, state, cache, phases, [*callbacks, *deadlines(plan)])
+                fitted = fit(head, state, cache, phases, [*callbacks, *deadline])
             except kc.training.FrozenWeightsError:  # not what was asked for: nothing to resume
                 job_state.remove(out)
                 raise
@@ -156,7 +157,7 @@ def fine_tune(
                 temperature=temperature,
                 metadata={**evaluation.metrics(), "data": head.data.images.key},
             )
-        decisions = [*time_decision(plan), *crop_decision(heads, head)]
+        decisions = [*time_decisions(plan, deadline, fitted), *crop_decision(heads, head)]
         metrics = records.metrics(classifier, evaluation, temperature, proof, phases.seconds, decisions)
         metrics |= leak_report(evaluation, catalog, duplicates, findings)
         records.write(files.run, classifier, evaluation, metrics)
@@ -253,7 +254,7 @@ def plan_job(
     return plan
 
 
-def deadlines(plan: Plan | None) -> list[Deadline]:
+def make_deadline(plan: Plan | None) -> list[Deadline]:
     """The callback that ends training in time, if there is a time limit."""
     return [] if plan is None or plan.training_ends is None else [Deadline(plan.made + plan.training_ends)]
 
@@ -275,9 +276,16 @@ def fit_head_on(
     return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, phases)
 
 
-def time_decision(plan: Plan | None) -> list[Decision]:
-    """What a time limit has decided."""
-    return [plan.decision()] if plan is not None and plan.limit is not None else []
+def time_decisions(plan: Plan | None, deadline: Sequence[Deadline], fitted: FitResult | None) -> list[Decision]:
+    """What a time limit has decided: the plan, and the end of training if that came earlier than planned."""
+    if plan is None or plan.limit is None:
+        return []
+    found = [plan.decision()]
+    if fitted and any(each.reached for each in deadline):
+        epochs = len(fitted.history)
+        reason = f"the time limit ended training after {epochs} of {plan.settings.epochs} epochs"
+        found.append(Decision("epochs", epochs, reason))
+    return found
 
 
 def crop_decision(heads: Sequence[HeadFit], chosen: HeadFit) -> list[Decision]:

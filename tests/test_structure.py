@@ -39,6 +39,7 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 ROOMS_OF_PIPELINES = (
     {"errors", "names", "device", "progress", "augment", "sample"},
     {"settings", "catalog", "datasets"},
+    {"recipes"},
     {"defaults", "doctor"},
     {"evaluation"},
     {"training"},

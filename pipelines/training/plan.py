@@ -60,7 +60,7 @@ class Plan:
     """What a job will do.
 
     Attributes:
-        overrides: What it sets besides the settings that the user gave.
+        overrides: What it sets in addition to what the user set.
         settings: The settings with it.
         seconds: Expected seconds per phase, in the order of the phases, for all crop fractions together.
         crops: How many crop fractions are compared.

@@ -22,6 +22,7 @@ from pipelines.commands.summary import print_summary
 from pipelines.evaluation.single_label import wilson_interval
 from pipelines.report import write_report
 from pipelines.sample import DIRECTORY
+from pipelines.training import plan
 
 
 @pytest.fixture(scope="module")
@@ -339,6 +340,29 @@ def test_flips_are_not_learned_from_where_left_and_right_are_the_classes(tmp_pat
         assert result.metrics["images"]["validation"] < 50
         decisions.append(json.loads((result.run / "settings.json").read_text())["horizontal_flip"])
     assert decisions == [False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "preset", "train"), [(1.0, "fast", "head"), (3_600.0, "best", "stage2")])
+def test_a_time_limit_chooses_the_preset(sample_photos, tmp_path, limit, preset, train):
+    result = fine_tune(sample_photos, tmp_path / "out", random_backbone(), time_limit=limit, progress=False)
+    chosen = json.loads((result.run / "settings.json").read_text())
+    assert (chosen["preset"], chosen["train"], chosen["time_limit"]) == (preset, train, limit)
+    assert result.metrics["decisions"][0]["name"] == "plan"
+
+
+@pytest.mark.slow
+def test_training_that_takes_longer_than_planned_ends_with_the_best_weights_so_far(
+    sample_photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(plan.Plan, "training_ends", 0.0)
+    options = {"time_limit": 3_600.0, "train": "all", "epochs": 4, "batch_size": 4, "progress": False}
+    result = fine_tune(sample_photos, tmp_path / "out", random_backbone(), **options)
+    assert (
+        len((result.run / "history.csv").read_text().splitlines()) == 2
+    )  # the heading, and the epoch that was cut short
+    assert (result.export / "saved_model.pb").is_file()
+    assert any("after 1 of 4 epochs" in each["reason"] for each in result.metrics["decisions"])
 
 
 def test_a_folder_without_an_image_that_can_be_read(tmp_path):
