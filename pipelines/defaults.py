@@ -10,7 +10,7 @@ import keras
 
 from keras_cnn import Backbone, arguments, keras_internals, surgery
 from pipelines.recipes import MIN_IMAGES_WHOLE_NETWORK, preset_settings
-from pipelines.settings import BEST, DEFAULT, FEWEST_COPIES, LIGHT, PRESETS, TRAIN, Settings, check_names
+from pipelines.settings import BEST, DEFAULT, FAST, FEWEST_COPIES, LIGHT, PRESETS, TRAIN, Settings, check_names
 
 MOST_COPIES = 8
 MAX_IMAGES_WHOLE_NETWORK_CPU = 20_000  # training images; with more an epoch takes too long
@@ -68,7 +68,8 @@ def choose(
     _check_flips(overrides)
     given = {name: value for name, value in overrides.items() if value is not None}
     preset = arguments.one_of("fit", "preset", given.get("preset", DEFAULT), PRESETS)
-    given = {**_preset(preset, backbone, training_images, given), **given}
+    default = _train(backbone, training_images, gpu, None, None)
+    given = {**_preset(preset, backbone, default, given), **given}
     train = _train(backbone, training_images, gpu, given.get("train"), given.get("epochs"))
     if train == "head" and given.get("epochs"):
         expected = "0 or None where only the head is trained, without epochs; train='all' takes them"
@@ -89,7 +90,7 @@ def choose(
         # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
         label_smoothing=0.0 if multi_label else 0.1,
         # Features of augmented copies take several times as long as those of plain images, and help most where images are few.
-        augmentation="none" if light and training_images >= MIN_IMAGES_WHOLE_NETWORK else "light",
+        augmentation=_augmentation(training_images, light, preset if train == "all" else DEFAULT),
         augmented_copies=5 if light else min(max(FEWEST_COPIES, epochs), MOST_COPIES),
         train_depthwise=train_depthwise,
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
@@ -97,12 +98,14 @@ def choose(
     return replace(defaults, **{**given, "train": train, "epochs": epochs})
 
 
-def _preset(preset, backbone, training_images, given):
-    """What a preset sets; nothing about what to train if the user says that, nor if the network cannot be cut so."""
-    found = preset_settings(preset, backbone, training_images)
-    if "train" in given or "epochs" in given or not _divides(backbone, found.get("train")):
-        return {name: value for name, value in found.items() if name not in ("train", "epochs")}
-    return found
+def _preset(preset, backbone, default, given):
+    """What a preset sets about what to train; nothing if the user says that."""
+    if "train" in given or "epochs" in given:
+        return {}
+    found = preset_settings(preset, default, backbone)
+    if _divides(backbone, found.get("train")):
+        return found
+    return {"train": "head"} if preset == FAST else {}
 
 
 def _check_flips(overrides):
@@ -157,6 +160,12 @@ def _learning_rate(backbone, train, light, train_depthwise):
     layers = keras_internals.sublayers(backbone.model)
     spared = not train_depthwise and any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in layers)
     return 1.2e-3 if spared else 6e-4  # the other layers tolerate the higher one
+
+
+def _augmentation(training_images, light, preset):
+    if light and training_images >= MIN_IMAGES_WHOLE_NETWORK:
+        return "none"
+    return "medium" if preset == BEST else "light"
 
 
 def _epochs(training_images, update, light, preset):

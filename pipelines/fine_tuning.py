@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,6 @@ from pipelines.report import write_report
 from pipelines.runs import output_folder, records
 from pipelines.training import job_state
 from pipelines.training.classifier import even_out_classes, select
-from pipelines.training.deadline import Deadline
 from pipelines.training.decisions import Decision
 from pipelines.training.fitting import fit
 from pipelines.training.head import HeadFit, fit_head
@@ -115,13 +115,13 @@ def fine_tune(
     seed = 0 if overrides.get("seed") is None else overrides["seed"]
     started, phases, cache = time.monotonic(), Progress(visible=progress), ArrayCache()
     with output_folder.open_output(out) as files, phases.shown():
+        planned = {} if restart else job_state.planned(out, overrides, files.interrupted)
         with phases.phase("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
         choose_settings(network, catalog, len(catalog.included()), overrides)  # refuses before the work
         networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.included()), crop_fraction))
         catalog, images, duplicates = read_and_split(networks[0], catalog, seed, cache, phases)
         findings = doctor.examine(catalog, images, duplicates, network.preprocessing.size)
-        planned = {} if restart else job_state.planned(out, overrides.get("time_limit"))
         tried = within_a_time_limit(overrides) if overrides.get("time_limit") and not planned else [{}]
         plan = plan_job(networks, catalog, images, {**overrides, **planned}, tried, phases, started)
         overrides = {**overrides, **planned, **(plan.overrides if plan else {})}
@@ -129,11 +129,11 @@ def fine_tune(
         head = min(heads, key=lambda each: each.score["loss"])  # with few images accuracy is mostly chance
         if not restart and (paths := files.already_published(head.description)):  # killed after that
             return _result(out, *paths)
-        fitted, deadline = None, make_deadline(plan)
+        fitted = None
         if head.settings.epochs:
             try:
                 state = job_state.open_or_create(out, head.description, restart)
-                fitted = fit(head, state, cache, phases, [*callbacks, *deadline])
+                fitted = fit(head, state, cache, phases, callbacks, plan.training_ends if plan else None)
             except kc.training.FrozenWeightsError:  # not what was asked for: nothing to resume
                 job_state.remove(out)
                 raise
@@ -157,7 +157,7 @@ def fine_tune(
                 temperature=temperature,
                 metadata={**evaluation.metrics(), "data": head.data.images.key},
             )
-        decisions = [*time_decisions(plan, deadline, fitted), *crop_decision(heads, head)]
+        decisions = [*time_decisions(plan, fitted), *crop_decision(heads, head)]
         metrics = records.metrics(classifier, evaluation, temperature, proof, phases.seconds, decisions)
         metrics |= leak_report(evaluation, catalog, duplicates, findings)
         records.write(files.run, classifier, evaluation, metrics)
@@ -218,7 +218,7 @@ def plan_job(
     phases: Progress,
     started: float,
 ) -> Plan | None:
-    """What the job will do: without a time limit what the settings say. None where nobody reads it.
+    """What the job will do: without a time limit what the settings say. None where nobody reads it, or it cannot be told.
 
     Args:
         networks: The network, once per crop fraction.
@@ -249,14 +249,11 @@ def plan_job(
         crops=len(networks),
     )
     plan = make_plan(candidates, counts, speed, limit and limit - (time.monotonic() - started))
+    if not math.isfinite(plan.total):  # not even a small batch fits into memory, as training will say
+        return None
     phases.report(plan.to_text())
-    phases.expect(plan.seconds_each, plan.total)
+    phases.expect(plan.seconds)
     return plan
-
-
-def make_deadline(plan: Plan | None) -> list[Deadline]:
-    """The callback that ends training in time, if there is a time limit."""
-    return [] if plan is None or plan.training_ends is None else [Deadline(plan.made + plan.training_ends)]
 
 
 def fit_head_on(
@@ -276,15 +273,14 @@ def fit_head_on(
     return fit_head(network, SplitImages(catalog, images, network.preprocessing), chosen, cache, phases)
 
 
-def time_decisions(plan: Plan | None, deadline: Sequence[Deadline], fitted: FitResult | None) -> list[Decision]:
+def time_decisions(plan: Plan | None, fitted: FitResult | None) -> list[Decision]:
     """What a time limit has decided: the plan, and the end of training if that came earlier than planned."""
     if plan is None or plan.limit is None:
         return []
     found = [plan.decision()]
-    if fitted and any(each.reached for each in deadline):
-        epochs = len(fitted.history)
-        reason = f"the time limit ended training after {epochs} of {plan.settings.epochs} epochs"
-        found.append(Decision("epochs", epochs, reason))
+    if fitted and fitted.out_of_time:
+        epoch, planned = len(fitted.history), plan.settings.epochs
+        found.append(Decision("epochs", epoch, f"the time limit ended training in epoch {epoch} of {planned}"))
     return found
 
 

@@ -26,6 +26,7 @@ class Progress:
         self.visible = visible
         self.seconds: dict[str, float] = {}
         self._expected: Mapping[str, float] = {}
+        self._counted: dict[str, float] = {}
         self._job: bars.TaskID | None = None
         console = self._console = Console(stderr=True, quiet=not visible)
         self._bars = bars.Progress(
@@ -48,15 +49,14 @@ class Progress:
         """A line that stays, above the bars."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def expect(self, seconds: Mapping[str, float], total: float) -> None:
+    def expect(self, seconds: Mapping[str, float]) -> None:
         """Show one more bar, of the whole job from now on: it moves by the seconds that were expected, not by those it took.
 
         Args:
-            seconds: Expected seconds of a phase, each time that it comes. Other phases count nothing.
-            total: Of the job.
+            seconds: Expected seconds per phase, for all its repetitions together. Other phases count nothing.
         """
         self._expected = dict(seconds)
-        self._job = self._bars.add_task("The whole job", total=round(total), note="seconds as planned")
+        self._job = self._bars.add_task("The whole job", total=round(sum(seconds.values())), note="seconds as planned")
 
     @contextmanager
     def phase(self, name: str, total: int = 1) -> Iterator[Callable[..., None]]:
@@ -77,8 +77,12 @@ class Progress:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def _advance_job(self, name, share):
+        """Move the bar of the job by a share of a phase; a phase that comes again moves it no further than was expected."""
+        left = self._expected.get(name, 0.0) - self._counted.get(name, 0.0)
+        moved = min(left, share * self._expected.get(name, 0.0))
+        self._counted[name] = self._counted.get(name, 0.0) + moved
         if self._job is not None:
-            self._bars.update(self._job, advance=share * self._expected.get(name, 0.0))
+            self._bars.update(self._job, advance=moved)
 
 
 class EpochBar(keras.callbacks.Callback):

@@ -9,23 +9,26 @@ from keras_cnn import Backbone
 from pipelines.settings import BEST, FAST, PRESETS
 
 MIN_IMAGES_WHOLE_NETWORK = 1_000  # training images; with fewer it overfits
-FAST_EPOCHS = 4
+FAST_EPOCHS = 3
 
 
-def preset_settings(preset: str, backbone: Backbone, training_images: int) -> dict[str, Any]:
-    """What a preset sets for a network and so many training images; the defaults set the rest.
+def preset_settings(preset: str, default: str, backbone: Backbone) -> dict[str, Any]:
+    """What a preset trains, instead of the default and for how many epochs; nothing where it is the default.
 
-    - `fast`: the head; from 1,000 images on the last two stages, on cached features.
-    - `default`: nothing.
-    - `best`: the last two stages; from 1,000 images on the whole network for twice as many epochs, with more augmentation.
+    Where the default is the whole network, `fast` trains the last two stages on cached features, and `best` the whole network.
+    Where it is the last stage, `fast` trains the head, and `best` the last two stages.
+
+    Args:
+        preset: One of `pipelines.settings.PRESETS`.
+        default: What is trained by default, as in `Settings.train`.
+        backbone: The network.
     """
-    many = training_images >= MIN_IMAGES_WHOLE_NETWORK
     late = backbone.stages[-2].name if len(backbone.stages) > 2 else None
     if preset == FAST:
-        return {"train": late, "epochs": FAST_EPOCHS} if many and late else {"train": "head"}
-    if preset == BEST and many:
-        return {"augmentation": "medium"}
-    return {"train": late} if preset == BEST and late else {}
+        return {"train": late, "epochs": FAST_EPOCHS} if default == "all" and late else {"train": "head"}
+    if preset == BEST and default == "last" and late:
+        return {"train": late}
+    return {}
 
 
 def within_a_time_limit(overrides: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -88,11 +88,13 @@ class Settings:
     batch_size: int = _option("images per step", "32", 1, value=32)
     learning_rate: float | None = _option(
         "peak learning rate; it rises during the warm-up and falls to zero along a cosine",
-        "depends on what is trained; for last the better of two in a race",
+        "depends on what is trained; for last, and stages on few images, the better of two in a race",
         0,
         1e6,
     )
-    warmup_fraction: float = _option("share of all steps in which the learning rate rises", "0.07; 0.1 for last", 0, 1)
+    warmup_fraction: float = _option(
+        "share of all steps in which the learning rate rises", "0.07; 0.1 for last and for stages on few images", 0, 1
+    )
     weight_decay: float = _option("decoupled weight decay", "0.02", 0, 1, value=0.02)
     label_smoothing: float = _option(
         "share of each label that is spread over all classes", "0.1; 0 with several labels per image", 0, 0.9
@@ -105,7 +107,7 @@ class Settings:
     )
     augmented_copies: int = _option(
         "augmented copies of each training image whose features are cached, the plain one included",
-        "5; from a stage on one per epoch, 2 to 8",
+        "5; for stages with 1,000 training images or more one per epoch, 2 to 8",
         FEWEST_COPIES,
     )
     horizontal_flip: bool | None = _option(
@@ -137,7 +139,9 @@ class Settings:
     )
     gradient_accumulation_steps: int = _option("steps whose gradients are added up for one update", "1", 1, value=1)
     patience: int = _option("early stopping: epochs without a better validation score; 0: never", "0", 0, value=0)
-    train_depthwise: bool = _option("train depthwise convolutions too", "on a GPU, and for last")
+    train_depthwise: bool = _option(
+        "train depthwise convolutions too", "on a GPU, for last, and for stages on few images"
+    )
     mixed_precision: bool = _option("train in bfloat16 with float32 weights", "on GPUs that compute in bfloat16")
 
     def __post_init__(self):

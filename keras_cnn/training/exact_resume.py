@@ -105,6 +105,11 @@ class ExactResume(keras.callbacks.Callback):
             set_initial_epoch(self.model, state["epoch"])
             self._skip_steps(state["step"])
 
+    @property
+    def is_skipping(self) -> bool:
+        """Whether `fit` still skips steps that the checkpoint includes. Nothing may stop it there."""
+        return self._pending is not None
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the state of the callbacks, whose `on_train_begin` has run by now."""
         self._epoch = epoch

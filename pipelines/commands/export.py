@@ -63,8 +63,7 @@ def _export(options: argparse.Namespace) -> int:
 
     run = _find_run(options.run_folder)
     settings, metrics = _read_json(run / "settings.json"), _read_json(run / "metrics.json")
-    # A selected linear probe is fitted to the validation images too.
-    split = "validation" if metrics["selected"] == "fine_tuned" else "test"
+    split = "test" if metrics["judged"]["trained_on"] else "validation"
     examples, targets = _examples(run, split, metrics)
     if options.precision == "int8" and not examples:
         raise InputError(f"--precision int8 needs the {split} images of {run}, and none of them exists any more.")

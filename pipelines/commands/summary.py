@@ -10,7 +10,6 @@ from rich.table import Table
 
 from keras_cnn.arguments import join_some
 from pipelines.names import printable
-from pipelines.training.classifier import FINE_TUNED
 from pipelines.training.decisions import Decision
 from pipelines.training.divergence import Restart
 from pipelines.training.task import TASKS
@@ -36,9 +35,7 @@ def print_summary(result: Result) -> None:
     compared = ", ".join(f"{NAMES[name]} {_percent(score[metric])}" for name, score in validation.items())
     judged = metrics["judged"]
     judge = f"cross-validation of {judged['images']} images, " if judged["cross_validation"] else ""
-    # Where they do not decide, they are training images too. The linear probe is fitted to them, once it is selected.
-    learned = judged["cross_validation"] or metrics["selected"] != FINE_TUNED
-    also = " (then also for training)" if learned else ""
+    also = " (then also for training)" if judged["trained_on"] else ""
     chosen = [Decision(**decision).to_text() for decision in metrics["decisions"] if decision["name"] != "selected"]
     rows = {
         "Classes": f"{len(metrics['classes'])}: {_shortened(metrics['classes'])}",

@@ -48,6 +48,11 @@ class Output:
         publishing.publish(self.staging, self.number, job, remove_checkpoints)
         return self._paths(self.number)
 
+    @property
+    def interrupted(self) -> dict | None:
+        """The job that was killed while it published, if one was."""
+        return self._staged.interrupted and self._staged.interrupted["job"]
+
     def already_published(self, job: dict) -> tuple[Path, Path] | None:
         """The run and version of the same job, if it was killed while it published: it is complete now. None otherwise."""
         interrupted = self._staged.interrupted

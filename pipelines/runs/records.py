@@ -53,7 +53,11 @@ def metrics(
         "images": {split: len(data.indices(split)) for split in ("train", "validation", "test")},
         "excluded": sum(bool(reason) for reason in data.catalog.exclusion_reasons),
         "selected": classifier.selected,
-        "judged": {"images": len(classifier.head.truth), "cross_validation": classifier.head.fold_of is not None},
+        "judged": {
+            "images": len(classifier.head.truth),
+            "cross_validation": classifier.head.fold_of is not None,
+            "trained_on": classifier.has_learned_from_validation,
+        },
         "validation": {name: _finite(score) for name, score in classifier.validation.items()},
         "temperature": temperature,
         "by_class": evaluation.by_class(),

@@ -71,6 +71,15 @@ class Classifier:
         return found
 
     @property
+    def has_learned_from_validation(self) -> bool:
+        """Whether the network was fitted to the validation images too, at last."""
+        return self.head.fold_of is not None or self.selected == LINEAR_PROBE or self._head_fitted_again
+
+    @property
+    def _head_fitted_again(self):
+        return self.head_losses is not None and self.head_losses[1] < self.head_losses[0] - MARGIN
+
+    @property
     def _judge(self):
         images = len(self.head.truth)
         return f"{images} validation images" if self.head.fold_of is None else f"cross-validation of {images} images"
@@ -91,7 +100,7 @@ class Classifier:
             reason = (
                 f"loss {again:.3g} fitted to the features after fine-tuning, {trained:.3g} as trained ({self._judge})"
             )
-            yield Decision("head", "fitted again" if again < trained - MARGIN else "as trained", reason)
+            yield Decision("head", "fitted again" if self._head_fitted_again else "as trained", reason)
 
     def test_probabilities(
         self, cache: ArrayCache, progress: Callable[[int], object] = lambda count: None
@@ -124,7 +133,8 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
         gain = head.task.gain(tuned.probabilities, head.probabilities, head.truth)
         if fitted.improved and is_clear(*gain) and _knows_what_it_learned(head):
             if tuned.refit is not None:
-                set_probe(head.partition, fit_to_validation_too(head, *tuned.refit))
+                with progress.phase("Fitting the head again"):
+                    set_probe(head.partition, fit_to_validation_too(head, *tuned.refit))
             return Classifier(
                 *(head, fitted, FINE_TUNED, tuned.probabilities, scores, tuned.coefficient, gain),
                 head_losses=tuned.head_losses,
@@ -134,7 +144,7 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
     if fitted:
         head.model.set_weights(fitted.start_weights)
     if head.fold_of is None:  # otherwise it is fitted to all images
-        with progress.phase("Fitting the head"):
+        with progress.phase("Fitting the head again"):
             set_probe(head.partition, fit_to_validation_too(head, features_of_probe(head), head.probe))
     return Classifier(head, fitted, LINEAR_PROBE, head.probabilities, scores, gain=gain)
 
@@ -194,7 +204,7 @@ def _tune(head: HeadFit, fitted: FitResult, progress: Progress) -> _Tuned:
     else:
         coefficient, found = _interpolate(head, fitted, end)
     features = features_of_tuned(head, progress)
-    with progress.phase("Fitting the head"):
+    with progress.phase("Fitting the head again"):
         probe, again = fit_again(head, features)
         trained_loss, loss = (calibrated_loss(head.task, each, head.truth) for each in (found, again))
         if loss >= trained_loss - MARGIN:

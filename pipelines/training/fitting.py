@@ -30,6 +30,7 @@ def fit(
     cache: ArrayCache,
     progress: Progress,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    deadline: float | None = None,
 ) -> FitResult:
     """Train a classifier in place, from its linear probe on; it ends with the weights of its best epoch.
 
@@ -39,6 +40,7 @@ def fit(
         cache: Where decoded images are cached.
         progress: Shows how far it is.
         callbacks: Keras callbacks.
+        deadline: When training must end, in seconds of `time.monotonic`; None: never.
 
     Raises:
         FrozenWeightsError: If a frozen weight has changed.
@@ -67,13 +69,14 @@ def fit(
             learned = head.fold_of is not None
             # Cross-validation has judged whole trainings at this rate, the race the beginning of one.
             settled = steps + 1 if learned else MIN_STEPS if outcome else 0
-            start = Start(task, head.score, chance, len(truth), progress.report, settled, keep_last=learned)
+            start = Start(task, head.score, chance, len(truth), progress.report, settled, learned, deadline)
             # The validation images say nothing where the network learns from them.
             watching = [EpochBar(advance, None if learned else task.primary_metric), *callbacks]
             result = fit_with_restarts(model, batches, validation, start, settings, folder, watching)
     if learned:
         history = [{name: value for name, value in row.items() if "val_" not in name} for row in result.history]
-        result = replace(result, history=history)
+        # Cross-validation has judged trainings that were not cut short.
+        result = replace(result, history=history, improved=result.improved and not result.out_of_time)
     return replace(result, start_weights=start_weights, preview=preview, race=outcome)
 
 

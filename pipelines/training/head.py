@@ -110,7 +110,7 @@ def fit_head(
     learned = _choose_learned(settings, data)
     plain, held_out = extract(learned.splits), extract(("validation",))
     validation = pool(held_out)
-    # From a stage on, the probe is only the start of training: plain images are enough.
+    # Of many images, from a stage on, the probe is only the start of training: plain images are enough.
     pooled = [pool(plain)]
     fitted = _fit_probe(pooled, learned, validation, settings, progress)
     set_probe(parts, fitted.probe)
@@ -172,8 +172,8 @@ def _settle_flips(settings, judge) -> tuple[Settings, tuple[Decision, ...]]:
         return replace(settings, horizontal_flip=settings.augmentation.horizontal_flip), ()
     if settings.horizontal_flip is not None:
         return settings, ()
-    # Without augmentation only the last stage learns from flips: for the head alone their features take too long.
-    if not (settings.augments or settings.train == "last"):
+    # Without augmentation the head alone does not learn from flips: their features take too long.
+    if not (settings.augments or (settings.light and settings.epochs)):
         return replace(settings, horizontal_flip=False), ()
     decision = judge()
     return replace(settings, horizontal_flip=decision.value), (decision,)
@@ -217,7 +217,7 @@ def _choose_learned(settings: Settings, data: SplitImages) -> _Learned:
 
 
 def probed_copies(copies: tuple[np.ndarray, ...], settings: Settings) -> tuple[np.ndarray, ...]:
-    """The copies that the probe is fitted to; where more than the last stage is trained, it is only the start: plain ones."""
+    """The copies that the probe is fitted to; only plain ones where it is no more than the start of training later stages."""
     return copies if settings.light else copies[:1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from keras_cnn import durable
 from keras_cnn.serving import journal
 from keras_cnn.serving.layout import UNFINISHED
 from pipelines.errors import InputError
+from pipelines.settings import BEST, PRESETS
 
 PLANNED = ("preset", "train", "epochs", "augmented_copies")  # settings that a plan decides
 
@@ -47,12 +49,28 @@ def open_or_create(directory: str | os.PathLike, job: dict, restart: bool = Fals
     return folder
 
 
-def planned(directory: str | os.PathLike, time_limit: float | None) -> dict[str, Any]:
-    """The settings that the interrupted job in `directory` had planned for this time limit; none where it had not."""
-    before = _read(Path(directory) / UNFINISHED / "job.json") or {}
-    if time_limit is None or before.get("time_limit") != time_limit:
+def planned(
+    directory: str | os.PathLike, overrides: Mapping[str, Any], published: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The settings that the interrupted job in `directory` had planned for the same time limit; none if it is another job.
+
+    Args:
+        directory: The folder of all versions.
+        overrides: The settings that the user gives now.
+        published: The job that was interrupted while it published, if one was.
+
+    Raises:
+        InputError: If there is a time limit, and the record of the interrupted job cannot be read.
+    """
+    limit = overrides.get("time_limit")
+    before = None if limit is None else published or _read(Path(directory) / UNFINISHED / "job.json")
+    if before is None or before.get("time_limit") != limit:
         return {}
-    return {name: before[name] for name in PLANNED}
+    plan = {name: before[name] for name in PLANNED}
+    given = {name: overrides[name] for name in PLANNED if overrides.get(name) is not None}
+    most = given.pop("preset", BEST)
+    is_same = all(plan[name] == value for name, value in given.items())
+    return plan if is_same and PRESETS.index(plan["preset"]) <= PRESETS.index(most) else {}
 
 
 def exists(directory: str | os.PathLike) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.defaults import RATES
-from pipelines.settings import Settings
+from pipelines.settings import DEFAULT, Settings
 from pipelines.training.decisions import Decision
 from pipelines.training.folds import FOLDS
 from pipelines.training.head import caches_copies, decides_by_folds
@@ -22,16 +22,9 @@ MARGIN = 0.9  # of the time limit: predictions are rough
 EXPORT, COMPILE = 20.0, 3.0
 PROBE = 2e-8  # seconds per image, feature and class
 
-READING = "Reading larger images"
-PER_CROP = (
-    "Features of train",
-    "Features of validation",
-    READING,
-    "Features of augmented copies",
-    "Fitting the head",
-)
-TRAINING = ("Choosing the learning rate", "Fine-tuning", "Features after training")
+TRAINING = ("Choosing the learning rate", "Fine-tuning")
 LAST = ("Testing", "Exporting and verifying")
+AFTER = ("Features after training", "Fitting the head again", *LAST)  # training
 
 
 @dataclass(frozen=True)
@@ -62,8 +55,7 @@ class Plan:
     Attributes:
         overrides: What it sets in addition to what the user set.
         settings: The settings with it.
-        seconds: Expected seconds per phase, in the order of the phases, for all crop fractions together.
-        crops: How many crop fractions are compared.
+        seconds: Expected seconds per phase, for all its repetitions together.
         dropped: Better candidates that do not fit into the time limit, and the seconds that each needs.
         limit: Seconds that the job may take from `made` on; None: any.
         made: When it was made, in seconds of `time.monotonic`.
@@ -72,7 +64,6 @@ class Plan:
     overrides: dict[str, Any]
     settings: Settings
     seconds: dict[str, float]
-    crops: int = 1
     dropped: tuple[tuple[Settings, float], ...] = ()
     limit: float | None = None
     made: float = field(default_factory=time.monotonic)
@@ -83,25 +74,17 @@ class Plan:
         return sum(self.seconds.values())
 
     @property
-    def seconds_each(self) -> dict[str, float]:
-        """Expected seconds of each phase, each time that it comes."""
-        return {name: value / self._times(name) for name, value in self.seconds.items()}
-
-    def _times(self, name):
-        once = name not in PER_CROP or (name == READING and self.settings.trains_on_images)
-        return 1 if once else self.crops
-
-    @property
     def training_ends(self) -> float | None:
-        """Seconds after `made` at which training must end, so that the test and the export fit into the limit."""
+        """When training must end so that the rest fits into the limit, in seconds of `time.monotonic`; None: no limit."""
         if self.limit is None:
             return None
-        return self.limit - sum(self.seconds.get(name, 0.0) for name in ("Features after training", *LAST))
+        return self.made + self.limit - sum(self.seconds.get(name, 0.0) for name in AFTER)
 
     def decision(self) -> Decision:
         """What the time limit has decided."""
         assert self.limit is not None
-        reason = f"expected {duration(self.total)} of the {duration(self.limit)} that are left of the time limit"
+        left = duration(max(0.0, self.limit))
+        reason = f"expected {duration(self.total)}, with {left} left of the time limit after the images were read"
         if self.dropped:
             settings, seconds = self.dropped[-1]
             reason += f"; {describe(settings)} would take {duration(seconds)}"
@@ -114,15 +97,15 @@ class Plan:
             now: Seconds since the epoch; None: the present.
         """
         end = time.strftime("%H:%M", time.localtime((time.time() if now is None else now) + self.total))
-        before = sum(value for name, value in self.seconds.items() if name not in TRAINING + LAST)
+        before = sum(value for name, value in self.seconds.items() if name not in TRAINING + AFTER)
         parts = [f"linear probe about {duration(before)}"]
         if self.settings.epochs:
             training = sum(self.seconds.get(name, 0.0) for name in TRAINING)
             parts.append(f"then {describe(self.settings)}, about {duration(training)}")
-        parts.append(f"test and export about {duration(sum(self.seconds[name] for name in LAST))}")
+        parts.append(f"test and export about {duration(sum(self.seconds.get(name, 0.0) for name in AFTER))}")
         text = f"Plan: {'; '.join(parts)}. Ends at about {end}."
         if self.limit is not None and self.total > self.limit:
-            text += f" That is more than the time limit leaves: {duration(self.limit)}."
+            text += f" That is more than the time limit leaves: {duration(max(0.0, self.limit))}."
         elif self.dropped:
             settings, seconds = self.dropped[-1]
             text += f" The time limit is too short for {describe(settings)}: about {duration(seconds)} in all."
@@ -140,35 +123,50 @@ def make_plan(
         speed: Of this machine.
         limit: Seconds from now on; None: any.
     """
+    differing = {replace(settings, preset=DEFAULT): (overrides, settings) for overrides, settings in candidates}
     found = [
-        Plan(overrides, settings, predict(settings, counts, speed), counts.crops, limit=limit)
-        for overrides, settings in candidates
+        Plan(overrides, settings, predict(settings, counts, speed), limit=limit)
+        for overrides, settings in differing.values()
     ]
     fits = [limit is None or plan.total <= MARGIN * limit for plan in found]
     chosen = fits.index(True) if any(fits) else len(found) - 1
-    return replace(found[chosen], dropped=tuple((plan.settings, plan.total) for plan in found[:chosen]))
+    dropped = tuple((plan.settings, plan.total) for plan in found[:chosen] if math.isfinite(plan.total))
+    return replace(found[chosen], dropped=dropped)
 
 
 def predict(settings: Settings, counts: Counts, speed: Speed) -> dict[str, float]:
-    """Phase -> seconds, for the phases after the images are read, as if nothing were in the cache."""
+    """Phase -> seconds, for the phases after the images are read once, as if only they were in the cache."""
     step = speed.steps.get(settings.train)
     frozen = speed.features * (step.frozen if step else 1)  # per image, up to the cached features
     rest = speed.exact * (1 - step.frozen if step else 0)  # and from there on
     copies = settings.augmented_copies - 1 if caches_copies(settings) else 0
     probed = 1 + copies if settings.light else 1
+    fitting = probed * counts.train * (rest + PROBE * counts.features * counts.classes)
     of_crop = {
         "Features of train": speed.build + counts.train * (frozen + rest),
         "Features of validation": counts.validation * (frozen + rest),
-        READING: counts.reading * (counts.train if copies else 0),
+        "Features of train, flipped": _flipped(settings, counts) * (frozen + rest),
+        "Reading larger images": counts.reading * (counts.train if copies else 0),
         "Features of augmented copies": copies * counts.train * (frozen + speed.augmentation),
-        "Fitting the head": probed * counts.train * (rest + PROBE * counts.features * counts.classes),
+        "Fitting the head": fitting,
     }
     seconds = {name: counts.crops * value for name, value in of_crop.items()}
+    seconds["Reading images"] = (counts.crops - 1) * counts.reading * (counts.train + counts.validation + counts.test)
     if step:
         seconds |= _training(settings, counts, speed, rest)
+    seconds["Fitting the head again"] = 2 * fitting if step else fitting
     seconds["Testing"] = speed.build + counts.test * speed.exact
     seconds["Exporting and verifying"] = EXPORT * speed.trace
     return {name: value for name, value in seconds.items() if value}
+
+
+def _flipped(settings, counts):
+    """How many flipped images have their features computed, to judge flips or to train on them."""
+    plain = settings.light and not settings.augments and settings.epochs
+    if settings.horizontal_flip is False or not (settings.augments or plain):
+        return 0
+    judged = counts.validation if settings.horizontal_flip is None else 0
+    return judged + (counts.train if plain else 0)
 
 
 def _training(settings, counts, speed, rest):
@@ -182,7 +180,7 @@ def _training(settings, counts, speed, rest):
     training = {"Fine-tuning": start + steps * of_step + settings.epochs * validation}
     if settings.trains_on_images:
         after = speed.build + (counts.train + counts.validation) * speed.features
-        return {READING: counts.train * counts.reading, **training, "Features after training": after}
+        return {"Reading larger images": counts.train * counts.reading, **training, "Features after training": after}
     if settings.learning_rate is not None and not folded:
         return training
     rates = len(RATES) if settings.learning_rate is None else 1
@@ -205,5 +203,5 @@ def describe(settings: Settings) -> str:
 def duration(seconds: float) -> str:
     """Seconds for people: 40 s, 4 min, 1.5 h."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
+        return f"{math.ceil(seconds)} s"
     return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

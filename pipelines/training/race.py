@@ -1,4 +1,4 @@
-"""A race of learning rates: short trainings of the last stage, judged on images that they have not seen.
+"""A race of learning rates: short trainings of later stages, judged on images that they have not seen.
 
 No rate is right for all data. Where images are few, the same trainings say whether fine-tuning helps at all.
 """

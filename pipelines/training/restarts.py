@@ -19,6 +19,7 @@ from pipelines.datasets.image_batches import ImageBatches
 from pipelines.errors import TrainingError
 from pipelines.settings import Settings
 from pipelines.training.best_weights import RestoreBestWeights
+from pipelines.training.deadline import Deadline
 from pipelines.training.divergence import MOST_RESTARTS, RATE_FACTOR, DivergenceGuard, Restart
 from pipelines.training.task import Task, sort_key
 
@@ -35,6 +36,7 @@ class Start:
         report: Called with a sentence that a person should read at once.
         settled: As in `pipelines.training.divergence.DivergenceGuard`.
         keep_last: As in `pipelines.training.best_weights.RestoreBestWeights`.
+        deadline: When training must end, in seconds of `time.monotonic`; None: never.
     """
 
     task: Task
@@ -44,6 +46,7 @@ class Start:
     report: Callable[[str], None] = print
     settled: int = 0
     keep_last: bool = False
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class FitResult:
         start_weights: The weights of the classifier before.
         preview: A figure of the augmentation, uint8 `(height, width, 3)`, or None.
         race: What the race of learning rates found, or None.
+        out_of_time: Whether the deadline ended training.
     """
 
     history: list[dict]
@@ -67,6 +71,7 @@ class FitResult:
     start_weights: Sequence[np.ndarray] = ()
     preview: np.ndarray | None = None
     race: Any = None
+    out_of_time: bool = False
 
 
 def fit_with_restarts(
@@ -116,7 +121,12 @@ def fit_with_restarts(
         start.report(restarts[-1].to_text())
         if following is None:
             break
-    return FitResult(history, max(scores, key=sort_key), best.restored != first, tuple(restarts))
+    # A job that was killed after its deadline resumes at the end of training: only its missing epochs tell.
+    stopped_early = reason is None and settings.patience == 0 and len(epochs) < now.epochs
+    out_of_time = start.deadline is not None and stopped_early
+    return FitResult(
+        history, max(scores, key=sort_key), best.restored != first, tuple(restarts), out_of_time=out_of_time
+    )
 
 
 def _fit_once(model, batches, validation, start, settings, folder, callbacks):
@@ -130,12 +140,13 @@ def _fit_once(model, batches, validation, start, settings, folder, callbacks):
     guard = DivergenceGuard(start.score, start.chance, start.task.uniform_loss, start.validation_images, start.settled)
     best = RestoreBestWeights(start.score, settings.patience, averaged, guard, start.keep_last)
     resume = kc.training.ExactResume(folder / "checkpoints", callbacks=[best, guard])
+    deadline = [] if start.deadline is None else [Deadline(start.deadline, resume)]
     try:
         history = model.fit(
             resume.data(batches),
             epochs=settings.epochs,
             validation_data=validation,
-            callbacks=[resume, guard, *([averaged] if averaged else ()), best, *callbacks],
+            callbacks=[resume, guard, *([averaged] if averaged else ()), best, *deadline, *callbacks],
             shuffle=False,  # the batches come shuffled
             verbose=0,
         ).history

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +14,16 @@ import tensorflow as tf
 
 from keras_cnn import Backbone, keras_internals
 from keras_cnn.builder import attach
-from pipelines import augment
+from keras_cnn.training import mixed_precision
+from pipelines import augment, device
 from pipelines.datasets.image_batches import ImageBatches
 from pipelines.settings import Settings
 from pipelines.training.feature_extractor import inference, partition, precision_for
 from pipelines.training.fitting import first_trainable, set_trainable, trained_part
 
 RUNS = 2  # of each measurement; the fastest counts: the first one also allocates memory
-EXAMPLES = 16  # images per measurement
+LONG = 2.0  # seconds; a measurement that takes longer is made once
+EXAMPLES = 16  # images per measurement, if a batch has as many
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,15 @@ def measure_speed(
         candidates: The settings; measured is each different value of `train`.
         training_images: Number of images in the training split.
     """
-    images = np.resize(images, (EXAMPLES, *images.shape[1:])).astype("uint8")
+    examples = min(EXAMPLES, *(settings.batch_size for settings in candidates))
+    images = np.resize(images, (examples, *images.shape[1:])).astype("uint8")
     model = attach(backbone.model, head)
     whole = partition(model, "pool").frozen
     precision = precision_for(training_images)
     run, build = _timed(lambda: inference(whole, training_images, precision))
-    features = _fastest(lambda: run(images))
+    features = _fastest(lambda: run(images), examples)
     plain, trace = _timed(lambda: inference(whole))
-    exact = _fastest(lambda: plain(images))
+    exact = _fastest(lambda: plain(images), examples)
     steps = {
         settings.train: _measure_step(model, exact, backbone, settings, images)
         for settings in {each.train: each for each in candidates if each.epochs}.values()
@@ -91,26 +95,30 @@ def measure_speed(
 
 
 def _measure_step(model, exact, backbone, settings, images):
-    """One step of training without its optimizer, whose few weights take little time."""
+    """One step of training without its optimizer, whose few weights take little time; endless without enough memory."""
     parts = partition(model, settings.feature_layer)
     inputs, share = tf.cast(images, tf.float32), 1.0
     if not settings.trains_on_images:
         frozen = inference(parts.frozen)
-        share = min(1.0, _fastest(lambda: frozen(images)) / exact)
+        share = min(1.0, _fastest(lambda: frozen(images), len(images)) / exact)
         inputs = tf.cast(frozen(images), tf.float32)
-    with _flags_restored(model):
+    precision = mixed_precision(backbone.model) if settings.mixed_precision else nullcontext()
+    with _flags_restored(model), precision:
         set_trainable(model, first_trainable(backbone, settings), settings)
         step, build = _timed(lambda: _trace(trained_part(model if settings.trains_on_images else parts.rest), inputs))
-    return StepSpeed(_fastest(lambda: step(inputs)[0].numpy()), build, share)
+        try:
+            return StepSpeed(_fastest(lambda: step(inputs)[0].numpy(), len(images)), build, share)
+        except tf.errors.ResourceExhaustedError:
+            return StepSpeed(math.inf, build, share)
 
 
 def _trace(model, inputs):
     """A function that computes the gradients of some loss."""
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, jit_compile=device.has_gpu())
     def step(x):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.math.log(model(x, training=True) + 1e-7))
+            loss = tf.reduce_mean(tf.math.log(tf.cast(model(x, training=True), tf.float32) + 1e-7))
         return tape.gradient(loss, [weight.value for weight in model.trainable_weights])
 
     return step.get_concrete_function(inputs)
@@ -123,7 +131,7 @@ def _measure_augmentation(images):
     targets = np.zeros(len(stored), int)
     batches = ImageBatches(stored, targets, images.shape[1:3], len(stored), classes=1, augmentation=light)
     iterator = iter(batches.epochs(RUNS + 2))
-    return _fastest(lambda: next(iterator))
+    return _fastest(lambda: next(iterator), len(images))
 
 
 @contextmanager
@@ -143,6 +151,8 @@ def _timed(function):
     return result, time.perf_counter() - start
 
 
-def _fastest(function):
+def _fastest(function, images):
     """Seconds per image."""
-    return min(_timed(function)[1] for _ in range(RUNS)) / EXAMPLES
+    first = _timed(function)[1]
+    times = [first, *(_timed(function)[1] for _ in range(RUNS - 1 if first < LONG else 0))]
+    return min(times) / images

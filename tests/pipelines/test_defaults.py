@@ -183,7 +183,7 @@ def test_the_rate_rises_through_the_warm_up_even_if_that_is_all(share, expected)
     ("preset", "images", "train", "epochs", "light"),
     [
         ("fast", 999, "head", 0, True),
-        ("fast", 1_000, "stage2", 4, False),
+        ("fast", 1_000, "stage2", 3, False),
         ("best", 999, "stage2", 10, True),
         ("best", 1_000, "all", 40, False),
     ],
@@ -193,12 +193,24 @@ def test_presets(preset, images, train, epochs, light):
     assert (chosen.train, chosen.epochs, chosen.light) == (train, epochs, light)
 
 
-@pytest.mark.parametrize("network", [ONE, AROUND])
+@pytest.mark.parametrize("network", [ONE, AROUND, staged_backbone("stage1", "stage2", "stage3", around=True)])
 def test_a_preset_leaves_the_default_to_a_network_that_cannot_be_cut_so(network):
     for images in (100, 5_000):
         default = defaults.choose(network, images)
         assert defaults.choose(network, images, preset="best").train == default.train
     assert defaults.choose(network, 5_000, preset="fast").train == "head"
+
+
+def test_presets_where_the_whole_network_takes_too_long():
+    chosen = [defaults.choose(STAGES, 30_000, preset=preset).train for preset in ("fast", "default", "best")]
+    assert chosen == ["head", "last", "stage2"]
+
+
+def test_only_the_whole_network_gets_more_augmentation():
+    assert defaults.choose(STAGES, 5_000, preset="best").augmentation == "medium"
+    assert defaults.choose(STAGES, 5_000, preset="best", augmentation="none").augmentation == "none"
+    assert defaults.choose(STAGES, 5_000, preset="best", train="head").augmentation == "none"
+    assert defaults.choose(STAGES, 500, preset="best").augmentation == "light"
 
 
 def test_what_the_user_says_is_more_than_a_preset():

@@ -355,14 +355,14 @@ def test_a_time_limit_chooses_the_preset(sample_photos, tmp_path, limit, preset,
 def test_training_that_takes_longer_than_planned_ends_with_the_best_weights_so_far(
     sample_photos, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(plan.Plan, "training_ends", 0.0)
+    monkeypatch.setattr(plan.Plan, "training_ends", 0.0)  # long ago
     options = {"time_limit": 3_600.0, "train": "all", "epochs": 4, "batch_size": 4, "progress": False}
     result = fine_tune(sample_photos, tmp_path / "out", random_backbone(), **options)
     assert (
         len((result.run / "history.csv").read_text().splitlines()) == 2
     )  # the heading, and the epoch that was cut short
     assert (result.export / "saved_model.pb").is_file()
-    assert any("after 1 of 4 epochs" in each["reason"] for each in result.metrics["decisions"])
+    assert any("in epoch 1 of 4" in each["reason"] for each in result.metrics["decisions"])
 
 
 def test_a_folder_without_an_image_that_can_be_read(tmp_path):

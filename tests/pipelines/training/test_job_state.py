@@ -69,10 +69,28 @@ def test_a_bit_of_the_record_never_makes_it_another_job(tmp_path):
             job_state.open_or_create(tmp_path, JOB)
 
 
+PLAN = {"preset": "fast", "train": "stage4", "epochs": 4, "augmented_copies": 4}
+
+
 def test_an_interrupted_job_resumes_its_plan_for_the_same_time_limit(tmp_path):
-    assert job_state.planned(tmp_path, 60.0) == {}
-    plan = {"preset": "fast", "train": "stage4", "epochs": 4, "augmented_copies": 4}
-    job_state.open_or_create(tmp_path, {**JOB, **plan, "time_limit": 60.0})
-    assert job_state.planned(tmp_path, 60.0) == plan
-    assert job_state.planned(tmp_path, 90.0) == {}  # another job
-    assert job_state.planned(tmp_path, None) == {}
+    assert job_state.planned(tmp_path, {"time_limit": 60.0}) == {}
+    job_state.open_or_create(tmp_path, {**JOB, **PLAN, "time_limit": 60.0})
+    assert job_state.planned(tmp_path, {"time_limit": 60.0, "preset": None}) == PLAN
+    assert job_state.planned(tmp_path, {"time_limit": 60.0, "preset": "default", "epochs": 4}) == PLAN
+    # Other jobs, which `open_or_create` refuses.
+    others = [{"time_limit": 90.0}, {"time_limit": 60.0, "train": "head"}, {"time_limit": 60.0, "epochs": 3}]
+    assert [job_state.planned(tmp_path, other) for other in others] == [{}, {}, {}]
+
+
+def test_a_job_that_was_killed_while_it_published_is_recognised_by_its_plan(tmp_path):
+    job = {**JOB, **PLAN, "time_limit": 60.0}
+    assert job_state.planned(tmp_path, {"time_limit": 60.0}, job) == PLAN
+    assert job_state.planned(tmp_path, {"time_limit": 90.0}, job) == {}
+
+
+def test_a_damaged_record_stops_only_a_job_that_needs_it(tmp_path):
+    job_state.open_or_create(tmp_path, JOB)
+    (tmp_path / ".unfinished" / "job.json").write_text("{")
+    assert job_state.planned(tmp_path, {"time_limit": None}) == {}
+    with pytest.raises(InputError, match="can resume only if"):
+        job_state.planned(tmp_path, {"time_limit": 60.0})
