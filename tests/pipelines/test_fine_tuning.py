@@ -352,6 +352,20 @@ def test_a_time_limit_chooses_the_preset(sample_photos, tmp_path, limit, preset,
 
 
 @pytest.mark.slow
+def test_a_plan_changes_no_weight(sample_photos, tmp_path, capsys):
+    """A quiet job measures nothing, and ends with the same weights."""
+    weights = []
+    for progress in (True, False):
+        options = {"train": "last", "epochs": 1, "learning_rate": 1e-3, "progress": progress}
+        result = fine_tune(sample_photos, tmp_path / str(progress), random_backbone(), **options)
+        weights.append(keras.models.load_model(result.run / "model.keras").get_weights())
+        assert ("Plan: linear probe about" in capsys.readouterr().err) == progress
+        assert ("Measuring the speed" in result.metrics["seconds"]) == progress
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
 def test_training_that_takes_longer_than_planned_ends_with_the_best_weights_so_far(
     sample_photos, tmp_path, monkeypatch
 ):
