@@ -71,6 +71,14 @@ class Classifier:
         return found
 
     @property
+    def _rule(self):
+        if self.selected == FINE_TUNED:
+            return ""
+        if self.fitted.out_of_time and self.head.fold_of is not None:
+            return "; the time limit ended the training on all images, which cross-validation stands for"
+        return "; the simpler network wins without a clear gain"
+
+    @property
     def has_learned_from_validation(self) -> bool:
         """Whether the network was fitted to the validation images too, at last."""
         return self.head.fold_of is not None or self.selected == LINEAR_PROBE or self._head_fitted_again
@@ -90,8 +98,7 @@ class Classifier:
         scores = [f"{100 * self.validation[name][metric]:.1f} %" for name in (FINE_TUNED, LINEAR_PROBE)]
         compared = f"{metric.replace('_', ' ')} {scores[0]} against {scores[1]} of the linear probe"
         gained = "" if self.gain is None else f", a gain of {100 * self.gain[0]:.1f} ± {100 * self.gain[1]:.1f} points"
-        rule = "" if self.selected == FINE_TUNED else "; the simpler network wins without a clear gain"
-        yield Decision("selected", self.selected, f"{compared}{gained} ({self._judge}){rule}")
+        yield Decision("selected", self.selected, f"{compared}{gained} ({self._judge}){self._rule}")
         if self.selected == FINE_TUNED and self.coefficient < 1:
             reason = f"lower loss than with all of the change by fine-tuning ({self._judge})"
             yield Decision("fine_tuned_share", self.coefficient, reason)

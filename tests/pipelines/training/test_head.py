@@ -267,6 +267,13 @@ def test_a_last_training_that_went_wrong_is_not_selected(crossed):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_training_that_the_time_limit_cut_short_is_not_the_one_that_was_judged(crossed):
+    head = crossed(augmentation="none")
+    fitted, _ = fine_tuned(head, 8)
+    chosen = select(head, dataclasses.replace(fitted, improved=False, out_of_time=True), QUIET)
+    assert chosen.selected == LINEAR_PROBE and "the time limit ended the training" in chosen.decisions[0].reason
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_validation_chooses_the_share_of_fine_tuning(fitted, seed):
     head = fitted(train="last", augmentation="none")
