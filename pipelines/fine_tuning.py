@@ -218,7 +218,7 @@ def plan_job(
     phases: Progress,
     started: float,
 ) -> Plan | None:
-    """What the job will do: without a time limit what the settings say. None where nobody reads it, or it cannot be told.
+    """What the job will do: without a time limit what the settings say. None where nobody reads it, or memory does not suffice.
 
     Args:
         networks: The network, once per crop fraction.

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from helpers.commands import run_command
@@ -18,7 +19,7 @@ def run(tmp_path_factory):
     folder.mkdir(parents=True)
     make_model().save(folder / "model.keras")
     (folder / "settings.json").write_text(json.dumps({"preprocessing": RECORD.to_dict()}))
-    metrics = {"classes": LABELS, "accuracy": 0.5, "selected": "fine_tuned", "task": "single_label"}
+    metrics = {"classes": LABELS, "accuracy": 0.5, "judged": {"trained_on": False}, "task": "single_label"}
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     image = folder.parent.parent.parent / "a.jpg"
     image.write_bytes(encoded_image("JPEG"))
@@ -64,3 +65,13 @@ def test_every_precision_is_a_choice_and_no_other(capsys):
     with pytest.raises(SystemExit):
         run_command("export", "missing", "--precision", "int4")
     assert "invalid choice: 'int4'" in capsys.readouterr().err
+
+
+def test_a_network_that_learned_from_the_validation_images_is_judged_on_test_images(run, tmp_path, capsys):
+    """There are none here."""
+    copied = shutil.copytree(run.parent.parent, tmp_path / "photos") / "runs" / "1"
+    metrics = json.loads((copied / "metrics.json").read_text(encoding="utf-8"))
+    metrics["judged"]["trained_on"] = True
+    (copied / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    assert run_command("export", copied, "--precision", "int8") == 2
+    assert "needs the test images of" in capsys.readouterr().err

@@ -134,6 +134,6 @@ def test_what_people_read():
     )
     short = dataclasses.replace(plan, limit=100.0)
     assert short.to_text().endswith(" That is more than the time limit leaves: 2 min.")
-    assert [duration(value) for value in (0.2, 40, 89.4, 90, 5_300, 5_400)] == [
+    assert [duration(value) for value in (0.2, 40, 88.4, 90, 5_300, 5_400)] == [
         *("1 s", "40 s", "89 s", "2 min", "88 min", "1.5 h")
     ]
