@@ -59,13 +59,13 @@ class Settings:
     """
 
     preset: str = _option(
-        "how thorough the job is, as far as other options leave it open; with --time-limit, the most thorough choice",
+        "how thorough the job is, as far as other options leave it open; with --time-limit, the most thorough one allowed",
         "default",
         choices=PRESETS,
         value=DEFAULT,
     )
     time_limit: float | None = _option(
-        "seconds that the job may take, on the command line also 10m or 1.5h: it chooses the preset, and training ends in time",
+        "seconds that the job may take, on the command line also 10m or 1.5h: fit chooses the preset and ends training in time",
         "none",
         1,
         1e8,
@@ -102,7 +102,7 @@ class Settings:
     dropout: float = _option("share of the pooled features dropped in training", "0.2", 0, 0.99, value=0.2)
     augmentation: str | Augmentation = _option(
         "data augmentation; strong adds MixUp and CutMix with --train all",
-        "light; none for head and last with 1,000 training images or more",
+        "light; none for head and last with 1,000 training images or more; medium for all with --preset best",
         choices=AUGMENTATIONS,
     )
     augmented_copies: int = _option(
