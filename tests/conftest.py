@@ -147,6 +147,7 @@ def job(sample_photos, tmp_path_factory):
     witness = Witness()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "_run", in_this_process)
-        out, options = photos.parent / "out", {"train": "last", "epochs": 2, "progress": False}
-        result = fine_tune(photos, out, random_backbone(), callbacks=[witness], **options)
+        options = {"train": "last", "epochs": 2, "learning_rate": 1e-3, "augmented_copies": 2}  # one rate: no race
+        out = photos.parent / "out"
+        result = fine_tune(photos, out, random_backbone(), callbacks=[witness], progress=False, **options)
     return result, witness, photos

@@ -156,7 +156,7 @@ def test_the_summary_says_what_a_person_asks(job, capsys):
         and "cross-validation of 19 images, accuracy: linear probe" in text
     )
     assert f"For TF Serving {job[0].export}" in text and f"Report {job[0].report}" in text
-    judged = {"images": 6, "cross_validation": False}
+    judged = {"images": 6, "cross_validation": False, "trained_on": False}
     print_summary(replace(job[0], metrics={**job[0].metrics, "selected": "fine_tuned", "judged": judged}))
     text = " ".join(capsys.readouterr().out.split())
     assert "6 validation, 5 test" in text and "selected: fine-tuned network" in text
@@ -389,6 +389,6 @@ def test_a_folder_without_an_image_that_can_be_read(tmp_path):
 
 
 def test_a_setting_that_there_is_not(sample_photos, tmp_path):
-    with pytest.raises(TypeError, match=r"^fine_tune: a setting must be one of train, .* Received: batchsize\."):
+    with pytest.raises(TypeError, match=r"^fine_tune: a setting must be one of preset, .* Received: batchsize\."):
         fine_tune(sample_photos, tmp_path / "out", batchsize=3)
     assert not (tmp_path / "out").exists()
