@@ -16,13 +16,14 @@ from helpers.networks import random_backbone
 
 import keras_cnn as kc
 from keras_cnn import keras_internals
-from pipelines import Catalog, InputError, cli, fine_tune
+from pipelines import Catalog, InputError, cli, fine_tune, fine_tuning
 from pipelines.catalog import open_data
 from pipelines.commands.summary import print_summary
 from pipelines.evaluation.single_label import wilson_interval
 from pipelines.report import write_report
 from pipelines.sample import DIRECTORY
 from pipelines.training import plan
+from pipelines.training.speed import Speed
 
 
 @pytest.fixture(scope="module")
@@ -349,6 +350,31 @@ def test_a_time_limit_chooses_the_preset(sample_photos, tmp_path, limit, preset,
     chosen = json.loads((result.run / "settings.json").read_text())
     assert (chosen["preset"], chosen["train"], chosen["time_limit"]) == (preset, train, limit)
     assert result.metrics["decisions"][0]["name"] == "plan"
+
+
+@pytest.mark.slow
+def test_an_interrupted_job_resumes_its_plan(sample_photos, tmp_path, monkeypatch):
+    """Within the limit of the first start nothing but the head fits any more: the job resumes what it had planned."""
+
+    class Interruption(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.optimizer.iterations == 2:
+                raise KeyboardInterrupt
+
+    options = {"time_limit": 3_600.0, "batch_size": 8, "progress": False}
+    weights = []
+    for name, callbacks in (("whole", []), ("interrupted", [Interruption()])):
+        try:
+            fine_tune(sample_photos, tmp_path / name, random_backbone(), callbacks, **options)
+        except KeyboardInterrupt:
+            monkeypatch.setattr(fine_tuning, "measure_speed", lambda *_: Speed(*[1e6] * 5, steps={}))
+            monkeypatch.setattr(plan.Plan, "training_ends", None)
+            fine_tune(sample_photos, tmp_path / name, random_backbone(), **options)
+        run = tmp_path / name / "runs" / "1"
+        assert json.loads((run / "settings.json").read_text())["preset"] == "best"
+        weights.append(keras.models.load_model(run / "model.keras").get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
