@@ -59,13 +59,13 @@ class Settings:
     """
 
     preset: str = _option(
-        "how thorough the job is, as far as other options leave it open; with --time-limit, the most thorough one allowed",
-        "default",
+        "how thorough the job is, as far as other options leave it open; with --time-limit, the most that fit may choose",
+        "default; with --time-limit: best",
         choices=PRESETS,
         value=DEFAULT,
     )
     time_limit: float | None = _option(
-        "seconds that the job may take, on the command line also 10m or 1.5h: fit chooses the preset and ends training in time",
+        "target for the whole job in seconds, on the command line also 10m or 1.5h: fit chooses the preset and ends training in time",
         "none",
         1,
         1e8,
@@ -74,26 +74,29 @@ class Settings:
     )
     train: str = _option(
         "what to train: the head only; the last stage too; from a stage on, such as stage3; all",
-        "depends on the number of images, the network and the machine",
+        "last below 1,000 training images, else all; without a GPU last above 20,000",
         metavar="{head,last,all,STAGE}",
     )
     feature_layer: str
     light: bool
     epochs: int = _option(
         "passes over the training images; 0, without --train, trains the head only",
-        "depends on the number of images",
+        "depends on the number of images, --train and --preset",
         0,
     )
     seed: int = _option("seed of the split, the order, augmentation and dropout", "0", 0, value=0)
     batch_size: int = _option("images per step", "32", 1, value=32)
     learning_rate: float | None = _option(
         "peak learning rate; it rises during the warm-up and falls to zero along a cosine",
-        "depends on what is trained; for last, and stages on few images, the better of two in a race",
+        "depends on what is trained; for last, and for stages below 1,000 training images, the better of two in a race",
         0,
         1e6,
     )
     warmup_fraction: float = _option(
-        "share of all steps in which the learning rate rises", "0.07; 0.1 for last and for stages on few images", 0, 1
+        "share of all steps in which the learning rate rises",
+        "0.07; 0.1 for last and for stages below 1,000 training images",
+        0,
+        1,
     )
     weight_decay: float = _option("decoupled weight decay", "0.02", 0, 1, value=0.02)
     label_smoothing: float = _option(
@@ -140,7 +143,7 @@ class Settings:
     gradient_accumulation_steps: int = _option("steps whose gradients are added up for one update", "1", 1, value=1)
     patience: int = _option("early stopping: epochs without a better validation score; 0: never", "0", 0, value=0)
     train_depthwise: bool = _option(
-        "train depthwise convolutions too", "on a GPU, for last, and for stages on few images"
+        "train depthwise convolutions too", "on a GPU, for last, and for stages below 1,000 training images"
     )
     mixed_precision: bool = _option("train in bfloat16 with float32 weights", "on GPUs that compute in bfloat16")
 

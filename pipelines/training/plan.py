@@ -103,7 +103,8 @@ class Plan:
             training = sum(self.seconds.get(name, 0.0) for name in TRAINING)
             parts.append(f"then {describe(self.settings)}, about {duration(training)}")
         parts.append(f"test and export about {duration(sum(self.seconds.get(name, 0.0) for name in AFTER))}")
-        text = f"Plan: {'; '.join(parts)}. Ends at about {end}."
+        preset = "" if self.limit is None else f", preset {self.settings.preset}"
+        text = f"Plan{preset}: {'; '.join(parts)}. Ends at about {end}."
         if self.limit is not None and self.total > self.limit:
             text += f" That is more than the time limit leaves: {duration(max(0.0, self.limit))}."
         elif self.dropped:

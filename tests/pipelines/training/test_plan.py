@@ -125,6 +125,7 @@ def test_what_people_read():
     )
     slow = settings(MANY, train="all", epochs=10)
     limited = dataclasses.replace(plan, limit=400.0, dropped=((slow, 900.0),))
+    assert limited.to_text().startswith("Plan, preset default: linear probe about 40 s; ")
     assert limited.to_text().endswith(
         " The time limit is too short for the whole network, 10 epochs: about 15 min in all."
     )
