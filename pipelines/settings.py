@@ -59,13 +59,13 @@ class Settings:
     """
 
     preset: str = _option(
-        "how thorough the job is, as far as other options leave it open; with --time-limit, the most that fit may choose",
+        "how thorough the job is, if other options do not say; with --time-limit, the most that fit may choose",
         "default; with --time-limit: best",
         choices=PRESETS,
         value=DEFAULT,
     )
     time_limit: float | None = _option(
-        "target for the whole job in seconds, on the command line also 10m or 1.5h: fit chooses the preset and ends training in time",
+        "target for the whole job in seconds, on the command line also 10m or 1.5h: it decides the preset and ends training",
         "none",
         1,
         1e8,
@@ -74,7 +74,7 @@ class Settings:
     )
     train: str = _option(
         "what to train: the head only; the last stage too; from a stage on, such as stage3; all",
-        "last below 1,000 training images, else all; without a GPU last above 20,000",
+        "last below 1,000 training images, else all; last above 20,000 without a GPU",
         metavar="{head,last,all,STAGE}",
     )
     feature_layer: str
