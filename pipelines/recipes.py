@@ -9,7 +9,7 @@ from keras_cnn import Backbone
 from pipelines.settings import BEST, FAST, PRESETS
 
 MIN_IMAGES_WHOLE_NETWORK = 1_000  # training images; with fewer it overfits
-FAST_EPOCHS = 3
+FAST_EPOCHS = 4
 
 
 def preset_settings(preset: str, default: str, backbone: Backbone) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def test_the_rate_rises_through_the_warm_up_even_if_that_is_all(share, expected)
     ("preset", "images", "train", "epochs", "light"),
     [
         ("fast", 999, "head", 0, True),
-        ("fast", 1_000, "stage2", 3, False),
+        ("fast", 1_000, "stage2", 4, False),
         ("best", 999, "stage2", 10, True),
         ("best", 1_000, "all", 40, False),
     ],
