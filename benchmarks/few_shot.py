@@ -44,6 +44,17 @@ def pooled_features(catalog, size, cache, copies=COPIES):
     return np.stack([np.concatenate([run(images) for images, _ in each]) for each in passes]), data.targets("train")
 
 
+def features_of_sets(options, copies=COPIES):
+    """Name, features and targets of each set that the options name, as `pooled_features` gives them, without test images."""
+    from pipelines.datasets.array_cache import ArrayCache
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in stability.names_of_sets(options):
+            catalog = stability.load_set(name, Path(folder), options).split()
+            catalog = catalog.exclude(dict.fromkeys(catalog.included("test"), "official test"))
+            yield name, *pooled_features(catalog, options.size or 224, ArrayCache(), copies)
+
+
 def logistic_regression(l2):
     """A function of features, targets and features to classify that gives scores, `(images, classes)`."""
     from keras_cnn.training import fit_linear_probe
@@ -121,16 +132,10 @@ def main():
     stability.add_data_options(parser)
     parser.add_argument("--per-class", nargs="+", type=int, default=[1, 2, 4], help="(default: 1 2 4)")
     options = parser.parse_args()
-    from pipelines.datasets.array_cache import ArrayCache
-
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in stability.names_of_sets(options):
-            catalog = stability.load_set(name, Path(folder), options).split()
-            catalog = catalog.exclude(dict.fromkeys(catalog.included("test"), "official test"))
-            features, targets = pooled_features(catalog, options.size or 224, ArrayCache())
-            for per_class in options.per_class:
-                rows += harness.echo(measure(name, features, targets, per_class, options.seeds))
+    for name, features, targets in features_of_sets(options):
+        for per_class in options.per_class:
+            rows += harness.echo(measure(name, features, targets, per_class, options.seeds))
     harness.show(rows, options.json)
 
 

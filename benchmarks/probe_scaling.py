@@ -9,9 +9,6 @@ so many images of a set, if it has twice as many. Of all other images, official 
 penalty and the other half judges. Means over the seeds.
 """
 
-import tempfile
-from pathlib import Path
-
 import few_shot
 import harness
 import numpy as np
@@ -54,16 +51,10 @@ def main():
     parser.add_argument("--images", nargs="+", type=int, default=[40, 400], metavar="N", help="(default: 40 400)")
     parser.add_argument("--shares", nargs="+", type=float, default=[0, 0.1, 1, 3], metavar="X")
     options = parser.parse_args()
-    from pipelines.datasets.array_cache import ArrayCache
-
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in stability.names_of_sets(options):
-            catalog = stability.load_set(name, Path(folder), options).split()
-            catalog = catalog.exclude(dict.fromkeys(catalog.included("test"), "official test"))
-            features, targets = few_shot.pooled_features(catalog, options.size or 224, ArrayCache(), copies=0)
-            for images in [each for each in options.images if each <= len(targets) / 2]:
-                rows += harness.echo(measure(name, features[0], targets, images, options.shares, options.seeds))
+    for name, (features,), targets in few_shot.features_of_sets(options, copies=0):
+        for images in [each for each in options.images if each <= len(targets) / 2]:
+            rows += harness.echo(measure(name, features, targets, images, options.shares, options.seeds))
     harness.show(rows, options.json)
 
 

@@ -23,8 +23,8 @@ L2_VALUES = tuple(10.0**exponent for exponent in np.arange(2, -5.01, -0.5))
 # L-BFGS stops at this decrease of the loss per iteration, relative to the loss or to 1 if it is smaller: in the search for the
 # L2, and in the final fit.
 COARSE_TOLERANCE, FINE_TOLERANCE = 1e-5, 1e-6
-# Some features of a network hardly vary: of data unlike ImageNet, a third. Divided by less, they would count as much as all
-# others, and so would the rounding errors in them. `benchmarks/probe_scaling.py` compares shares.
+# Features that hardly vary would count as much as all others if they were divided by less, and so would the rounding errors
+# in them. `benchmarks/probe_scaling.py` compares shares.
 SMALLEST_DEVIATION, TINY = 1.0, 1e-6
 ONE_THREAD_BELOW = 1e9  # multiplications per product of matrices
 MAX_ITERATIONS = 200  # where it ends as well: all that counts is the validation loss

@@ -315,6 +315,7 @@ def sample_weight(labels: np.ndarray, data: SplitImages, settings: Settings) -> 
 
 
 def set_probe(parts: Partition, probe: LinearProbe) -> None:
+    """Make a probe the head of the classifier that the parts belong to."""
     parts.rest.get_layer("logits").set_weights([probe.kernel, probe.bias])
 
 
