@@ -88,6 +88,8 @@ def test_the_best_that_fits_into_the_limit_is_chosen():
         plan = make_plan(candidates(MANY), MANY, SPEED, limit=total / 0.9 + 1)
         assert plan.total == pytest.approx(total) and plan.total <= 0.9 * plan.limit
         assert len(plan.dropped) == number
+        shorter = make_plan(candidates(MANY), MANY, SPEED, limit=total / 0.9 - 1)
+        assert shorter.total < total or number == len(totals) - 1
     assert make_plan(candidates(MANY), MANY, SPEED, limit=1).settings.train == "head"
     assert make_plan(candidates(MANY), MANY, SPEED).total == totals[0]
 
