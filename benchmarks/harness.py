@@ -16,6 +16,8 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeVar
 
+import pipelines  # noqa: F401 - it switches oneDNN on, as in a job
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 T = TypeVar("T")

@@ -13,6 +13,7 @@ from pipelines.recipes import MIN_IMAGES_WHOLE_NETWORK, preset_settings
 from pipelines.settings import BEST, DEFAULT, FAST, FEWEST_COPIES, LIGHT, PRESETS, TRAIN, Settings, check_names
 
 MOST_COPIES = 8
+HEAD_NEEDS_NO_COPIES = 10  # training images per class, from which augmented copies no longer help a linear probe
 MAX_IMAGES_WHOLE_NETWORK_CPU = 20_000  # training images; with more an epoch takes too long
 # Networks were pretrained on random crops and tested on the centre: 224 of 256 pixels.
 CROP_FRACTION = 0.875
@@ -38,6 +39,7 @@ def choose(
     gpu: bool = False,
     bfloat16: bool = False,
     multi_label: bool = False,
+    classes: int | None = None,
     **overrides: Any,
 ) -> Settings:
     """The settings of a job: defaults for these data, this network and this machine, and what the user overrides.
@@ -54,6 +56,7 @@ def choose(
         gpu: Whether there is one.
         bfloat16: Whether it computes in bfloat16; a network then trains in mixed precision.
         multi_label: Whether an image may have several labels.
+        classes: Number of classes; None: not known, so that few images per class are assumed.
         overrides: Values for fields of `Settings`; None leaves the default.
 
     Raises:
@@ -74,6 +77,9 @@ def choose(
     if train == "head" and given.get("epochs"):
         expected = "0 or None where only the head is trained, without epochs; train='all' takes them"
         raise ValueError(arguments.message("fit", "epochs", expected, given["epochs"]))
+    if given.get("test_size") and train != "all":
+        expected = "None unless the whole network is trained, by train='all'"
+        raise ValueError(arguments.message("fit", "test_size", expected, given["test_size"]))
     light = train in LIGHT or (train != "all" and training_images < MIN_IMAGES_WHOLE_NETWORK)
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
     accumulated = given.get("gradient_accumulation_steps", 1)
@@ -89,8 +95,7 @@ def choose(
         warmup_fraction=0.1 if light else 0.07,
         # Smoothed by 0.1, a sigmoid would learn to give each class at least 0.05; many classes occur less often than that.
         label_smoothing=0.0 if multi_label else 0.1,
-        # Features of augmented copies take several times as long as those of plain images, and help most where images are few.
-        augmentation=_augmentation(training_images, light, preset if train == "all" else DEFAULT),
+        augmentation=_augmentation(train, training_images, classes, light, preset),
         augmented_copies=5 if light else min(max(FEWEST_COPIES, epochs), MOST_COPIES),
         train_depthwise=train_depthwise,
         mixed_precision=gpu and bfloat16,  # a processor trains more slowly so, even one that has bfloat16
@@ -162,10 +167,12 @@ def _learning_rate(backbone, train, light, train_depthwise):
     return 1.2e-3 if spared else 6e-4  # the other layers tolerate the higher one
 
 
-def _augmentation(training_images, light, preset):
-    if light and training_images >= MIN_IMAGES_WHOLE_NETWORK:
+def _augmentation(train, training_images, classes, light, preset):
+    # Features of augmented copies take several times as long as those of plain images, and help only where images are few.
+    many_per_class = classes is not None and training_images >= HEAD_NEEDS_NO_COPIES * classes
+    if (light and training_images >= MIN_IMAGES_WHOLE_NETWORK) or (train == "head" and many_per_class):
         return "none"
-    return "medium" if preset == BEST else "light"
+    return "medium" if preset == BEST and train == "all" else "light"
 
 
 def _epochs(training_images, update, light, preset):

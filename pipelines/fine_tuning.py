@@ -25,7 +25,7 @@ from pipelines.recipes import within_a_time_limit
 from pipelines.report import write_report
 from pipelines.runs import output_folder, records
 from pipelines.training import job_state
-from pipelines.training.classifier import even_out_classes, select
+from pipelines.training.classifier import at_test_size, even_out_classes, select
 from pipelines.training.decisions import Decision
 from pipelines.training.fitting import fit
 from pipelines.training.head import HeadFit, fit_head
@@ -137,8 +137,9 @@ def fine_tune(
             except kc.training.FrozenWeightsError:  # not what was asked for: nothing to resume
                 job_state.remove(out)
                 raise
-        classifier = even_out_classes(select(head, fitted, phases))
-        catalog = head.data.catalog
+        classifier = at_test_size(select(head, fitted, phases), cache, phases)
+        classifier = even_out_classes(classifier)
+        head, catalog = classifier.head, classifier.head.data.catalog
         with phases.phase("Testing", len(catalog.included("test"))) as advance:
             temperature = calibration.fit_temperature(classifier.validation_probabilities, head.truth)
             tested = classifier.test_probabilities(cache, advance)
@@ -178,7 +179,12 @@ def choose_settings(
     machine = {"gpu": device.has_gpu(), "bfloat16": device.has_bfloat16()}
     try:
         return defaults.choose(
-            network, max(1, training_images), multi_label=catalog.multi_label, **machine, **overrides
+            network,
+            max(1, training_images),
+            multi_label=catalog.multi_label,
+            classes=len(catalog.classes),
+            **machine,
+            **overrides,
         )
     except ValueError as error:
         raise InputError(str(error)) from None
@@ -247,6 +253,7 @@ def plan_job(
         features=network.model.output_shape[-1],
         reading=reading,
         crops=len(networks),
+        size=network.preprocessing.size,
     )
     plan = make_plan(candidates, counts, speed, limit and limit - (time.monotonic() - started))
     if not math.isfinite(plan.total):  # not even a small batch fits into memory, as training will say

@@ -105,7 +105,7 @@ class Settings:
     dropout: float = _option("share of the pooled features dropped in training", "0.2", 0, 0.99, value=0.2)
     augmentation: str | Augmentation = _option(
         "data augmentation; strong adds MixUp and CutMix with --train all",
-        "light; none for head and last with 1,000 training images or more; medium for all with --preset best",
+        "light; none for head with 10 images per class or more, and for last with 1,000 or more; medium for all with --preset best",
         choices=AUGMENTATIONS,
     )
     augmented_copies: int = _option(
@@ -146,6 +146,14 @@ class Settings:
         "train depthwise convolutions too", "on a GPU, for last, and for stages below 1,000 training images"
     )
     mixed_precision: bool = _option("train in bfloat16 with float32 weights", "on GPUs that compute in bfloat16")
+
+    test_size: int | None = _option(
+        "with --train all, height and width in pixels after training, in test and export; the head is fitted to these images",
+        "as in training; with --preset best 8/7 of it, if validation is better",
+        1,
+        metavar="PIXELS",
+        value=None,
+    )
 
     def __post_init__(self):
         from keras_cnn import arguments

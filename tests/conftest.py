@@ -12,6 +12,8 @@ import shutil
 import hypothesis
 import pytest
 
+import pipelines  # noqa: F401 - it switches oneDNN on, before TensorFlow is loaded
+
 hypothesis.settings.register_profile("no deadline", deadline=None)  # which a busy machine would miss
 hypothesis.settings.load_profile("no deadline")
 

@@ -25,6 +25,7 @@ from pipelines.training.refit import (
 )
 from pipelines.training.restarts import FitResult
 from pipelines.training.task import calibrated_loss, is_clear
+from pipelines.training.test_size import SizeChoice, test_size, with_size
 
 LINEAR_PROBE, FINE_TUNED = "linear_probe", "fine_tuned"
 
@@ -45,6 +46,7 @@ class Classifier:
         gain: By how much the fine-tuned network is better, and the standard error; None where no epoch was better.
         head_losses: The losses of the fine-tuned network with its trained head and with one that was fitted again; None: not
             tried.
+        size: The choice of the size of images after training; None: not tried.
     """
 
     head: HeadFit
@@ -56,6 +58,7 @@ class Classifier:
     gain: tuple[float, float] | None = None
     adjustment: Adjustment | None = None
     head_losses: tuple[float, float] | None = None
+    size: SizeChoice | None = None
 
     @property
     def decisions(self) -> list[Decision]:
@@ -66,6 +69,8 @@ class Classifier:
             found += self.fitted.race.decisions(calibrated_loss(head.task, head.probabilities, head.truth))
         if FINE_TUNED in self.validation:
             found += self._selection()
+        if self.size is not None and self.head.settings.test_size is None:
+            found.append(self.size.decision(self._judge))
         if self.adjustment is not None:
             found.append(self.adjustment.decision(self._judge))
         return found
@@ -81,7 +86,12 @@ class Classifier:
     @property
     def has_learned_from_validation(self) -> bool:
         """Whether the network was fitted to the validation images too, at last."""
-        return self.head.fold_of is not None or self.selected == LINEAR_PROBE or self._head_fitted_again
+        of_probe = self.head.fold_of is not None or self.selected == LINEAR_PROBE
+        return of_probe or self._head_fitted_again or self._has_other_size
+
+    @property
+    def _has_other_size(self):
+        return self.size is not None and self.size.chosen != self.size.sizes[0]
 
     @property
     def _head_fitted_again(self):
@@ -154,6 +164,44 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
         with progress.phase("Fitting the head again"):
             set_probe(head.partition, fit_to_validation_too(head, features_of_probe(head), head.probe))
     return Classifier(head, fitted, LINEAR_PROBE, head.probabilities, scores, gain=gain)
+
+
+def at_test_size(classifier: Classifier, cache: ArrayCache, progress: Progress) -> Classifier:
+    """A fine-tuned network on images of the test size, its head fitted to these, if that has a lower validation loss.
+
+    Where the user gave the test size, it goes there in any case. A linear probe stays as it is.
+
+    Args:
+        classifier: The trained network.
+        cache: Where decoded images are cached.
+        progress: Shows how far it is.
+
+    Raises:
+        ValueError: If the network does not take images of that size.
+    """
+    head, task, truth = classifier.head, classifier.head.task, classifier.head.truth
+    size = head.backbone.preprocessing.size
+    other_size = test_size(head.settings, size)
+    if other_size == size or classifier.selected != FINE_TUNED:
+        return classifier
+    other = with_size(head, other_size, cache, progress)
+    features = features_of_tuned(other, progress)
+    with progress.phase("Fitting the head again"):
+        probe, found = fit_again(other, features)
+        before, after = (calibrated_loss(task, each, truth) for each in (classifier.validation_probabilities, found))
+        stays = head.settings.test_size is None and after >= before - MARGIN
+        choice = SizeChoice((size, other_size), (before, after), size if stays else other_size)
+        if stays:
+            return replace(classifier, size=choice)
+        set_probe(other.partition, fit_to_validation_too(other, features, probe))
+    return replace(
+        classifier,
+        head=other,
+        validation_probabilities=found,
+        validation={**classifier.validation, FINE_TUNED: task.score(found, truth)},
+        gain=task.gain(found, head.probabilities, truth),
+        size=choice,
+    )
 
 
 def even_out_classes(classifier: Classifier) -> Classifier:

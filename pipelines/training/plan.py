@@ -16,6 +16,7 @@ from pipelines.training.head import caches_copies, decides_by_folds
 from pipelines.training.interpolation import COEFFICIENTS
 from pipelines.training.race import MOST_STEPS
 from pipelines.training.speed import Speed
+from pipelines.training.test_size import READING, Size, test_size
 
 MARGIN = 0.9  # of the time limit: predictions are rough
 # Fixed costs, in the times that it takes to trace the network, or a step of its training, once.
@@ -23,8 +24,13 @@ EXPORT, COMPILE = 20.0, 3.0
 PROBE = 2e-8  # seconds per image, feature and class
 
 TRAINING = ("Choosing the learning rate", "Fine-tuning")
-LAST = ("Testing", "Exporting and verifying")
-AFTER = ("Features after training", "Fitting the head again", *LAST)  # training
+AFTER = (  # training
+    "Features after training",
+    "Fitting the head again",
+    READING,
+    "Testing",
+    "Exporting and verifying",
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Counts:
         features: Number of pooled features.
         reading: Seconds per image to read it.
         crops: Number of crop fractions that are compared.
+        size: Height and width of the images.
     """
 
     train: int
@@ -46,6 +53,12 @@ class Counts:
     features: int
     reading: float
     crops: int = 1
+    size: Size = (224, 224)
+
+    @property
+    def images(self) -> int:
+        """Images of all splits."""
+        return self.train + self.validation + self.test
 
 
 @dataclass(frozen=True)
@@ -152,13 +165,24 @@ def predict(settings: Settings, counts: Counts, speed: Speed) -> dict[str, float
         "Fitting the head": fitting,
     }
     seconds = {name: counts.crops * value for name, value in of_crop.items()}
-    seconds["Reading images"] = (counts.crops - 1) * counts.reading * (counts.train + counts.validation + counts.test)
+    seconds["Reading images"] = (counts.crops - 1) * counts.reading * counts.images
     if step:
         seconds |= _training(settings, counts, speed, rest)
     seconds["Fitting the head again"] = 2 * fitting if step else fitting
-    seconds["Testing"] = speed.build + counts.test * speed.exact
+    area = _area_after_training(settings, counts.size)
+    seconds["Testing"] = speed.build + counts.test * speed.exact * area
+    if area != 1:
+        seconds[READING] = counts.images * counts.reading
+        seconds["Features after training"] += speed.build + (counts.train + counts.validation) * speed.features * area
+        seconds["Fitting the head again"] += fitting
     seconds["Exporting and verifying"] = EXPORT * speed.trace
     return {name: value for name, value in seconds.items() if value}
+
+
+def _area_after_training(settings, size):
+    """The area of images of the test size, in those of training."""
+    height, width = test_size(settings, size)
+    return height * width / (size[0] * size[1])
 
 
 def _flipped(settings, counts):
