@@ -1,9 +1,9 @@
 """TensorFlow with and without oneDNN on this processor: features of EfficientNet-Lite0, and a step of fine-tuning.
 
-    python benchmarks/onednn.py [--size 224] [--batch 32] [--steps 6] [--turns 3] [--json]
+    python benchmarks/onednn.py [--size 224] [--batch 32] [--steps 6] [--turns 3] [--here] [--json]
 
 TensorFlow switches oneDNN on by default only on newer processors, and reads `TF_ENABLE_ONEDNN_OPTS` when it is loaded, so each
-measurement is a process of its own. A turn is one process without and one with oneDNN.
+measurement is a process of its own. A turn is one process without and one with oneDNN; `--here` measures in this process.
 """
 
 import json

@@ -105,7 +105,7 @@ class Settings:
     dropout: float = _option("share of the pooled features dropped in training", "0.2", 0, 0.99, value=0.2)
     augmentation: str | Augmentation = _option(
         "data augmentation; strong adds MixUp and CutMix with --train all",
-        "light; none for head with 10 images per class or more, and for last with 1,000 or more; medium for all with --preset best",
+        "light; none for head with 10 images per class, and for last with 1,000 images; medium for all with --preset best",
         choices=AUGMENTATIONS,
     )
     augmented_copies: int = _option(

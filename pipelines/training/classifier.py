@@ -24,8 +24,8 @@ from pipelines.training.refit import (
     fit_to_validation_too,
 )
 from pipelines.training.restarts import FitResult
+from pipelines.training.size_after_training import SizeChoice, test_size, with_size
 from pipelines.training.task import calibrated_loss, is_clear
-from pipelines.training.test_size import SizeChoice, test_size, with_size
 
 LINEAR_PROBE, FINE_TUNED = "linear_probe", "fine_tuned"
 

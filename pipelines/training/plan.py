@@ -15,8 +15,8 @@ from pipelines.training.folds import FOLDS
 from pipelines.training.head import caches_copies, decides_by_folds
 from pipelines.training.interpolation import COEFFICIENTS
 from pipelines.training.race import MOST_STEPS
+from pipelines.training.size_after_training import READING, Size, test_size
 from pipelines.training.speed import Speed
-from pipelines.training.test_size import READING, Size, test_size
 
 MARGIN = 0.9  # of the time limit: predictions are rough
 # Fixed costs, in the times that it takes to trace the network, or a step of its training, once.

@@ -213,6 +213,16 @@ def test_only_the_whole_network_gets_more_augmentation():
     assert defaults.choose(STAGES, 500, preset="best").augmentation == "light"
 
 
+@pytest.mark.parametrize(
+    ("train", "classes", "expected"),
+    [("head", 10, "none"), ("head", 11, "light"), ("head", None, "light"), ("last", 10, "light")],
+)
+def test_a_head_learns_from_augmented_copies_below_ten_images_per_class(train, classes, expected):
+    assert defaults.choose(STAGES, 100, train=train, classes=classes).augmentation == expected
+    given = defaults.choose(STAGES, 100, train=train, classes=classes, augmentation="strong")
+    assert given.augmentation == "strong"
+
+
 def test_what_the_user_says_is_more_than_a_preset():
     assert defaults.choose(STAGES, 5_000, preset="fast", train="all").epochs == defaults.choose(STAGES, 5_000).epochs
     assert defaults.choose(STAGES, 500, preset="best", epochs=3).train == "last"

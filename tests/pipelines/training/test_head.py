@@ -7,16 +7,15 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from helpers.gray_images import gray_images
 from helpers.networks import staged_backbone
 from helpers.slow import mark_slow
-from PIL import Image
 
 import keras_cnn as kc
 from keras_cnn import surgery
 from keras_cnn.training import calibration
-from pipelines import defaults, doctor
+from pipelines import defaults
 from pipelines.augment import PRESETS
-from pipelines.catalog import Catalog
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.progress import Progress
 from pipelines.training import classifier, refit
@@ -32,24 +31,12 @@ from pipelines.training.split_images import SplitImages
 from pipelines.training.task import calibrated_loss
 
 QUIET = Progress(visible=False)
-SIZE = 32
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Splits of 12 noisy gray images of three levels, 4 per split and class."""
-    folder, numbers = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    lines = ["path,label,split"]
-    for split in ("train", "validation", "test"):
-        for number in range(12):
-            level = (80, 120, 160)[number % 3] + numbers.normal(0, 40)  # they overlap
-            pixels = np.clip(numbers.normal(level, 30, (SIZE, SIZE, 3)), 0, 255).astype("uint8")
-            Image.fromarray(pixels).save(folder / f"{split}-{number}.png")
-            lines.append(f"{split}-{number}.png,{'abc'[number % 3]},{split}")
-    (folder / "table.csv").write_text("\n".join(lines))
-    preprocessing = kc.Preprocessing(SIZE)
-    catalog, images = doctor.read(Catalog.from_csv(folder / "table.csv"), preprocessing, ArrayCache(folder / "cache"))
-    return SplitImages(catalog.check().split(), images, preprocessing)
+    """4 images per split and class."""
+    return gray_images(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

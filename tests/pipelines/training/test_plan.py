@@ -55,6 +55,19 @@ def test_the_whole_network_by_hand():
     assert "Choosing the learning rate" not in found and "Features of augmented copies" not in found
 
 
+def test_larger_images_after_training_by_hand():
+    """256 instead of 224 pixels: 64/49 of the area, for all that comes after training."""
+    plain, larger = (
+        predict(settings(MANY, epochs=7, train="all", **options), MANY, SPEED) for options in ({}, {"test_size": 256})
+    )
+    assert larger["Reading images at the test size"] == pytest.approx((3_200 + 100 + 500) * 0.002)
+    assert larger["Features after training"] == pytest.approx(3 + 3_300 * 0.01 + 3 + 3_300 * 0.01 * 64 / 49)
+    assert larger["Testing"] == pytest.approx(3 + 500 * 0.02 * 64 / 49)
+    assert larger["Fine-tuning"] == plain["Fine-tuning"] and "Reading images at the test size" not in plain
+    preset = predict(settings(MANY, preset="best"), MANY, SPEED)
+    assert preset["Testing"] == larger["Testing"]
+
+
 def test_a_race_on_augmented_copies_by_hand():
     chosen = settings(FEW, train="last", epochs=6)
     found = predict(chosen, FEW, SPEED)
