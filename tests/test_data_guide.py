@@ -50,5 +50,5 @@ def test_sources(here):
 def test_commands(here):
     assert len(COMMANDS) == 9
     for line in COMMANDS:
-        extra = ["--epochs", "0"] if line.split()[1] == "fit" else []
+        extra = ["--epochs", "0", "--size", "64"] if line.split()[1] == "fit" else []
         assert cli.main([*line.split()[1:], *extra]) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import cli
 from pipelines.sample import DIRECTORY
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -33,12 +34,16 @@ def test_python(code, tmp_path):
 
 
 @pytest.mark.slow
-def test_commands(sample_photos, tmp_path):
+def test_commands(sample_photos, tmp_path, monkeypatch):
     shutil.copytree(sample_photos, tmp_path / "photos")
     for name in ("a.jpg", "b.png"):
         shutil.copy(DIRECTORY / "birds" / "duck.png", tmp_path / name)
     lines = [line for block in COMMANDS for line in block.splitlines()]
     assert len(lines) >= 4 and all(line.startswith("keras-cnn ") for line in lines)
+    monkeypatch.chdir(tmp_path)
     for line in lines:
-        subprocess.run([Path(sys.executable).parent / "keras-cnn", *line.split()[1:]], cwd=tmp_path, check=True)
-    assert (tmp_path / "labels.csv").is_file()
+        if line.split()[1] == "fit":  # as a program of its own, the others in this process: that saves seconds for each
+            subprocess.run([Path(sys.executable).parent / "keras-cnn", *line.split()[1:]], check=True)
+        else:
+            assert cli.main(line.split()[1:]) == 0
+    assert Path("labels.csv").is_file()

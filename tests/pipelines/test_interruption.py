@@ -11,26 +11,35 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from helpers.networks import random_backbone
 
 PROGRAM = Path(sys.executable).parent / "keras-cnn"
 PATIENCE = 120
 
 
-def command(photos, out, train="stage5", epochs=4):
-    """At a low rate: a restart would have checkpoints of its own."""
-    job = [PROGRAM, "fit", photos, "--out", out, "--train", train, "--epochs", str(epochs)]
-    return [*job, "--batch-size", "4", "--learning-rate", "0.0001"]
+@pytest.fixture(scope="module")
+def command(sample_photos, tmp_path_factory):
+    """A function of arguments: the command that trains a small network, with 3 steps per epoch."""
+    network = tmp_path_factory.mktemp("network") / "network.keras"
+    random_backbone().model.save(network)
+
+    def of(out, train="stage3", epochs=12):
+        """At a low rate: a restart would have checkpoints of its own."""
+        job = [PROGRAM, "fit", sample_photos, "--out", out, "--backbone", network, "--train", train]
+        return [*job, "--epochs", str(epochs), "--batch-size", "4", "--learning-rate", "0.0001"]
+
+    return of
 
 
 @pytest.fixture(scope="module")
-def whole(sample_photos, tmp_path_factory):
+def whole(command, tmp_path_factory):
     """What jobs that nothing has stopped end with, by their arguments."""
     found = {}
 
     def of(*arguments):
         if arguments not in found:
             out = tmp_path_factory.mktemp("whole")
-            subprocess.run(command(sample_photos, out, *arguments), check=True, capture_output=True)
+            subprocess.run(command(out, *arguments), check=True, capture_output=True)
             found[arguments] = outcome(out)
         return found[arguments]
 
@@ -57,11 +66,11 @@ def outcome(out):
         (signal.SIGKILL, -signal.SIGKILL, "race.npz", ("last", 1)),
     ],
 )
-def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, number, status, files, arguments):
+def test_a_job_goes_on_where_it_was_stopped(command, whole, tmp_path, number, status, files, arguments):
     out = tmp_path / "new" / "photos"
     # A shell lets what it runs in the background ignore SIGINT; the job shall have it as in the foreground.
     process = subprocess.Popen(
-        command(sample_photos, out, *arguments),
+        command(out, *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -82,7 +91,7 @@ def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, numb
     assert left == {".lock", ".unfinished"} | ({".staging"} if number == signal.SIGKILL else set())
     if number != signal.SIGKILL:
         assert said.splitlines()[-1] == "keras-cnn fit: interrupted; run the same command again to resume."
-    subprocess.run(command(sample_photos, out, *arguments), check=True, capture_output=True)
+    subprocess.run(command(out, *arguments), check=True, capture_output=True)
     assert sorted(path.name for path in out.iterdir()) == [".lock", "1", "report.html", "runs", "serving"]
     history, weights = outcome(out)
     assert history == whole(*arguments)[0]
@@ -91,10 +100,10 @@ def test_a_job_goes_on_where_it_was_stopped(sample_photos, whole, tmp_path, numb
 
 
 @pytest.mark.slow
-def test_a_job_stopped_before_it_trains_leaves_nothing(sample_photos, tmp_path):
+def test_a_job_stopped_before_it_trains_leaves_nothing(command, tmp_path):
     out = tmp_path / "new" / "photos"
     environment = {**os.environ, "KERAS_CNN_CACHE": str(tmp_path / "cache")}
-    process = subprocess.Popen(command(sample_photos, out), env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(out), env=environment, stderr=subprocess.PIPE, text=True)
     start = time.monotonic()
     while not list(out.glob(".staging-*")):
         assert process.poll() is None and time.monotonic() < start + PATIENCE
