@@ -32,6 +32,7 @@ from pipelines.training.head import HeadFit, fit_head
 from pipelines.training.plan import Counts, Plan, make_plan
 from pipelines.training.pretrained import load_network
 from pipelines.training.restarts import FitResult
+from pipelines.training.size_after_training import check_test_size
 from pipelines.training.speed import measure_speed
 from pipelines.training.split_images import SplitImages
 from pipelines.training.task import Evaluation, task_for
@@ -118,7 +119,8 @@ def fine_tune(
         planned = {} if restart else job_state.planned(out, overrides, files.interrupted)
         with phases.phase("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
-        choose_settings(network, catalog, len(catalog.included()), overrides)  # refuses before the work
+        # Both refuse before the work.
+        check_test_size(network, choose_settings(network, catalog, len(catalog.included()), overrides))
         networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.included()), crop_fraction))
         catalog, images, duplicates = read_and_split(networks[0], catalog, seed, cache, phases)
         findings = doctor.examine(catalog, images, duplicates, network.preprocessing.size)

@@ -24,7 +24,7 @@ from pipelines.training.refit import (
     fit_to_validation_too,
 )
 from pipelines.training.restarts import FitResult
-from pipelines.training.size_after_training import SizeChoice, test_size, with_size
+from pipelines.training.size_after_training import SizeChoice, takes_size, test_size, with_size
 from pipelines.training.task import calibrated_loss, is_clear
 
 LINEAR_PROBE, FINE_TUNED = "linear_probe", "fine_tuned"
@@ -169,20 +169,19 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
 def at_test_size(classifier: Classifier, cache: ArrayCache, progress: Progress) -> Classifier:
     """A fine-tuned network on images of the test size, its head fitted to these, if that has a lower validation loss.
 
-    Where the user gave the test size, it goes there in any case. A linear probe stays as it is.
+    Where the user gave the test size, it goes there in any case. A linear probe stays as it is, and so
+    does a network that does not take other sizes.
 
     Args:
         classifier: The trained network.
         cache: Where decoded images are cached.
         progress: Shows how far it is.
 
-    Raises:
-        ValueError: If the network does not take images of that size.
     """
     head, task, truth = classifier.head, classifier.head.task, classifier.head.truth
     size = head.backbone.preprocessing.size
     other_size = test_size(head.settings, size)
-    if other_size == size or classifier.selected != FINE_TUNED:
+    if other_size == size or classifier.selected != FINE_TUNED or not takes_size(head.backbone, other_size):
         return classifier
     other = with_size(head, other_size, cache, progress)
     features = features_of_tuned(other, progress)

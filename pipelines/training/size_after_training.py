@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 import keras
 
+from keras_cnn import Backbone, arguments
 from keras_cnn.backbones.staging import rebuild
 from keras_cnn.builder import attach
 from pipelines import doctor
 from pipelines.datasets.array_cache import ArrayCache
+from pipelines.errors import InputError
 from pipelines.progress import Progress
 from pipelines.settings import BEST, Settings
 from pipelines.training.decisions import Decision
@@ -67,6 +69,30 @@ def test_size(settings: Settings, size: Size) -> Size:
     return height, width
 
 
+def takes_size(backbone: Backbone, size: Size) -> bool:
+    """Whether a network takes images of another size than its own."""
+    try:
+        _resized(backbone, size)
+    except ValueError:  # of a layer that asks for one size
+        return False
+    return True
+
+
+def check_test_size(backbone: Backbone, settings: Settings) -> None:
+    """InputError if the network does not take the `test_size` that the user gave."""
+    size = test_size(settings, backbone.preprocessing.size)
+    if settings.test_size is not None and not takes_size(backbone, size):
+        expected = f"None, because {backbone.model.name!r} takes {_text(backbone.preprocessing.size)} pixels only"
+        raise InputError(arguments.message("fit", "test_size", expected, settings.test_size))
+
+
+def _resized(backbone: Backbone, size: Size) -> keras.Model:
+    """The same network for images of another size, with weights of its own."""
+    clone = keras.models.clone_model(backbone.model)
+    clone.set_weights(backbone.model.get_weights())
+    return rebuild(clone, (*size, 3))
+
+
 def with_size(head: HeadFit, size: Size, cache: ArrayCache, progress: Progress) -> HeadFit:
     """The same network, with weights of its own, and the same images of another size; its head is not fitted to these.
 
@@ -81,9 +107,7 @@ def with_size(head: HeadFit, size: Size, cache: ArrayCache, progress: Progress) 
     """
     backbone, catalog = head.backbone, head.data.catalog
     preprocessing = replace(backbone.preprocessing, size=size)
-    clone = keras.models.clone_model(backbone.model)
-    clone.set_weights(backbone.model.get_weights())
-    network = replace(backbone, model=rebuild(clone, (*size, 3)), preprocessing=preprocessing)
+    network = replace(backbone, model=_resized(backbone, size), preprocessing=preprocessing)
     model = attach(network.model, head.task.head(head.settings.dropout))
     model.get_layer("logits").set_weights(head.model.get_layer("logits").get_weights())
     with progress.phase(READING, len(catalog.included())) as advance:

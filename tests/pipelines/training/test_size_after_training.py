@@ -1,19 +1,23 @@
 """Images of another size after training: which size, the same network, its head, and when it is chosen."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from helpers.gray_images import SIZE, gray_images
 from helpers.networks import staged_backbone
 
+import keras_cnn as kc
 from pipelines import defaults
 from pipelines.datasets.array_cache import ArrayCache
+from pipelines.errors import InputError
 from pipelines.progress import Progress
 from pipelines.training.classifier import FINE_TUNED, LINEAR_PROBE, Classifier, at_test_size
 from pipelines.training.head import fit_head
 from pipelines.training.restarts import FitResult
+from pipelines.training.size_after_training import check_test_size, takes_size, with_size
 from pipelines.training.size_after_training import test_size as size_after_training
-from pipelines.training.size_after_training import with_size
 
 QUIET = Progress(visible=False)
 LARGER = 48
@@ -25,16 +29,23 @@ def data(tmp_path_factory):
     return gray_images(tmp_path_factory.mktemp("data"), spread=0)
 
 
+@pytest.fixture(scope="module")
+def head(data, tmp_path_factory):
+    """Of a network that is trained as a whole."""
+    settings = defaults.choose(STAGES, 5_000, horizontal_flip=False, train="all")
+    return fit_head(STAGES, data, settings, ArrayCache(tmp_path_factory.mktemp("cache")), QUIET)
+
+
 @pytest.fixture
-def classifier(data, tmp_path):
-    """A function of settings and validation probabilities: a network that was trained as a whole, and selected."""
+def classifier(head):
+    """A function of validation probabilities and settings: that network, fine-tuned and selected."""
 
     def make(probabilities, **options):
-        settings = defaults.choose(STAGES, 5_000, horizontal_flip=False, train="all", **options)
-        head = fit_head(staged_backbone("stage1", "stage2", "stage3"), data, settings, ArrayCache(tmp_path), QUIET)
         score = head.task.score(probabilities, head.truth)
+        settings = dataclasses.replace(head.settings, **options)
         return Classifier(
-            *(head, FitResult([], score), FINE_TUNED, probabilities, {LINEAR_PROBE: head.score, FINE_TUNED: score}, 1.0)
+            *(dataclasses.replace(head, settings=settings), FitResult([], score), FINE_TUNED, probabilities),
+            validation={LINEAR_PROBE: head.score, FINE_TUNED: score},
         )
 
     return make
@@ -61,9 +72,8 @@ def test_only_a_network_that_is_trained_as_a_whole_has_another_size():
         defaults.choose(STAGES, 5_000, train="stage2", test_size=48)
 
 
-def test_a_network_on_larger_images_is_the_same_network(classifier, data, tmp_path):
+def test_a_network_on_larger_images_is_the_same_network(head, tmp_path):
     """Its kernels do not overlap, so that a feature depends on 8 x 8 pixels alone, wherever these are."""
-    head = classifier(np.full((12, 3), 1 / 3)).head
     other = with_size(head, (LARGER, LARGER), ArrayCache(tmp_path), QUIET)
     images = np.random.default_rng(0).uniform(0, 255, (2, LARGER, LARGER, 3)).astype("float32")
     corner = other.backbone.model(images)[:, : SIZE // 8, : SIZE // 8]
@@ -74,6 +84,24 @@ def test_a_network_on_larger_images_is_the_same_network(classifier, data, tmp_pa
     other.model.set_weights([weight + 1 for weight in before])
     for one, two in zip(before, head.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.fixture
+def fixed_size():
+    """A network of which one layer asks for 8 x 8 positions."""
+    image = keras.Input((16, 16, 3))
+    maps = keras.layers.Reshape((8, 8, 4))(keras.layers.Conv2D(4, 2, 2)(image))
+    return kc.Backbone(keras.Model(image, maps, name="fixed"), STAGES.stages, kc.Preprocessing(16), STAGES.source)
+
+
+def test_a_network_of_one_size_has_no_other(fixed_size):
+    assert not takes_size(fixed_size, (32, 32)) and takes_size(STAGES, (64, 64))
+    settings = defaults.choose(STAGES, 5_000, train="all", test_size=32)
+    expected = r"^fit: `test_size` must be None, because 'fixed' takes 16 pixels only\. Received: test_size=32\.?$"
+    with pytest.raises(InputError, match=expected):
+        check_test_size(fixed_size, settings)
+    for accepted in ({"test_size": 16}, {"preset": "best"}):
+        check_test_size(fixed_size, defaults.choose(STAGES, 5_000, train="all", **accepted))
 
 
 @pytest.mark.parametrize(("sure", "chosen"), [(False, LARGER), (True, SIZE)])
