@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.networks import random_backbone
+from helpers.serving_cases import in_this_process
 
 import keras_cnn as kc
 from keras_cnn import keras_internals
+from keras_cnn.serving import verification
 from pipelines import Catalog, InputError, cli, fine_tune, fine_tuning
 from pipelines.catalog import open_data
 from pipelines.commands.summary import print_summary
@@ -24,6 +26,12 @@ from pipelines.report import write_report
 from pipelines.sample import DIRECTORY
 from pipelines.training import plan
 from pipelines.training.speed import Speed
+
+
+@pytest.fixture(autouse=True)
+def exports_are_verified_in_this_process(monkeypatch):
+    """It saves the seconds of loading TensorFlow once more; `make demo` and the tests of interrupted jobs start a process."""
+    monkeypatch.setattr(verification, "_run", in_this_process)
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +321,7 @@ def test_pretraining_is_what_makes_it_work(tmp_path):
         (photos / folder.name).mkdir(parents=True)
         for path in sorted(folder.iterdir())[:20]:
             shutil.copy(path, photos / folder.name)
-    options = {"epochs": 0, "progress": False}
+    options = {"epochs": 0, "size": 128, "progress": False}
     pretrained = fine_tune(photos, tmp_path / "pretrained", **options).accuracy
     random = fine_tune(photos, tmp_path / "random", weights=None, **options).accuracy
     assert pretrained >= random + 0.25
