@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.serving_cases import in_this_process
 
+from keras_cnn.serving import verification
 from pipelines import cli
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
@@ -47,7 +49,8 @@ def test_sources(here):
 
 
 @pytest.mark.slow
-def test_commands(here):
+def test_commands(here, monkeypatch):
+    monkeypatch.setattr(verification, "_run", in_this_process)  # the commands of the README start a process
     assert len(COMMANDS) == 9
     for line in COMMANDS:
         extra = ["--epochs", "0", "--size", "64"] if line.split()[1] == "fit" else []

@@ -177,12 +177,12 @@ def commands(photos, folder, capsys):
 
 
 @pytest.mark.slow
-def test_the_documented_command_works_after_a_default_fit_on_drawings(tmp_path, capsys):
+def test_the_documented_command_works_after_a_default_fit_on_drawings(tmp_path, capsys, in_process):
     commands(DIRECTORY, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_the_documented_command_works_after_a_default_fit_on_photos(tmp_path, capsys):
+def test_the_documented_command_works_after_a_default_fit_on_photos(tmp_path, capsys, in_process):
     """Twenty-five photos of each of twelve kinds of groceries."""
     root = Path(os.environ.get("KERAS_CNN_GROCERY", "")) / "train"
     kinds = (
