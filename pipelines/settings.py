@@ -143,7 +143,8 @@ class Settings:
     gradient_accumulation_steps: int = _option("steps whose gradients are added up for one update", "1", 1, value=1)
     patience: int = _option("early stopping: epochs without a better validation score; 0: never", "0", 0, value=0)
     train_depthwise: bool = _option(
-        "train depthwise convolutions too", "on a GPU, for last, and for stages below 1,000 training images"
+        "train depthwise convolutions too",
+        "yes if there is a GPU, or for last, or for stages below 1,000 training images",
     )
     mixed_precision: bool = _option("train in bfloat16 with float32 weights", "on GPUs that compute in bfloat16")
 

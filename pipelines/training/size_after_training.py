@@ -57,14 +57,16 @@ def _text(size):
 def test_size(settings: Settings, size: Size) -> Size:
     """Height and width in pixels that a job goes to after training on images of `size`; with a preset only if that is better.
 
+    It stays at `size` unless the whole network is trained.
+
     Args:
         settings: Its `test_size`, or else its `preset`.
         size: Height and width in training.
     """
+    if not settings.trains_on_images or (settings.test_size is None and settings.preset != BEST):
+        return size
     if settings.test_size is not None:
         return settings.test_size, settings.test_size
-    if settings.preset != BEST or not settings.trains_on_images:
-        return size
     height, width = (max(pixels, MULTIPLE * round(RATIO * pixels / MULTIPLE)) for pixels in size)
     return height, width
 

@@ -61,6 +61,7 @@ def classifier(head):
         ({"preset": "best", "test_size": 224}, (224, 224), (224, 224)),
         ({}, (224, 224), (224, 224)),
         ({"test_size": 320}, (224, 224), (320, 320)),
+        ({"test_size": 320, "preset": "fast"}, (224, 224), (224, 224)),  # as a time limit may choose
     ],
 )
 def test_the_size_after_training(options, size, expected):
