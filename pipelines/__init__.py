@@ -1,13 +1,10 @@
 """The jobs: from labelled images to an exported network."""
 
 import importlib
-import os
-import platform
 
-# Before TensorFlow is loaded. On x86 processors without AVX512-VNNI or AVX-VNNI it leaves oneDNN off: that halves the speed of
-# training and of features (`benchmarks/onednn.py`), and convolutions with channels first are missing.
-if platform.machine() in ("x86_64", "AMD64"):
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+from pipelines import onednn
+
+onednn.switch_on()  # before TensorFlow is loaded
 
 __all__ = [
     "Augmentation",

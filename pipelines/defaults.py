@@ -77,9 +77,6 @@ def choose(
     if train == "head" and given.get("epochs"):
         expected = "0 or None where only the head is trained, without epochs; train='all' takes them"
         raise ValueError(arguments.message("fit", "epochs", expected, given["epochs"]))
-    if given.get("test_size") and overrides.get("train") not in (None, "all"):
-        expected = "None unless the whole network is trained, by train='all'"
-        raise ValueError(arguments.message("fit", "test_size", expected, given["test_size"]))
     light = train in LIGHT or (train != "all" and training_images < MIN_IMAGES_WHOLE_NETWORK)
     batch_size = arguments.integer("fit", "batch_size", given.get("batch_size", 32))
     accumulated = given.get("gradient_accumulation_steps", 1)

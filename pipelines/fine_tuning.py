@@ -25,14 +25,14 @@ from pipelines.recipes import within_a_time_limit
 from pipelines.report import write_report
 from pipelines.runs import output_folder, records
 from pipelines.training import job_state
-from pipelines.training.classifier import at_test_size, even_out_classes, select
+from pipelines.training.classifier import at_other_size, even_out_classes, select
 from pipelines.training.decisions import Decision
 from pipelines.training.fitting import fit
 from pipelines.training.head import HeadFit, fit_head
 from pipelines.training.plan import Counts, Plan, make_plan
 from pipelines.training.pretrained import load_network
 from pipelines.training.restarts import FitResult
-from pipelines.training.size_after_training import check_test_size
+from pipelines.training.size_after_training import check_input_size
 from pipelines.training.speed import measure_speed
 from pipelines.training.split_images import SplitImages
 from pipelines.training.task import Evaluation, task_for
@@ -120,7 +120,8 @@ def fine_tune(
         with phases.phase("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
         # Both refuse before the work.
-        check_test_size(network, choose_settings(network, catalog, len(catalog.included()), overrides))
+        settings_now = choose_settings(network, catalog, len(catalog.included()), overrides)
+        check_input_size(network, settings_now, overrides.get("train"))
         networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.included()), crop_fraction))
         catalog, images, duplicates = read_and_split(networks[0], catalog, seed, cache, phases)
         findings = doctor.examine(catalog, images, duplicates, network.preprocessing.size)
@@ -139,7 +140,7 @@ def fine_tune(
             except kc.training.FrozenWeightsError:  # not what was asked for: nothing to resume
                 job_state.remove(out)
                 raise
-        classifier = at_test_size(select(head, fitted, phases), cache, phases)
+        classifier = at_other_size(select(head, fitted, phases), cache, phases)
         classifier = even_out_classes(classifier)
         head, catalog = classifier.head, classifier.head.data.catalog
         with phases.phase("Testing", len(catalog.included("test"))) as advance:

@@ -148,7 +148,7 @@ class Settings:
     )
     mixed_precision: bool = _option("train in bfloat16 with float32 weights", "on GPUs that compute in bfloat16")
 
-    test_size: int | None = _option(
+    test_input_size: int | None = _option(
         "with --train all, height and width in pixels after training, in test and export; the head is fitted to these images",
         "as in training; with --preset best 8/7 of it, if validation is better",
         1,

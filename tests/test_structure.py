@@ -37,7 +37,7 @@ ROOMS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 ROOMS_OF_PIPELINES = (
-    {"errors", "names", "device", "progress", "augment", "sample"},
+    {"errors", "names", "device", "onednn", "progress", "augment", "sample"},
     {"settings", "catalog", "datasets"},
     {"recipes"},
     {"defaults", "doctor"},

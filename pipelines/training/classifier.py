@@ -24,7 +24,7 @@ from pipelines.training.refit import (
     fit_to_validation_too,
 )
 from pipelines.training.restarts import FitResult
-from pipelines.training.size_after_training import SizeChoice, takes_size, test_size, with_size
+from pipelines.training.size_after_training import SizeChoice, choose_size, takes_size, with_size
 from pipelines.training.task import calibrated_loss, is_clear
 
 LINEAR_PROBE, FINE_TUNED = "linear_probe", "fine_tuned"
@@ -69,7 +69,7 @@ class Classifier:
             found += self.fitted.race.decisions(calibrated_loss(head.task, head.probabilities, head.truth))
         if FINE_TUNED in self.validation:
             found += self._selection()
-        if self.size is not None and self.head.settings.test_size is None:
+        if self.size is not None:
             found.append(self.size.decision(self._judge))
         if self.adjustment is not None:
             found.append(self.adjustment.decision(self._judge))
@@ -91,6 +91,7 @@ class Classifier:
 
     @property
     def _has_other_size(self):
+        """Then the head is fitted to images of that size, whatever was better before."""
         return self.size is not None and self.size.chosen != self.size.sizes[0]
 
     @property
@@ -105,14 +106,15 @@ class Classifier:
     def _selection(self):
         """Which network, and why."""
         metric = self.head.task.primary_metric
-        scores = [f"{100 * self.validation[name][metric]:.1f} %" for name in (FINE_TUNED, LINEAR_PROBE)]
+        validation = {**self.validation, FINE_TUNED: self.size.score} if self._has_other_size else self.validation
+        scores = [f"{100 * validation[name][metric]:.1f} %" for name in (FINE_TUNED, LINEAR_PROBE)]
         compared = f"{metric.replace('_', ' ')} {scores[0]} against {scores[1]} of the linear probe"
         gained = "" if self.gain is None else f", a gain of {100 * self.gain[0]:.1f} ± {100 * self.gain[1]:.1f} points"
         yield Decision("selected", self.selected, f"{compared}{gained} ({self._judge}){self._rule}")
         if self.selected == FINE_TUNED and self.coefficient < 1:
             reason = f"lower loss than with all of the change by fine-tuning ({self._judge})"
             yield Decision("fine_tuned_share", self.coefficient, reason)
-        if self.selected == FINE_TUNED and self.head_losses:
+        if self.selected == FINE_TUNED and self.head_losses and not self._has_other_size:
             trained, again = self.head_losses
             reason = (
                 f"loss {again:.3g} fitted to the features after fine-tuning, {trained:.3g} as trained ({self._judge})"
@@ -166,7 +168,7 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
     return Classifier(head, fitted, LINEAR_PROBE, head.probabilities, scores, gain=gain)
 
 
-def at_test_size(classifier: Classifier, cache: ArrayCache, progress: Progress) -> Classifier:
+def at_other_size(classifier: Classifier, cache: ArrayCache, progress: Progress) -> Classifier:
     """A fine-tuned network on images of the test size, its head fitted to these, if that has a lower validation loss.
 
     Where the user gave the test size, it goes there in any case. A linear probe stays as it is, and so
@@ -179,28 +181,30 @@ def at_test_size(classifier: Classifier, cache: ArrayCache, progress: Progress) 
 
     """
     head, task, truth = classifier.head, classifier.head.task, classifier.head.truth
-    size = head.backbone.preprocessing.size
-    other_size = test_size(head.settings, size)
-    if other_size == size or classifier.selected != FINE_TUNED or not takes_size(head.backbone, other_size):
-        return classifier
+    given, size = head.settings.test_input_size, head.backbone.preprocessing.size
+    other_size = choose_size(head.settings, size)
+    if classifier.selected != FINE_TUNED or other_size == size or not takes_size(head.backbone, other_size):
+        if given is None or size == (given, given):
+            return classifier
+        return replace(classifier, size=SizeChoice((size, (given, given)), None, {}, size, given=True))
     other = with_size(head, other_size, cache, progress)
     features = features_of_tuned(other, progress)
     with progress.phase("Fitting the head again"):
         probe, found = fit_again(other, features)
-        before, after = (calibrated_loss(task, each, truth) for each in (classifier.validation_probabilities, found))
-        stays = head.settings.test_size is None and after >= before - MARGIN
-        choice = SizeChoice((size, other_size), (before, after), size if stays else other_size)
+        losses = [calibrated_loss(task, each, truth) for each in (classifier.validation_probabilities, found)]
+        stays = given is None and losses[1] >= losses[0] - MARGIN
+        choice = SizeChoice(
+            sizes=(size, other_size),
+            losses=(losses[0], losses[1]),
+            score=classifier.validation[FINE_TUNED],
+            chosen=size if stays else other_size,
+            given=given is not None,
+        )
         if stays:
             return replace(classifier, size=choice)
         set_probe(other.partition, fit_to_validation_too(other, features, probe))
-    return replace(
-        classifier,
-        head=other,
-        validation_probabilities=found,
-        validation={**classifier.validation, FINE_TUNED: task.score(found, truth)},
-        gain=task.gain(found, head.probabilities, truth),
-        size=choice,
-    )
+    validation = {**classifier.validation, FINE_TUNED: task.score(found, truth)}
+    return replace(classifier, head=other, validation_probabilities=found, validation=validation, size=choice)
 
 
 def even_out_classes(classifier: Classifier) -> Classifier:

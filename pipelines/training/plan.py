@@ -15,7 +15,7 @@ from pipelines.training.folds import FOLDS
 from pipelines.training.head import caches_copies, decides_by_folds
 from pipelines.training.interpolation import COEFFICIENTS
 from pipelines.training.race import MOST_STEPS
-from pipelines.training.size_after_training import READING, Size, test_size
+from pipelines.training.size_after_training import READING, Size, choose_size
 from pipelines.training.speed import Speed
 
 MARGIN = 0.9  # of the time limit: predictions are rough
@@ -169,20 +169,15 @@ def predict(settings: Settings, counts: Counts, speed: Speed) -> dict[str, float
     if step:
         seconds |= _training(settings, counts, speed, rest)
     seconds["Fitting the head again"] = 2 * fitting if step else fitting
-    area = _area_after_training(settings, counts.size)
+    size_after = choose_size(settings, counts.size)
+    area = math.prod(size_after) / math.prod(counts.size)
     seconds["Testing"] = speed.build + counts.test * speed.exact * area
-    if area != 1:
+    if size_after != counts.size:
         seconds[READING] = counts.images * counts.reading
         seconds["Features after training"] += speed.build + (counts.train + counts.validation) * speed.features * area
         seconds["Fitting the head again"] += fitting
     seconds["Exporting and verifying"] = EXPORT * speed.trace
     return {name: value for name, value in seconds.items() if value}
-
-
-def _area_after_training(settings, size):
-    """The area of images of the test size, in those of training."""
-    height, width = test_size(settings, size)
-    return height * width / (size[0] * size[1])
 
 
 def _flipped(settings, counts):

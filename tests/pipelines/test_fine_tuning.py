@@ -352,6 +352,19 @@ def test_flips_are_not_learned_from_where_left_and_right_are_the_classes(tmp_pat
 
 
 @pytest.mark.slow
+def test_a_network_is_exported_for_images_of_the_size_after_training(sample_photos, tmp_path):
+    options = {"train": "all", "epochs": 6, "learning_rate": 1e-2, "test_input_size": 96, "progress": False}
+    result = fine_tune(sample_photos, tmp_path / "out", random_backbone(), **options)
+    settings = json.loads((result.run / "settings.json").read_text())
+    used = 96 if result.metrics["selected"] == "fine_tuned" else 64
+    assert settings["preprocessing"]["size"] == [used, used] and settings["test_input_size"] == 96
+    assert [each["value"] for each in result.metrics["decisions"] if each["name"] == "test_input_size"] == [str(used)]
+    assert keras.models.load_model(result.run / "model.keras").input_shape == (None, used, used, 3)
+    assert result.metrics["verification"]["largest_difference"] <= 1e-4
+    assert result.metrics["selected"] == "fine_tuned"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "preset", "train"), [(1.0, "fast", "head"), (3_600.0, "best", "stage2")])
 def test_a_time_limit_chooses_the_preset(sample_photos, tmp_path, limit, preset, train):
     result = fine_tune(sample_photos, tmp_path / "out", random_backbone(), time_limit=limit, progress=False)

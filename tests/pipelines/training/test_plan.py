@@ -58,7 +58,8 @@ def test_the_whole_network_by_hand():
 def test_larger_images_after_training_by_hand():
     """256 instead of 224 pixels: 64/49 of the area, for all that comes after training."""
     plain, larger = (
-        predict(settings(MANY, epochs=7, train="all", **options), MANY, SPEED) for options in ({}, {"test_size": 256})
+        predict(settings(MANY, epochs=7, train="all", **options), MANY, SPEED)
+        for options in ({}, {"test_input_size": 256})
     )
     assert larger["Reading images at the test size"] == pytest.approx((3_200 + 100 + 500) * 0.002)
     assert larger["Features after training"] == pytest.approx(3 + 3_300 * 0.01 + 3 + 3_300 * 0.01 * 64 / 49)

@@ -1,6 +1,8 @@
 """Images of another size after training: which size, the same network, its head, and when it is chosen."""
 
+import contextlib
 import dataclasses
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,11 +15,11 @@ from pipelines import defaults
 from pipelines.datasets.array_cache import ArrayCache
 from pipelines.errors import InputError
 from pipelines.progress import Progress
-from pipelines.training.classifier import FINE_TUNED, LINEAR_PROBE, Classifier, at_test_size
+from pipelines.recipes import within_a_time_limit
+from pipelines.training.classifier import FINE_TUNED, LINEAR_PROBE, Classifier, at_other_size
 from pipelines.training.head import fit_head
 from pipelines.training.restarts import FitResult
-from pipelines.training.size_after_training import check_test_size, takes_size, with_size
-from pipelines.training.size_after_training import test_size as size_after_training
+from pipelines.training.size_after_training import check_input_size, choose_size, takes_size, with_size
 
 QUIET = Progress(visible=False)
 LARGER = 48
@@ -55,22 +57,32 @@ def classifier(head):
     ("options", "size", "expected"),
     [
         ({"preset": "best"}, (224, 224), (256, 256)),  # Touvron et al., 2019: 8/7 of the size of training
-        ({"preset": "best"}, (128, 192), (160, 224)),
+        ({"preset": "best"}, (128, 192), (128, 192)),  # its proportions would change
         ({"preset": "best"}, (64, 64), (64, 64)),  # the next multiple of 32 is half as large again
         ({"preset": "best", "train": "stage2"}, (224, 224), (224, 224)),
-        ({"preset": "best", "test_size": 224}, (224, 224), (224, 224)),
+        ({"preset": "best", "test_input_size": 224}, (224, 224), (224, 224)),
         ({}, (224, 224), (224, 224)),
-        ({"test_size": 320}, (224, 224), (320, 320)),
-        ({"test_size": 320, "preset": "fast"}, (224, 224), (224, 224)),  # as a time limit may choose
+        ({"test_input_size": 320}, (224, 224), (320, 320)),
+        ({"test_input_size": 320, "preset": "fast"}, (224, 224), (224, 224)),  # as a time limit may choose
     ],
 )
 def test_the_size_after_training(options, size, expected):
-    assert size_after_training(defaults.choose(STAGES, 5_000, **options), size) == expected
+    assert choose_size(defaults.choose(STAGES, 5_000, **options), size) == expected
 
 
-def test_only_a_network_that_is_trained_as_a_whole_has_another_size():
-    with pytest.raises(ValueError, match=r"^fit: `test_size` must be None unless the whole network is trained"):
-        defaults.choose(STAGES, 5_000, train="stage2", test_size=48)
+@pytest.mark.parametrize(("train", "refused"), [("stage2", True), ("head", True), ("all", False), (None, False)])
+def test_a_size_is_refused_where_the_user_trains_only_a_part(train, refused):
+    settings = defaults.choose(STAGES, 5_000, train=train, test_input_size=48)
+    with contextlib.ExitStack() as stack:
+        if refused:
+            expected = r"^fit: `test_input_size` must be None unless the whole network is trained"
+            stack.enter_context(pytest.raises(InputError, match=expected))
+        check_input_size(STAGES, settings, train)
+
+
+def test_no_candidate_within_a_time_limit_is_refused():
+    for each in within_a_time_limit({"test_input_size": 48}):
+        check_input_size(STAGES, defaults.choose(STAGES, 5_000, **each, test_input_size=48), None)
 
 
 def test_a_network_on_larger_images_is_the_same_network(head, tmp_path):
@@ -81,10 +93,29 @@ def test_a_network_on_larger_images_is_the_same_network(head, tmp_path):
     np.testing.assert_allclose(corner, head.backbone.model(images[:, :SIZE, :SIZE]), rtol=1e-5, atol=1e-4)
     sizes = (other.model.input_shape, other.data.images.source.shape, other.backbone.preprocessing.size)
     assert sizes == ((None, LARGER, LARGER, 3), (36, LARGER, LARGER, 3), (LARGER, LARGER))
-    before = head.model.get_weights()
-    other.model.set_weights([weight + 1 for weight in before])
-    for one, two in zip(before, head.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, two)
+
+
+def test_layers_keep_what_is_no_weight_in_use(data, tmp_path):
+    """`Normalization` computes with values that it made of its weights when it was adapted, and `set_weights` does not."""
+    image = keras.Input((SIZE, SIZE, 3))
+    normalization = keras.layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).normal(100, 50, (200, 3)))
+    model = keras.Model(image, keras.layers.Identity(name="stage1")(normalization(image)))
+    network = kc.Backbone(model, STAGES.stages[:1], kc.Preprocessing(SIZE), STAGES.source)
+    head = fit_head(network, data, defaults.choose(network, 5_000, train="head"), ArrayCache(tmp_path), QUIET)
+    images = np.full((1, LARGER, LARGER, 3), 100, "float32")
+    larger = with_size(head, (LARGER, LARGER), ArrayCache(tmp_path), QUIET).backbone.model(images)
+    assert np.abs(larger).max() < 0.5
+    np.testing.assert_array_equal(larger[:, :SIZE, :SIZE], model(images[:, :SIZE, :SIZE]))
+
+
+def test_an_image_that_is_torn_by_now_is_named(head, tmp_path):
+    catalog, torn = head.data.catalog, tmp_path / "torn.png"
+    torn.write_bytes(Path(catalog.paths[0]).read_bytes()[:100])
+    catalog = dataclasses.replace(catalog, paths=(str(torn), *catalog.paths[1:]))
+    changed = dataclasses.replace(head, data=dataclasses.replace(head.data, catalog=catalog))
+    with pytest.raises(InputError, match=r"^fit: image files must stay as .*torn\.png cannot be read any more\.$"):
+        with_size(changed, (LARGER, LARGER), ArrayCache(tmp_path), QUIET)
 
 
 @pytest.fixture
@@ -97,12 +128,12 @@ def fixed_size():
 
 def test_a_network_of_one_size_has_no_other(fixed_size):
     assert not takes_size(fixed_size, (32, 32)) and takes_size(STAGES, (64, 64))
-    settings = defaults.choose(STAGES, 5_000, train="all", test_size=32)
-    expected = r"^fit: `test_size` must be None, because 'fixed' takes 16 pixels only\. Received: test_size=32\.?$"
+    settings = defaults.choose(STAGES, 5_000, train="all", test_input_size=32)
+    expected = r"^fit: `test_input_size` must be None, or a size that 'fixed' takes\. Received: test_input_size=32\.?$"
     with pytest.raises(InputError, match=expected):
-        check_test_size(fixed_size, settings)
-    for accepted in ({"test_size": 16}, {"preset": "best"}):
-        check_test_size(fixed_size, defaults.choose(STAGES, 5_000, train="all", **accepted))
+        check_input_size(fixed_size, settings, "all")
+    for accepted in ({"test_input_size": 16}, {"preset": "best"}):
+        check_input_size(fixed_size, defaults.choose(STAGES, 5_000, train="all", **accepted), "all")
 
 
 @pytest.mark.parametrize(("sure", "chosen"), [(False, LARGER), (True, SIZE)])
@@ -113,9 +144,9 @@ def test_validation_decides_on_the_size_of_a_preset(classifier, data, tmp_path, 
     truth = np.eye(3, dtype="float32")[data.targets("validation")]
     before = classifier(0.98 * truth + 0.02 / 3 if sure else np.full((12, 3), 1 / 3), preset="best")
     kernel = before.head.model.get_layer("logits").get_weights()[0]
-    after = at_test_size(before, ArrayCache(tmp_path), QUIET)
+    after = at_other_size(before, ArrayCache(tmp_path), QUIET)
     assert after.head.model.input_shape == (None, chosen, chosen, 3)
-    (decision,) = [each for each in after.decisions if each.name == "test_size"]
+    (decision,) = [each for each in after.decisions if each.name == "test_input_size"]
     assert decision.value == str(chosen) and decision.reason.endswith("pixels (12 validation images)")
     assert after.has_learned_from_validation == (not sure)
     np.testing.assert_array_equal(before.head.model.get_layer("logits").get_weights()[0], kernel)
@@ -126,12 +157,22 @@ def test_validation_decides_on_the_size_of_a_preset(classifier, data, tmp_path, 
         assert after.validation[FINE_TUNED] == score and score["loss"] < np.log(3)
 
 
-def test_a_size_that_is_given_is_used_in_any_case_and_is_no_decision(classifier, data, tmp_path):
+def test_a_size_that_is_given_is_used_in_any_case(classifier, data, tmp_path):
     truth = np.eye(3, dtype="float32")[data.targets("validation")]
-    after = at_test_size(classifier(truth, test_size=LARGER), ArrayCache(tmp_path), QUIET)
+    after = at_other_size(classifier(truth, test_input_size=LARGER), ArrayCache(tmp_path), QUIET)
     assert after.head.model.input_shape == (None, LARGER, LARGER, 3)
-    assert [each.name for each in after.decisions].count("test_size") == 0
+    (decision,) = [each for each in after.decisions if each.name == "test_input_size"]
+    assert decision.value == str(LARGER) and decision.reason.startswith("as given; loss ")
+    (selected,) = [each for each in after.decisions if each.name == "selected"]
+    assert "accuracy 100.0 % against" in selected.reason  # at the size of training, where it was selected
     saved = tmp_path / "model.keras"
     after.head.model.save(saved)
     images = np.random.default_rng(0).uniform(0, 255, (2, LARGER, LARGER, 3)).astype("float32")
     np.testing.assert_array_equal(keras.models.load_model(saved)(images), after.head.model(images))
+
+
+def test_a_given_size_that_is_not_used_is_reported(classifier, tmp_path):
+    probe = dataclasses.replace(classifier(np.full((12, 3), 1 / 3), test_input_size=LARGER), selected=LINEAR_PROBE)
+    after = at_other_size(probe, ArrayCache(tmp_path), QUIET)
+    assert after.head.model.input_shape == (None, SIZE, SIZE, 3)
+    assert [each.value for each in after.decisions if each.name == "test_input_size"] == [str(SIZE)]
