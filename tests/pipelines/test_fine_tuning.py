@@ -266,12 +266,11 @@ def test_augmented_copies_are_cached_and_the_next_job_finds_them(sample_photos, 
         "augmentation": "strong",
         "augmented_copies": 3,
         "epochs": 1,
-        "size": 64,
         "progress": False,
     }
     weights, cached = [], []
     for _ in range(2):
-        result = fine_tune(sample_photos, tmp_path / "out", **options)
+        result = fine_tune(sample_photos, tmp_path / "out", random_backbone(), **options)
         steps = [name for name in result.metrics["seconds"] if name.startswith("Features of")]
         assert steps == ["Features of train", "Features of validation", "Features of augmented copies"]
         weights.append(keras.models.load_model(result.run / "model.keras").get_weights())
