@@ -120,8 +120,8 @@ def fine_tune(
         with phases.phase("Loading the network"):
             network = load_network(backbone, weights, size, input_range)
         # Both refuse before the work.
-        settings_now = choose_settings(network, catalog, len(catalog.included()), overrides)
-        check_input_size(network, settings_now, overrides.get("train"))
+        choose_settings(network, catalog, len(catalog.included()), overrides)
+        check_input_size(network, overrides)
         networks = with_crop_fractions(network, defaults.crop_fractions(len(catalog.included()), crop_fraction))
         catalog, images, duplicates = read_and_split(networks[0], catalog, seed, cache, phases)
         findings = doctor.examine(catalog, images, duplicates, network.preprocessing.size)

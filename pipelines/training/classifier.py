@@ -171,14 +171,16 @@ def select(head: HeadFit, fitted: FitResult | None, progress: Progress) -> Class
 def at_other_size(classifier: Classifier, cache: ArrayCache, progress: Progress) -> Classifier:
     """A fine-tuned network on images of the test size, its head fitted to these, if that has a lower validation loss.
 
-    Where the user gave the test size, it goes there in any case. A linear probe stays as it is, and so
-    does a network that does not take other sizes.
+    Where the user gave the test size, it goes there in any case. A linear probe stays as it is, and so does a network that
+    does not take other sizes.
 
     Args:
         classifier: The trained network.
         cache: Where decoded images are cached.
         progress: Shows how far it is.
 
+    Raises:
+        InputError: If an image cannot be read any more.
     """
     head, task, truth = classifier.head, classifier.head.task, classifier.head.truth
     given, size = head.settings.test_input_size, head.backbone.preprocessing.size

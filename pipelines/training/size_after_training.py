@@ -6,7 +6,9 @@ random crops classifies larger images better, once its head is fitted to them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 
@@ -79,16 +81,15 @@ def choose_size(settings: Settings, size: Size) -> Size:
     return (larger, larger) if size[0] == size[1] else size
 
 
-def check_input_size(backbone: Backbone, settings: Settings, train: str | None) -> None:
+def check_input_size(backbone: Backbone, overrides: Mapping[str, Any]) -> None:
     """InputError if the user gave a `test_input_size` that cannot be used.
 
     Args:
         backbone: The network.
-        settings: Of the job.
-        train: What to train, as the user gave it.
+        overrides: Settings by name, as the user gave them; in their ranges.
     """
-    size = settings.test_input_size
-    if size is not None and train not in (None, "all"):
+    size = overrides.get("test_input_size")
+    if size is not None and overrides.get("train") not in (None, "all"):
         expected = "None unless the whole network is trained, by train='all'"
         raise InputError(arguments.message("fit", "test_input_size", expected, size))
     if size is not None and not takes_size(backbone, (size, size)):

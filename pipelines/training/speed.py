@@ -21,7 +21,7 @@ from pipelines.settings import Settings
 from pipelines.training.feature_extractor import inference, partition, precision_for
 from pipelines.training.fitting import first_trainable, set_trainable, trained_part
 
-# Of each measurement; the fastest counts: the first one also allocates memory, which may take four times as long.
+# Of each measurement; the fastest counts: the first one also allocates memory, which may take longer than the work.
 RUNS = 2
 LONG = 10.0  # seconds; a measurement that takes longer is made once
 EXAMPLES = 16  # images per measurement, if a batch has as many

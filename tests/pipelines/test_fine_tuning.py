@@ -328,10 +328,10 @@ def test_pretraining_is_what_makes_it_work(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_sample_reaches_its_accuracy(tmp_path):
-    """Another seed than that of `make demo`; `benchmarks/stability.py` has more. A guess is right for 1 of 7."""
-    result = fine_tune(DIRECTORY, tmp_path / "out", seed=1, size=128, progress=False)
-    assert result.accuracy >= 0.65 and result.interval[0] > 1 / 7
+def test_the_sample_reaches_its_accuracy_over_three_seeds(tmp_path):
+    """Measured: 0.80 on average. A linear probe of ten folders of the same collection gave 0.745."""
+    found = [fine_tune(DIRECTORY, tmp_path / str(seed), seed=seed, progress=False).accuracy for seed in range(3)]
+    assert np.mean(found) >= 0.78
 
 
 @pytest.mark.slow

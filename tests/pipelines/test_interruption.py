@@ -58,6 +58,8 @@ def outcome(out):
     ("number", "status", "files", "arguments"),
     [
         (signal.SIGINT, 130, "checkpoints/1.json", ()),
+        (signal.SIGTERM, 130, "checkpoints/3.json", ()),
+        (signal.SIGKILL, -signal.SIGKILL, "checkpoints/2.json", ()),
         (signal.SIGKILL, -signal.SIGKILL, "checkpoints/4.json", ()),
         (signal.SIGKILL, -signal.SIGKILL, "checkpoints/5.npz.part", ()),
         (signal.SIGKILL, -signal.SIGKILL, "job.json", ("last", 1)),  # at the start of the race of learning rates

@@ -72,17 +72,16 @@ def test_the_size_after_training(options, size, expected):
 
 @pytest.mark.parametrize(("train", "refused"), [("stage2", True), ("head", True), ("all", False), (None, False)])
 def test_a_size_is_refused_where_the_user_trains_only_a_part(train, refused):
-    settings = defaults.choose(STAGES, 5_000, train=train, test_input_size=48)
     with contextlib.ExitStack() as stack:
         if refused:
             expected = r"^fit: `test_input_size` must be None unless the whole network is trained"
             stack.enter_context(pytest.raises(InputError, match=expected))
-        check_input_size(STAGES, settings, train)
+        check_input_size(STAGES, {"train": train, "test_input_size": 48})
 
 
 def test_no_candidate_within_a_time_limit_is_refused():
     for each in within_a_time_limit({"test_input_size": 48}):
-        check_input_size(STAGES, defaults.choose(STAGES, 5_000, **each, test_input_size=48), None)
+        defaults.choose(STAGES, 5_000, **each, test_input_size=48)
 
 
 def test_a_network_on_larger_images_is_the_same_network(head, tmp_path):
@@ -128,12 +127,11 @@ def fixed_size():
 
 def test_a_network_of_one_size_has_no_other(fixed_size):
     assert not takes_size(fixed_size, (32, 32)) and takes_size(STAGES, (64, 64))
-    settings = defaults.choose(STAGES, 5_000, train="all", test_input_size=32)
     expected = r"^fit: `test_input_size` must be None, or a size that 'fixed' takes\. Received: test_input_size=32\.?$"
     with pytest.raises(InputError, match=expected):
-        check_input_size(fixed_size, settings, "all")
+        check_input_size(fixed_size, {"train": "all", "test_input_size": 32})
     for accepted in ({"test_input_size": 16}, {"preset": "best"}):
-        check_input_size(fixed_size, defaults.choose(STAGES, 5_000, train="all", **accepted), "all")
+        check_input_size(fixed_size, accepted)
 
 
 @pytest.mark.parametrize(("sure", "chosen"), [(False, LARGER), (True, SIZE)])
